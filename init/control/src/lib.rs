@@ -1,0 +1,1 @@
+//! PID 1's control protocol: requests, replies, framing and a blocking client

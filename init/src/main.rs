@@ -1,0 +1,3 @@
+//! Wherry's PID 1
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The console service: a shell on each console
+
+fn main() {}

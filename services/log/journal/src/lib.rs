@@ -1,0 +1,1 @@
+//! The journal's on-disk format, its writer and its reader

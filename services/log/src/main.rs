@@ -1,0 +1,3 @@
+//! The log service
+
+fn main() {}

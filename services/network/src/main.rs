@@ -1,0 +1,3 @@
+//! The network service: addresses, routes and DNS
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The state service: grows, checks, repairs and makes the state partition
+
+fn main() {}

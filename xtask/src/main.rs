@@ -1,0 +1,3 @@
+//! Builds, boots and tests Wherry
+
+fn main() {}
