@@ -1,1 +1,38 @@
-//! PID 1's control protocol: requests, replies, framing and a blocking client
+//! PID 1's control protocol: what `wherry` and the system services ask of
+//! `init`, and what it answers, over the Unix stream socket
+//! [`SOCKET`].
+//!
+//! A frame is a little-endian `u32` length and that many bytes of JSON, at
+//! most [`MAX_REQUEST`] towards PID 1 and [`MAX_REPLY`] back. A client sends
+//! one [`Request`] a frame and reads one [`Reply`] for each, in order;
+//! [`Request::Watch`] turns the connection into a stream of
+//! [`Reply::Changed`]. PID 1 checks the peer's credentials: user 0 may do
+//! everything, any other user only what changes nothing.
+//!
+//! JSON because every reader has it, the frames are few and small, and PID 1
+//! already carries the parser for OCI specifications.
+//!
+//! The types here are the wire's own; what they mean inside PID 1 is in
+//! `supervisor` and `init`. `docs/control.md` is the manual page.
+
+mod client;
+mod frame;
+mod reply;
+mod request;
+
+pub use client::{Client, ClientError};
+pub use frame::{FrameBuffer, FrameError, encode};
+pub use reply::{
+    BootRecord, Disk, Health, Machine, Memory, Outcome, Refusal, Reply, Service, ServiceDetail,
+    ServiceState, Span, Status, Storage,
+};
+pub use request::Request;
+
+/// Where PID 1 listens.
+pub const SOCKET: &str = "/run/wherry/init.sock";
+
+/// The longest request in bytes; a longer one ends the connection.
+pub const MAX_REQUEST: usize = 64 * 1024;
+
+/// The longest reply in bytes.
+pub const MAX_REPLY: usize = 4 * 1024 * 1024;

@@ -1,0 +1,68 @@
+//! What a client may ask.
+
+use serde::{Deserialize, Serialize};
+
+/// One request of a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// The machine and all services: [`crate::Reply::Status`].
+    Status,
+    /// One service with its definition: [`crate::Reply::Service`].
+    Show {
+        /// The service's name.
+        service: String,
+    },
+    /// Starts a service and what it requires. Answered by
+    /// [`crate::Reply::Done`] as soon as the supervisor has accepted it;
+    /// watch for the outcome.
+    Start {
+        /// The service's name.
+        service: String,
+    },
+    /// Stops a service and what requires it.
+    Stop {
+        /// The service's name.
+        service: String,
+    },
+    /// Stops and starts a service.
+    Restart {
+        /// The service's name.
+        service: String,
+    },
+    /// Reads the operator's definitions again: new ones are added, changed
+    /// ones take effect at the service's next start, removed ones are stopped.
+    Reload,
+    /// When each stage of the boot and each service began and was ready:
+    /// [`crate::Reply::Boot`].
+    Boot,
+    /// Turns the connection into a stream: first one
+    /// [`crate::Reply::Changed`] for each service, then one for each change.
+    Watch,
+    /// Stops all services and switches the machine off.
+    Poweroff,
+    /// Stops all services and restarts the machine.
+    Reboot,
+    /// Stops all services and halts without switching off.
+    Halt,
+    /// Replaces the running PID 1 by a fresh copy of its program, with its
+    /// state; no container notices.
+    Reexec,
+}
+
+impl Request {
+    /// Whether the request changes nothing, so that any user may make it.
+    pub fn is_read_only(&self) -> bool {
+        match self {
+            Self::Status | Self::Show { .. } | Self::Boot | Self::Watch => true,
+            Self::Start { .. }
+            | Self::Stop { .. }
+            | Self::Restart { .. }
+            | Self::Reload
+            | Self::Poweroff
+            | Self::Reboot
+            | Self::Halt
+            | Self::Reexec => false,
+        }
+    }
+}
