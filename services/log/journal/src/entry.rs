@@ -1,0 +1,261 @@
+//! What the journal holds: entries, and the words that describe them.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+/// How severe an entry is: the kernel's and syslog's eight levels.
+///
+/// Ordered as numbers are: `Level::Error < Level::Info`, so "this severe or
+/// more" is `entry.level <= level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Level {
+    /// 0, the system is unusable
+    Emergency = 0,
+    /// 1, action must be taken at once
+    Alert = 1,
+    /// 2, a critical condition
+    Critical = 2,
+    /// 3, an error
+    Error = 3,
+    /// 4, a warning
+    Warning = 4,
+    /// 5, normal but significant
+    Notice = 5,
+    /// 6, informational; what a line without a prefix has
+    Info = 6,
+    /// 7, for whoever debugs the service
+    Debug = 7,
+}
+
+/// Level names in the order of their numbers, as syslog(3) abbreviates them.
+const NAMES: [&str; 8] = [
+    "emerg", "alert", "crit", "err", "warning", "notice", "info", "debug",
+];
+
+impl Level {
+    /// The level with this number, if there is one.
+    pub fn from_number(number: u8) -> Option<Level> {
+        Some(match number {
+            0 => Level::Emergency,
+            1 => Level::Alert,
+            2 => Level::Critical,
+            3 => Level::Error,
+            4 => Level::Warning,
+            5 => Level::Notice,
+            6 => Level::Info,
+            7 => Level::Debug,
+            _ => return None,
+        })
+    }
+
+    /// 0 (emergency) to 7 (debug).
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// `emerg`, `alert`, `crit`, `err`, `warning`, `notice`, `info` or `debug`.
+    pub fn name(self) -> &'static str {
+        NAMES[usize::from(self.number())]
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A word that is no level.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UnknownLevel(pub String);
+
+impl fmt::Display for UnknownLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} is no level; use 0 to 7 or one of {}",
+            self.0,
+            NAMES.join(", ")
+        )
+    }
+}
+
+impl std::error::Error for UnknownLevel {}
+
+impl FromStr for Level {
+    type Err = UnknownLevel;
+
+    /// Takes the number, the short name, or the long one (`error`, `warn`, …).
+    fn from_str(word: &str) -> Result<Level, UnknownLevel> {
+        Ok(match word {
+            "0" | "emerg" | "emergency" => Level::Emergency,
+            "1" | "alert" => Level::Alert,
+            "2" | "crit" | "critical" => Level::Critical,
+            "3" | "err" | "error" => Level::Error,
+            "4" | "warn" | "warning" => Level::Warning,
+            "5" | "notice" => Level::Notice,
+            "6" | "info" => Level::Info,
+            "7" | "debug" => Level::Debug,
+            _ => return Err(UnknownLevel(word.to_owned())),
+        })
+    }
+}
+
+/// The kernel's random name for one boot
+/// (`/proc/sys/kernel/random/boot_id`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BootId(pub [u8; 16]);
+
+impl fmt::Display for BootId {
+    /// 32 lower-case hexadecimal digits without dashes, as machine-id(5) and
+    /// journald write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Text that is no boot id.
+#[derive(Debug, PartialEq, Eq)]
+pub struct InvalidBootId;
+
+impl fmt::Display for InvalidBootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a boot id is 32 hexadecimal digits, dashes between them allowed")
+    }
+}
+
+impl std::error::Error for InvalidBootId {}
+
+impl FromStr for BootId {
+    type Err = InvalidBootId;
+
+    /// Takes 32 hexadecimal digits, with or without the UUID's dashes, and
+    /// the newline that the kernel's file ends with.
+    fn from_str(text: &str) -> Result<BootId, InvalidBootId> {
+        let mut id = [0u8; 16];
+        let mut digits = 0;
+        for character in text.trim_end().chars().filter(|c| *c != '-') {
+            let digit = character.to_digit(16).ok_or(InvalidBootId)?;
+            let byte = id.get_mut(digits / 2).ok_or(InvalidBootId)?;
+            *byte = *byte << 4 | digit as u8;
+            digits += 1;
+        }
+        if digits == 32 {
+            Ok(BootId(id))
+        } else {
+            Err(InvalidBootId)
+        }
+    }
+}
+
+/// One line of a service's output, one message of the kernel, or one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Counts up by one over the journal's whole life; the order of entries.
+    pub sequence: u64,
+    /// Which boot of this machine, counted from 1 since the journal began.
+    pub boot: u64,
+    /// The kernel's name for that boot.
+    pub boot_id: BootId,
+    /// Wall clock when the line was stored, to the microsecond. Before the
+    /// time is set (no clock battery, no NTP yet) it can be years off: never
+    /// order by it.
+    pub realtime: SystemTime,
+    /// Since that boot's kernel started, time asleep included, to the
+    /// microsecond.
+    pub monotonic: Duration,
+    /// Who said it: a service's name, `kernel`, or `init` (PID 1).
+    pub service: String,
+    /// How severe it is.
+    pub level: Level,
+    /// The line goes on in the service's next entry: it was longer than
+    /// [`MAX_MESSAGE`](crate::MAX_MESSAGE), or its end had not come yet when
+    /// it had to be stored.
+    pub unfinished: bool,
+    /// The line, without its level prefix and newline, byte for byte: not
+    /// always UTF-8.
+    pub message: Vec<u8>,
+    /// Further facts by name, in the order written; most entries have none.
+    /// Names that the log service writes are listed in `docs/journal.md`.
+    pub fields: Vec<(String, Vec<u8>)>,
+}
+
+impl Entry {
+    /// The message as text, each invalid byte sequence shown as U+FFFD.
+    pub fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.message)
+    }
+
+    /// The value of the field `name`.
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.fields
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_slice())
+    }
+}
+
+/// One boot that the journal has entries of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// Counted from 1 since the journal began.
+    pub index: u64,
+    /// The kernel's name for it.
+    pub id: BootId,
+    /// Sequence numbers of the first and the last entry still there.
+    pub sequences: (u64, u64),
+    /// Wall clock of the first entry still there (it can be wrong, see
+    /// [`Entry::realtime`]).
+    pub first: SystemTime,
+    /// Wall clock of the last entry.
+    pub last: SystemTime,
+    /// How many entries are still there.
+    pub entries: u64,
+}
+
+/// One service that the journal has entries of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// How many entries are still there.
+    pub entries: u64,
+    /// The newest boot in which it said something ([`Boot::index`]).
+    pub last_boot: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_reads_back_from_its_name_and_number() {
+        for number in 0..8 {
+            let level = Level::from_number(number).unwrap();
+            assert_eq!(level.number(), number);
+            assert_eq!(level.name().parse(), Ok(level));
+            assert_eq!(number.to_string().parse(), Ok(level));
+        }
+        assert_eq!(Level::from_number(8), None);
+        assert!("loud".parse::<Level>().is_err());
+    }
+
+    #[test]
+    fn a_boot_id_reads_back_with_and_without_dashes() {
+        let id: BootId = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0\n".parse().unwrap();
+        assert_eq!(id.to_string(), "0f1e2d3c4b5a69788796a5b4c3d2e1f0");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for wrong in ["", "0f1e", "0f1e2d3c4b5a69788796a5b4c3d2e1f0a", "zz"] {
+            assert_eq!(wrong.parse::<BootId>(), Err(InvalidBootId), "{wrong}");
+        }
+    }
+}
