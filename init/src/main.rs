@@ -1,3 +1,5 @@
-//! Wherry's PID 1
-
+//! x
+mod cmdline;
+mod definition;
+mod notify;
 fn main() {}

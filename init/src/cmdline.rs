@@ -1,0 +1,187 @@
+//! The kernel command line: what of it is meant for PID 1.
+//!
+//! Options of ours begin with `wherry.`; the others belong to the kernel, but
+//! for the parts of `dm-mod.create=` that tell which release was booted.
+//! `docs/init.md` is the manual page.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// What PID 1 does after a failure of its own (`wherry.emergency=`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Emergency {
+    /// Says why on the console and restarts the machine, so that the boot
+    /// loader's counting can fall back to the other release.
+    #[default]
+    Reboot,
+    /// Says why and leaves the services running, without a supervisor.
+    Stay,
+}
+
+/// PID 1's part of the kernel command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cmdline {
+    /// Services that are not started at boot (`wherry.disable=a,b`;
+    /// `wherry.console=off` is `console`).
+    pub disabled: BTreeSet<String>,
+    /// What to do after a failure of PID 1.
+    pub emergency: Emergency,
+    /// Whether a state partition that cannot be repaired is made anew
+    /// (`wherry.state=erase`).
+    pub erase_state: bool,
+    /// The verity root hash of the booted root, in hexadecimal.
+    pub root_hash: Option<String>,
+    /// The PARTUUID of the booted root's data partition.
+    pub root_partition: Option<String>,
+    /// What could not be understood, a sentence each.
+    pub complaints: Vec<String>,
+}
+
+/// Parses the text of `/proc/cmdline`. It never fails: a machine whose command
+/// line has a mistake still boots, and says so.
+pub fn parse(text: &str) -> Cmdline {
+    let mut cmdline = Cmdline::default();
+    for argument in split(text) {
+        let (key, value) = argument.split_once('=').unwrap_or((&argument, ""));
+        match key {
+            "dm-mod.create" => read_verity_table(value, &mut cmdline),
+            "wherry.console" => match value {
+                "on" => {
+                    cmdline.disabled.remove("console");
+                }
+                "off" => {
+                    cmdline.disabled.insert("console".to_owned());
+                }
+                _ => complain(&mut cmdline, key, value, "on or off"),
+            },
+            "wherry.disable" => cmdline.disabled.extend(
+                value
+                    .split(',')
+                    .filter(|name| !name.is_empty())
+                    .map(str::to_owned),
+            ),
+            "wherry.emergency" => match value {
+                "reboot" => cmdline.emergency = Emergency::Reboot,
+                "stay" => cmdline.emergency = Emergency::Stay,
+                _ => complain(&mut cmdline, key, value, "reboot or stay"),
+            },
+            "wherry.state" => match value {
+                "keep" => cmdline.erase_state = false,
+                "erase" => cmdline.erase_state = true,
+                _ => complain(&mut cmdline, key, value, "keep or erase"),
+            },
+            _ if key.starts_with("wherry.") => cmdline.complaints.push(format!(
+                "kernel command line: there is no option '{key}'; known are wherry.console, \
+                 wherry.disable, wherry.emergency and wherry.state"
+            )),
+            _ => {}
+        }
+    }
+    cmdline
+}
+
+fn complain(cmdline: &mut Cmdline, key: &str, value: &str, expected: &str) {
+    cmdline.complaints.push(format!(
+        "kernel command line: {key}={value} is not understood; expected {expected}"
+    ));
+}
+
+/// Splits as the kernel does (`next_arg`): at white space outside double
+/// quotes; the quotes themselves go.
+fn split(text: &str) -> Vec<String> {
+    let mut arguments = Vec::new();
+    let mut current = String::new();
+    let mut quoted = false;
+    for character in text.chars() {
+        match character {
+            '"' => quoted = !quoted,
+            _ if character.is_whitespace() && !quoted => {
+                if !current.is_empty() {
+                    arguments.push(std::mem::take(&mut current));
+                }
+            }
+            _ => current.push(character),
+        }
+    }
+    if !current.is_empty() {
+        arguments.push(current);
+    }
+    arguments
+}
+
+/// Takes data partition and root hash out of
+/// `name,uuid,minor,flags,start sectors verity version data hash data-block-size
+/// hash-block-size blocks hash-start algorithm root-hash salt …`
+/// (the kernel's dm-init.rst and verity.rst).
+fn read_verity_table(value: &str, cmdline: &mut Cmdline) {
+    let Some(table) = value.splitn(5, ',').nth(4) else {
+        return;
+    };
+    let fields: Vec<&str> = table.split_whitespace().collect();
+    if fields.get(2) != Some(&"verity") {
+        return;
+    }
+    cmdline.root_partition = fields
+        .get(4)
+        .and_then(|device| device.strip_prefix("PARTUUID="))
+        .map(str::to_owned);
+    cmdline.root_hash = fields.get(11).map(|hash| (*hash).to_owned());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_command_line_means_the_defaults() {
+        assert_eq!(parse(""), Cmdline::default());
+    }
+
+    #[test]
+    fn the_booted_release_is_read_from_the_verity_table() {
+        let cmdline = parse(
+            "console=ttyS0 dm-mod.create=\"root,,,ro,0 2048 verity 1 PARTUUID=aaaa PARTUUID=bbbb \
+             4096 4096 256 1 sha256 c0ffee 5a17 1 panic_on_corruption\" root=/dev/dm-0",
+        );
+        assert_eq!(cmdline.root_hash.as_deref(), Some("c0ffee"));
+        assert_eq!(cmdline.root_partition.as_deref(), Some("aaaa"));
+        assert_eq!(cmdline.complaints, Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_console_and_other_services_can_be_turned_off() {
+        let cmdline = parse("wherry.console=off wherry.disable=network,,log");
+        assert_eq!(
+            cmdline.disabled,
+            ["console", "log", "network"].map(String::from).into()
+        );
+    }
+
+    #[test]
+    fn the_last_of_two_contrary_options_holds() {
+        assert!(
+            parse("wherry.console=off wherry.console=on")
+                .disabled
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_mistake_is_told_and_the_rest_holds() {
+        let cmdline = parse("wherry.emergency=maybe wherry.colour=red wherry.state=erase");
+        assert_eq!(cmdline.emergency, Emergency::Reboot);
+        assert!(cmdline.erase_state);
+        assert_eq!(cmdline.complaints.len(), 2);
+        assert!(cmdline.complaints[0].contains("wherry.emergency=maybe"));
+        assert!(cmdline.complaints[1].contains("wherry.colour"));
+    }
+
+    #[test]
+    fn options_of_the_kernel_are_not_ours_to_judge() {
+        assert_eq!(
+            parse("quiet panic=-1 foo bar=\"a b\"").complaints,
+            Vec::<String>::new()
+        );
+    }
+}
