@@ -1,0 +1,55 @@
+//! What the container `state` left in writing. The format is specified in
+//! `docs/state.md`.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+
+/// Where the container's report lies in PID 1's view. The container has the
+/// directory at `/run/state`.
+pub const REPORT: &str = "/run/wherry/state/report.json";
+
+/// The part of the report that PID 1 acts upon. The result itself is the
+/// container's exit code; whether the file system can be mounted is seen by
+/// looking at it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Report {
+    /// The state partition's device node, where there is a partition. A new
+    /// partition has no name in sysfs until the table is read again, so the
+    /// report is the only place that tells it in the boot that made it.
+    pub device: Option<String>,
+    /// What was done or went wrong, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// The report; `None` where the container left none that is understood.
+pub fn read(path: &Path) -> Option<Report> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reports_other_fields_do_not_matter_here() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("report.json");
+        assert_eq!(read(&path), None);
+        fs::write(&path, "{\"device\":").unwrap();
+        assert_eq!(read(&path), None);
+        fs::write(
+            &path,
+            r#"{"result":"changed","device":"/dev/vda6","notes":["grown"],"size":1}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            read(&path),
+            Some(Report {
+                device: Some("/dev/vda6".to_owned()),
+                notes: vec!["grown".to_owned()],
+            })
+        );
+    }
+}
