@@ -2,4 +2,5 @@
 mod cmdline;
 mod definition;
 mod notify;
+mod spec;
 fn main() {}
