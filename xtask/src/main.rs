@@ -1,3 +1,16 @@
-//! Builds, boots and tests Wherry
+//! `cargo xtask`: builds, boots and tests Wherry.
 
-fn main() {}
+mod cli;
+
+use anyhow::Result;
+use clap::Parser;
+use cli::{Arguments, Stage};
+use xtask::workspace::Workspace;
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let workspace = Workspace::find()?;
+    match arguments.stage {
+        Stage::Tools { command } => cli::tools(&workspace, &command),
+    }
+}

@@ -1,0 +1,90 @@
+//! Where things lie: the checkout, its build folder, the user's cache.
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The folders that every stage works in.
+#[derive(Debug, Clone)]
+pub struct Workspace {
+    /// The checkout.
+    pub root: PathBuf,
+    /// What is made from this checkout: `build/`.
+    pub build: PathBuf,
+    /// What is kept across checkouts, by content: `~/.cache/wherry`.
+    pub cache: PathBuf,
+}
+
+impl Workspace {
+    /// The workspace that this program was built from.
+    pub fn find() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .context("the workspace's root")?
+            .to_owned();
+        let cache = match (std::env::var_os("XDG_CACHE_HOME"), std::env::home_dir()) {
+            (Some(cache), _) if Path::new(&cache).is_absolute() => PathBuf::from(cache),
+            (_, Some(home)) => home.join(".cache"),
+            (_, None) => bail!("neither XDG_CACHE_HOME nor HOME is set: set one of them"),
+        };
+        let workspace = Self {
+            build: root.join("build"),
+            cache: cache.join("wherry"),
+            root,
+        };
+        for folder in [&workspace.build, &workspace.cache] {
+            fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+        }
+        Ok(workspace)
+    }
+
+    /// Waits until no other `cargo xtask` builds into the cache or this
+    /// checkout; the lock ends with the returned value.
+    pub fn lock(&self) -> Result<[Flock<File>; 2]> {
+        Ok([lock(&self.cache)?, lock(&self.build)?])
+    }
+
+    /// A log file for the output of a stage's programs.
+    pub fn log(&self, stage: &str) -> PathBuf {
+        self.build.join("log").join(format!("{stage}.log"))
+    }
+
+    /// The release that this checkout makes: the workspace's version.
+    pub fn version(&self) -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+
+    /// The time of the last commit, in seconds of Unix time. Every time stamp
+    /// in the image is this one, so that two builds of one commit are equal.
+    pub fn epoch(&self) -> Result<u64> {
+        if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
+            return epoch
+                .parse()
+                .with_context(|| format!("SOURCE_DATE_EPOCH={epoch} is not a number"));
+        }
+        let git = Command::new("git")
+            .args(["log", "-1", "--format=%ct"])
+            .current_dir(&self.root)
+            .output()
+            .context("run git, which tells the build's date: apt-get install git")?;
+        String::from_utf8_lossy(&git.stdout).trim().parse().context(
+            "git does not know this folder's last commit: \
+             build from a clone, or set SOURCE_DATE_EPOCH",
+        )
+    }
+}
+
+fn lock(folder: &Path) -> Result<Flock<File>> {
+    let path = folder.join(".lock");
+    let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+    let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => return Ok(lock),
+        Err((file, _)) => file,
+    };
+    eprintln!("waiting for another cargo xtask to finish …");
+    Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, error)| error)
+        .with_context(|| format!("lock {}", path.display()))
+}
