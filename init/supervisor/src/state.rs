@@ -61,6 +61,22 @@ pub enum Failure {
     Cycle(Vec<ServiceName>),
 }
 
+impl Failure {
+    /// Whether it lies with another service, and is over when that is mended.
+    pub(crate) fn mends_itself(&self) -> bool {
+        match self {
+            Failure::Dependency(_) | Failure::MissingDependency(_) | Failure::Cycle(_) => true,
+            Failure::Exit(_)
+            | Failure::NotStarted(_)
+            | Failure::StartTimeout
+            | Failure::Watchdog
+            | Failure::Unhealthy
+            | Failure::StopTimeout
+            | Failure::RestartLimit => false,
+        }
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

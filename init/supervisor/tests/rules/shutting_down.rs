@@ -1,0 +1,99 @@
+use crate::machine::*;
+use supervisor::{Event, Notice, Policy, Shutdown};
+
+fn shut_down(machine: &mut Machine) {
+    machine.event(Event::Shutdown(Shutdown::Poweroff));
+}
+
+#[test]
+fn all_stop_in_reverse_order_in_parallel_where_independent() {
+    let mut machine = Machine::running([
+        ("a", daemon("")),
+        ("b", daemon("a")),
+        ("c", daemon("a")),
+        ("d", after("c", daemon("b"))),
+        ("e", daemon("")),
+    ]);
+    shut_down(&mut machine);
+    assert_eq!(machine.done(), "terminate d, terminate e");
+    machine.exits("d", 0);
+    assert_eq!(machine.done(), "terminate c, terminate b");
+    machine.exits("e", 0);
+    machine.exits("b", 0);
+    assert_eq!(machine.done(), "");
+    machine.exits("c", 0);
+    assert_eq!(machine.done(), "terminate a");
+    machine.exits("a", 0);
+    assert_eq!(machine.done(), "finish poweroff");
+}
+
+#[test]
+fn the_order_holds_by_way_of_one_shots_that_have_ended() {
+    let mut machine =
+        Machine::running([("a", daemon("")), ("b", one_shot("a")), ("c", daemon("b"))]);
+    shut_down(&mut machine);
+    assert_eq!(machine.done(), "terminate c");
+}
+
+#[test]
+fn nothing_starts_any_more() {
+    let mut machine = Machine::with([
+        ("a", notifying("")),
+        ("b", daemon("a")),
+        ("c", on_demand(daemon(""))),
+    ]);
+    shut_down(&mut machine);
+    machine.start("c");
+    machine.restart("c");
+    machine.define([("d", daemon(""))]);
+    machine.notifies("a", Notice::Ready);
+    assert_eq!(machine.done(), "");
+    machine.exits("a", 1);
+    assert_eq!(machine.done(), "finish poweroff");
+}
+
+#[test]
+fn with_nothing_running_it_ends_at_once() {
+    let mut machine = Machine::running([("a", one_shot("")), ("b", daemon(""))]);
+    machine.exits("b", 1);
+    shut_down(&mut machine);
+    assert_eq!(machine.done(), "finish poweroff");
+}
+
+#[test]
+fn the_later_kind_replaces_the_earlier() {
+    let mut machine = Machine::running([("a", daemon(""))]);
+    shut_down(&mut machine);
+    machine.event(Event::Shutdown(Shutdown::Reboot));
+    assert_eq!(machine.supervisor.shutdown(), Some(Shutdown::Reboot));
+    machine.exits("a", 0);
+    assert_eq!(machine.done(), "finish reboot");
+}
+
+#[test]
+fn at_the_deadline_all_that_is_left_is_killed_and_then_given_up() {
+    let slow = Policy {
+        stop_timeout: secs(1000),
+        ..daemon("a")
+    };
+    let mut machine = Machine::running([("a", daemon("")), ("b", slow)]);
+    shut_down(&mut machine);
+    machine.passes(secs(59));
+    assert_eq!(machine.done(), "");
+    machine.passes(secs(1));
+    assert_eq!(machine.done(), "kill a, kill b");
+    machine.passes(secs(5));
+    assert_eq!(machine.done(), "finish poweroff");
+    assert_eq!(machine.supervisor.next_deadline(), None);
+}
+
+#[test]
+fn nothing_follows_on_the_end() {
+    let mut machine = Machine::running([("a", daemon(""))]);
+    shut_down(&mut machine);
+    machine.exits("a", 0);
+    shut_down(&mut machine);
+    assert_eq!(machine.actions, []);
+    machine.start("a");
+    assert_eq!(machine.actions, []);
+}
