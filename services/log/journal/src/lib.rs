@@ -4,30 +4,56 @@
 //! one writer, and its readers. The log service writes; whoever can read the
 //! directory reads, at the same time and without asking the writer:
 //!
-//! ```text
+//! ```no_run
+//! use journal::{Journal, Query};
+//!
+//! # fn main() -> Result<(), journal::Error> {
 //! let journal = Journal::open("/state/log");
-//! let query = Query { services: vec!["network".into()], tail: Some(20), ..Query::default() };
-//! for entry in journal.entries(&query)? {           // Entries: Iterator<Item = Result<Entry, Error>>
+//! let query = Query {
+//!     services: vec!["network".into()],
+//!     tail: Some(20),
+//!     ..Query::default()
+//! };
+//! for entry in journal.entries(&query)? {
 //!     match entry {
 //!         Ok(entry) => println!("{} {}", entry.service, entry.text()),
-//!         Err(error) if error.is_damage() => eprintln!("{error}"), // the rest still comes
+//!         // The entries behind the damage still come.
+//!         Err(error) if error.is_damage() => eprintln!("{error}"),
 //!         Err(error) => return Err(error),
 //!     }
 //! }
-//! journal.boots()?;                                 // Vec<Boot>, oldest first
-//! journal.services()?;                              // Vec<Service>, by name
-//! let mut follow = journal.follow(&query)?;         // the last 20, then each new one
-//! while let Some(entry) = follow.next_within(None) { … } // None waits for ever, Some(d) at most d
+//! // The last 20, then each new one as it comes.
+//! let mut follow = journal.follow(&query)?;
+//! while let Some(entry) = follow.next_within(None) {
+//!     println!("{}", entry?.text());
+//! }
+//! # Ok(())
+//! # }
 //! ```
 
 mod entry;
 mod error;
+mod follow;
+mod format;
+mod index;
 mod query;
+mod reader;
+mod segment;
+mod space;
+mod writer;
 
 pub use entry::{Boot, BootId, Entry, InvalidBootId, Level, Service, UnknownLevel};
 pub use error::Error;
+pub use follow::Follow;
+pub use format::Record;
 pub use query::{BootSelector, InvalidBootSelector, Query};
+pub use reader::{Entries, Journal};
+pub use space::Limits;
+pub use writer::{Dropped, KERNEL_SEQUENCE, Resumed, Writer};
 
 /// The longest message that one entry holds, in bytes. A longer line becomes
 /// several entries, all but the last marked [`Entry::unfinished`].
 pub const MAX_MESSAGE: usize = 16 * 1024;
+
+#[cfg(test)]
+mod journal_tests;

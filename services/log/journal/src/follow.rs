@@ -1,0 +1,177 @@
+//! Waiting for new entries
+//!
+//! The kernel tells of each write by inotify on the directory, which is a
+//! matter of the inode: it works through a read-only bind mount as well.
+//! Where it does not work at all, and once a second in any case, the
+//! follower looks by itself.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::entry::Entry;
+use crate::error::Error;
+use crate::query::{BootSelector, Query};
+use crate::reader::{Cursor, Entries, Next, resolve};
+use crate::segment::{self, Name, Segment};
+
+/// How often to look where inotify works (for a file system that does not
+/// tell), and where it does not.
+const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(250));
+
+/// The entries that a query wants: those that are there, then the new ones.
+pub struct Follow {
+    directory: PathBuf,
+    query: Query,
+    /// What was there already.
+    old: Option<Entries>,
+    /// The boot that is wanted, by number.
+    boot: Option<u64>,
+    /// Where the new ones come.
+    cursor: Option<Cursor>,
+    /// The newest segment that was looked into.
+    passed: Option<Name>,
+    watch: Option<Inotify>,
+}
+
+impl Follow {
+    pub(crate) fn begin(directory: &Path, query: &Query) -> Result<Follow, Error> {
+        // Watch before reading: what is stored between is told of.
+        let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
+            .and_then(|watch| {
+                let events = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE;
+                watch.add_watch(directory, events)?;
+                Ok(watch)
+            })
+            .ok();
+        let boot = match query.boot {
+            Some(selector) => resolve(directory, &segment::list(directory)?, selector)?,
+            None => None,
+        };
+        let query = Query {
+            boot: boot.map(BootSelector::Index).or(query.boot),
+            ..query.clone()
+        };
+        Ok(Follow {
+            old: Some(Entries::begin(directory, &query)?),
+            directory: directory.to_owned(),
+            query,
+            boot,
+            cursor: None,
+            passed: None,
+            watch,
+        })
+    }
+
+    /// The next entry; `None` when none came within `timeout`. Without a
+    /// timeout it waits as long as it takes.
+    pub fn next_within(&mut self, timeout: Option<Duration>) -> Option<Result<Entry, Error>> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        loop {
+            match self.next_stored() {
+                Ok(None) => {}
+                Ok(Some(entry)) => return Some(Ok(entry)),
+                Err(error) => return Some(Err(error)),
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return None;
+            }
+            if let Err(errno) = self.wait(left) {
+                return Some(Err(Error::Wait {
+                    directory: self.directory.clone(),
+                    source: errno.into(),
+                }));
+            }
+        }
+    }
+
+    /// Becomes readable when there may be something new: for a caller that
+    /// waits for other things too and then asks with a timeout of zero. `None`
+    /// where the kernel cannot tell; ask from time to time there.
+    pub fn watched(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.as_ref().map(|watch| watch.as_fd())
+    }
+
+    fn wait(&self, left: Option<Duration>) -> nix::Result<()> {
+        let Some(watch) = &self.watch else {
+            std::thread::sleep(left.map_or(LOOK.1, |left| left.min(LOOK.1)));
+            return Ok(());
+        };
+        let wait = left.map_or(LOOK.0, |left| left.min(LOOK.0));
+        let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
+        let mut polled = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+        match nix::poll::poll(&mut polled, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        match watch.read_events() {
+            Ok(_) | Err(nix::errno::Errno::EAGAIN) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn next_stored(&mut self) -> Result<Option<Entry>, Error> {
+        if let Some(old) = &mut self.old {
+            if let Some(next) = old.next() {
+                return next.map(Some);
+            }
+            if let Some((name, offset)) = old.reached() {
+                self.resume(name, offset)?;
+            }
+            self.old = None;
+        }
+        // Whether the segment may have grown since it was read to its end.
+        let mut ended = false;
+        loop {
+            if let Some(cursor) = &mut self.cursor {
+                match cursor.next(&self.query, !ended)? {
+                    Next::Entry(entry, _) => return Ok(Some(*entry)),
+                    Next::Damage(damage) => return Err(damage),
+                    Next::End => cursor.refresh(),
+                }
+            }
+            let Some(newer) = self.newer()? else {
+                return Ok(None);
+            };
+            // There is a newer one, so nothing comes into this one any more;
+            // what came just before that is still to be read.
+            if self.cursor.is_some() && !ended {
+                ended = true;
+                continue;
+            }
+            match Segment::open(&self.directory, newer) {
+                Ok(Some(segment)) => self.cursor = Some(Cursor::whole(newer, segment)),
+                // Its header is still to come, or it is gone again.
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    self.passed = Some(newer);
+                    self.cursor = None;
+                    return Err(error);
+                }
+            }
+            self.passed = Some(newer);
+            ended = false;
+        }
+    }
+
+    fn resume(&mut self, name: Name, offset: u64) -> Result<(), Error> {
+        self.passed = Some(name);
+        if let Some(segment) = Segment::open(&self.directory, name)? {
+            self.cursor = Some(Cursor::at(name, segment, offset));
+        }
+        Ok(())
+    }
+
+    /// The first segment behind the one that is being read.
+    fn newer(&self) -> Result<Option<Name>, Error> {
+        let names = segment::list(&self.directory)?;
+        Ok(names.into_iter().find(|name| {
+            self.boot.is_none_or(|boot| name.boot == boot)
+                && self.passed.is_none_or(|passed| *name > passed)
+        }))
+    }
+}

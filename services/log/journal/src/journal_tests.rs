@@ -1,0 +1,639 @@
+//! The writer and the readers together, on real files
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+
+use crate::segment::{self, Name};
+use crate::{BootId, BootSelector, Entry, Error, Journal, Level, Limits, Query, Record, Writer};
+
+const BOOT: BootId = BootId([1; 16]);
+const OTHER_BOOT: BootId = BootId([2; 16]);
+/// Never short of space, whatever disk the tests run on.
+const LIMITS: Limits = Limits {
+    max_bytes: 32 << 20,
+    keep_free_bytes: 0,
+    keep_free_percent: 0,
+};
+
+fn open(directory: &Path, boot: BootId) -> Writer {
+    Writer::open(directory, boot, LIMITS).unwrap()
+}
+
+fn line<'a>(service: &'a str, level: Level, at: u64, message: &'a [u8]) -> Record<'a> {
+    Record {
+        service,
+        level,
+        realtime: SystemTime::UNIX_EPOCH + Duration::from_secs(at),
+        monotonic: Duration::from_millis(at),
+        unfinished: false,
+        message,
+        fields: &[],
+    }
+}
+
+fn store(writer: &mut Writer, service: &str, at: u64, message: &str) {
+    let record = line(service, Level::Info, at, message.as_bytes());
+    writer.push(&record).unwrap();
+    writer.commit().unwrap();
+}
+
+/// Entries and damages of a query.
+fn read(directory: &Path, query: &Query) -> (Vec<Entry>, Vec<Error>) {
+    let (mut entries, mut damages) = (Vec::new(), Vec::new());
+    for next in Journal::open(directory).entries(query).unwrap() {
+        match next {
+            Ok(entry) => entries.push(entry),
+            Err(error) => {
+                assert!(error.is_damage(), "{error}");
+                damages.push(error);
+            }
+        }
+    }
+    (entries, damages)
+}
+
+fn texts(directory: &Path, query: &Query) -> Vec<String> {
+    let (entries, damages) = read(directory, query);
+    assert!(damages.is_empty(), "{damages:?}");
+    entries
+        .iter()
+        .map(|entry| entry.text().into_owned())
+        .collect()
+}
+
+fn paths(directory: &Path) -> Vec<PathBuf> {
+    let names = segment::list(directory).unwrap();
+    names.iter().map(|name| name.path(directory)).collect()
+}
+
+fn size(directory: &Path) -> u64 {
+    let sizes = paths(directory)
+        .into_iter()
+        .map(|path| fs::metadata(path).unwrap().len());
+    sizes.sum()
+}
+
+/// Three boots, the first of several segments, three services, two levels.
+/// The journal is left as a crash would leave it.
+fn three_boots() -> TempDir {
+    let directory = TempDir::new().unwrap();
+    for (boot, count) in [(1u8, 3000u64), (2, 10), (3, 400)] {
+        let limits = Limits {
+            max_bytes: 1 << 20,
+            ..LIMITS
+        };
+        let mut writer = Writer::open(directory.path(), BootId([boot; 16]), limits).unwrap();
+        for number in 0..count {
+            let service = ["kernel", "network", "console"][number as usize % 3];
+            let level = if number % 50 == 7 {
+                Level::Error
+            } else {
+                Level::Info
+            };
+            let text = format!("line {number} of boot {boot} {}", "x".repeat(40));
+            let at = u64::from(boot) * 100_000 + number;
+            writer
+                .push(&line(service, level, at, text.as_bytes()))
+                .unwrap();
+            if number % 5 == 0 {
+                writer.commit().unwrap();
+            }
+        }
+        writer.commit().unwrap();
+    }
+    directory
+}
+
+#[test]
+fn what_is_stored_is_read_in_order() {
+    let directory = TempDir::new().unwrap();
+    let mut writer = open(directory.path(), BOOT);
+    store(&mut writer, "network", 5, "one");
+    store(&mut writer, "console", 4, "two");
+    store(&mut writer, "network", 3, "three");
+    let (entries, damages) = read(directory.path(), &Query::default());
+    assert!(damages.is_empty());
+    let told: Vec<_> = entries
+        .iter()
+        .map(|entry| {
+            (
+                entry.sequence,
+                entry.boot,
+                entry.service.as_str(),
+                entry.text(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (1, 1, "network", "one".into()),
+            (2, 1, "console", "two".into()),
+            (3, 1, "network", "three".into())
+        ]
+    );
+    assert_eq!(entries[0].boot_id, BOOT);
+}
+
+#[test]
+fn a_journal_that_is_not_there_is_empty() {
+    let directory = TempDir::new().unwrap();
+    let nowhere = directory.path().join("nowhere");
+    assert!(texts(&nowhere, &Query::default()).is_empty());
+    assert!(Journal::open(&nowhere).boots().unwrap().is_empty());
+    assert!(Journal::open(&nowhere).services().unwrap().is_empty());
+    let of = |boot| Query {
+        boot: Some(boot),
+        ..Query::default()
+    };
+    assert!(texts(&nowhere, &of(BootSelector::Back(0))).is_empty());
+    assert!(matches!(
+        Journal::open(&nowhere).entries(&of(BootSelector::Back(1))),
+        Err(Error::NoSuchBoot(BootSelector::Back(1)))
+    ));
+}
+
+#[test]
+fn an_uncommitted_record_is_not_stored() {
+    let directory = TempDir::new().unwrap();
+    let mut writer = open(directory.path(), BOOT);
+    store(&mut writer, "network", 1, "stored");
+    writer
+        .push(&line("network", Level::Info, 1, b"not stored"))
+        .unwrap();
+    drop(writer);
+    assert_eq!(texts(directory.path(), &Query::default()), ["stored"]);
+}
+
+#[test]
+fn a_second_writer_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let writer = open(directory.path(), BOOT);
+    assert!(matches!(
+        Writer::open(directory.path(), BOOT, LIMITS),
+        Err(Error::Locked { .. })
+    ));
+    drop(writer);
+    open(directory.path(), BOOT);
+}
+
+#[test]
+fn a_restarted_writer_goes_on_in_its_boots_segment() {
+    let directory = TempDir::new().unwrap();
+    for round in 0..6 {
+        let mut writer = open(directory.path(), BOOT);
+        store(&mut writer, "network", round, &format!("round {round}"));
+        // Every other round ends as a crash does.
+        if round % 2 == 0 {
+            writer.close().unwrap();
+        }
+    }
+    assert_eq!(paths(directory.path()).len(), 1);
+    let (entries, damages) = read(directory.path(), &Query::default());
+    assert!(damages.is_empty());
+    let sequences: Vec<u64> = entries.iter().map(|entry| entry.sequence).collect();
+    assert_eq!(sequences, [1, 2, 3, 4, 5, 6]);
+    assert!(entries.iter().all(|entry| entry.boot == 1));
+}
+
+#[test]
+fn a_boot_that_stored_nothing_leaves_no_trace() {
+    let directory = TempDir::new().unwrap();
+    store(&mut open(directory.path(), BOOT), "network", 1, "first");
+    for boot in 10..20 {
+        open(directory.path(), BootId([boot; 16])).close().unwrap();
+    }
+    store(
+        &mut open(directory.path(), OTHER_BOOT),
+        "network",
+        2,
+        "second",
+    );
+    assert_eq!(paths(directory.path()).len(), 2);
+    let boots = Journal::open(directory.path()).boots().unwrap();
+    assert_eq!(
+        boots.iter().map(|boot| boot.index).collect::<Vec<_>>(),
+        [1, 2]
+    );
+}
+
+#[test]
+fn boots_and_services_are_counted() {
+    let directory = three_boots();
+    let journal = Journal::open(directory.path());
+    let boots = journal.boots().unwrap();
+    let told: Vec<_> = boots
+        .iter()
+        .map(|boot| (boot.index, boot.id, boot.entries, boot.sequences))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (1, BootId([1; 16]), 3000, (1, 3000)),
+            (2, BootId([2; 16]), 10, (3001, 3010)),
+            (3, BootId([3; 16]), 400, (3011, 3410))
+        ]
+    );
+    let at = |second| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+    assert_eq!((boots[0].first, boots[0].last), (at(100_000), at(102_999)));
+    let services = journal.services().unwrap();
+    let told: Vec<_> = services
+        .iter()
+        .map(|service| (service.name.as_str(), service.entries, service.last_boot))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("console", 1136, 3),
+            ("kernel", 1138, 3),
+            ("network", 1136, 3)
+        ]
+    );
+}
+
+/// Every kind of query, through the index and by a full scan.
+#[test]
+fn the_index_finds_what_a_full_scan_finds() {
+    let directory = three_boots();
+    let (all, _) = read(directory.path(), &Query::default());
+    assert_eq!(all.len(), 3410);
+    assert!(
+        paths(directory.path()).len() > 4,
+        "several segments of boot 1"
+    );
+    let at = |second| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
+    let boots = [
+        (None, None),
+        (Some(BootSelector::Back(0)), Some(3)),
+        (Some(BootSelector::Back(2)), Some(1)),
+        (Some(BootSelector::Index(2)), Some(2)),
+        (Some(BootSelector::Id(BootId([1; 16]))), Some(1)),
+    ];
+    for services in [
+        vec![],
+        vec!["network"],
+        vec!["kernel", "console"],
+        vec!["nobody"],
+    ] {
+        for (boot, index) in boots {
+            for level in [None, Some(Level::Error), Some(Level::Critical)] {
+                for (since, until) in [
+                    (None, None),
+                    (at(101_000), at(102_000)),
+                    (at(300_100), None),
+                ] {
+                    for (after, tail) in [
+                        (None, None),
+                        (Some(1500), None),
+                        (None, Some(7)),
+                        (None, Some(2000)),
+                    ] {
+                        let query = Query {
+                            services: services.iter().map(|name| (*name).to_owned()).collect(),
+                            boot,
+                            since,
+                            until,
+                            level,
+                            after,
+                            tail,
+                        };
+                        let mut expected: Vec<&Entry> = all
+                            .iter()
+                            .filter(|entry| index.is_none_or(|index| entry.boot == index))
+                            .filter(|entry| query.wants(entry))
+                            .collect();
+                        if let Some(count) = tail {
+                            expected.drain(..expected.len().saturating_sub(count));
+                        }
+                        let (found, damages) = read(directory.path(), &query);
+                        assert!(damages.is_empty());
+                        assert!(found.iter().eq(expected), "{query:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_question_about_one_service_reads_little_of_a_sealed_segment() {
+    let directory = TempDir::new().unwrap();
+    let mut writer = open(directory.path(), BOOT);
+    store(&mut writer, "rare", 1, "needle");
+    for number in 0..4000 {
+        store(
+            &mut writer,
+            "often",
+            number,
+            &format!("hay {number} {}", "x".repeat(100)),
+        );
+    }
+    writer.close().unwrap();
+    let path = &paths(directory.path())[0];
+    // Spoil all the hay: who does not look at it does not notice.
+    let mut bytes = fs::read(path).unwrap();
+    let hay = bytes.windows(3).position(|three| three == b"hay").unwrap();
+    bytes[hay..400_000].fill(0);
+    fs::write(path, bytes).unwrap();
+    let query = Query {
+        services: vec!["rare".into()],
+        ..Query::default()
+    };
+    assert_eq!(texts(directory.path(), &query), ["needle"]);
+    assert_eq!(read(directory.path(), &Query::default()).1.len(), 1);
+}
+
+/// A journal with one segment as a crash leaves it, its bytes, and where each
+/// record ends.
+fn crashed(lines: u64) -> (TempDir, PathBuf, Vec<u8>, Vec<usize>) {
+    let directory = TempDir::new().unwrap();
+    let mut writer = open(directory.path(), BOOT);
+    let mut ends = Vec::new();
+    for number in 0..lines {
+        let service = ["kernel", "network"][number as usize % 2];
+        store(&mut writer, service, number, &format!("line {number}"));
+        ends.push(size(directory.path()) as usize);
+    }
+    drop(writer);
+    let path = paths(directory.path()).remove(0);
+    let bytes = fs::read(&path).unwrap();
+    (directory, path, bytes, ends)
+}
+
+#[test]
+fn a_torn_tail_is_cut_off_at_every_byte() {
+    let (directory, path, bytes, ends) = crashed(6);
+    let name = Name::parse(path.file_name().unwrap().to_str().unwrap()).unwrap();
+    for length in 0..=bytes.len() {
+        let whole = ends.iter().filter(|end| **end <= length).count();
+        for boot in [BOOT, OTHER_BOOT] {
+            for path in paths(directory.path()) {
+                fs::remove_file(path).unwrap();
+            }
+            fs::write(name.path(directory.path()), &bytes[..length]).unwrap();
+            // A reader takes the torn record for one that is being written.
+            assert_eq!(texts(directory.path(), &Query::default()).len(), whole);
+            let mut writer = open(directory.path(), boot);
+            store(&mut writer, "network", 99, "after");
+            let (entries, damages) = read(directory.path(), &Query::default());
+            assert!(damages.is_empty(), "{length}: {damages:?}");
+            assert_eq!(entries.len(), whole + 1, "{length}");
+            assert_eq!(entries[whole].text(), "after");
+            let sequences: Vec<u64> = entries.iter().map(|entry| entry.sequence).collect();
+            assert_eq!(sequences, (1..=whole as u64 + 1).collect::<Vec<_>>());
+            let fresh = boot == OTHER_BOOT && whole > 0;
+            assert_eq!(entries[whole].boot, 1 + u64::from(fresh), "{length}");
+        }
+    }
+}
+
+#[test]
+fn garbage_behind_the_last_record_is_cut_off() {
+    let (directory, path, bytes, _) = crashed(6);
+    for garbage in [vec![0; 5000], vec![0xff; 300], bytes[128..150].to_vec()] {
+        fs::write(&path, [bytes.as_slice(), &garbage].concat()).unwrap();
+        let mut writer = open(directory.path(), BOOT);
+        assert_eq!(writer.resumed().cut_off, garbage.len() as u64);
+        store(&mut writer, "network", 99, "after");
+        drop(writer);
+        let texts = texts(directory.path(), &Query::default());
+        assert_eq!(texts.len(), 7);
+        assert_eq!(texts[6], "after");
+    }
+}
+
+/// Sealed and not, each byte changed in turn: only the record that it
+/// belongs to may go, and it goes with a word.
+#[test]
+fn a_damaged_byte_costs_the_record_it_is_in() {
+    for sealed in [false, true] {
+        let (directory, path, _, ends) = crashed(6);
+        if sealed {
+            open(directory.path(), BOOT).close().unwrap();
+        }
+        let bytes = fs::read(&path).unwrap();
+        for position in 0..bytes.len() {
+            for change in [0x01, 0x80, 0xff] {
+                let mut damaged = bytes.clone();
+                damaged[position] ^= change;
+                fs::write(&path, &damaged).unwrap();
+                let touched = ends.iter().position(|end| position < *end);
+                let touched = touched.filter(|_| position >= 128);
+                let expected: Vec<String> = (0..6)
+                    .filter(|number| Some(*number) != touched)
+                    .map(|number| format!("line {number}"))
+                    .collect();
+                let (entries, damages) = read(directory.path(), &Query::default());
+                let found: Vec<_> = entries.iter().map(Entry::text).collect();
+                assert_eq!(found, expected, "byte {position}");
+                // Damage to the last record of a segment that is still
+                // written looks as if the record was still coming.
+                let told = touched.is_some_and(|number| sealed || number < 5);
+                assert_eq!(damages.len(), usize::from(told), "byte {position}");
+                for service in ["kernel", "network"] {
+                    let query = Query {
+                        services: vec![service.into()],
+                        ..Query::default()
+                    };
+                    let of_service = entries.iter().filter(|entry| entry.service == service);
+                    assert!(read(directory.path(), &query).0.iter().eq(of_service));
+                }
+                let journal = Journal::open(directory.path());
+                assert_eq!(journal.boots().unwrap().len(), 1);
+                journal.services().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_segment_without_a_header_is_told_of_and_its_numbers_are_not_used_again() {
+    let (directory, path, mut bytes, _) = crashed(6);
+    bytes[..128].fill(0);
+    fs::write(&path, &bytes).unwrap();
+    let mut writer = open(directory.path(), OTHER_BOOT);
+    store(&mut writer, "network", 99, "after");
+    let (entries, damages) = read(directory.path(), &Query::default());
+    assert_eq!(entries.len(), 1);
+    assert!(entries[0].sequence > 6);
+    assert_eq!(damages.len(), 1);
+}
+
+#[test]
+fn a_line_cannot_forge_a_record() {
+    let (_elsewhere, _, forged, _) = crashed(3);
+    let directory = TempDir::new().unwrap();
+    let mut writer = open(directory.path(), BOOT);
+    store(&mut writer, "network", 1, "before");
+    writer.push(&line("evil", Level::Info, 1, &forged)).unwrap();
+    writer.commit().unwrap();
+    let end = size(directory.path()) as usize;
+    store(&mut writer, "network", 1, "after");
+    drop(writer);
+    let path = paths(directory.path()).remove(0);
+    let mut bytes = fs::read(&path).unwrap();
+    // Damage the record around the forged ones.
+    bytes[end - 1] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let (entries, damages) = read(directory.path(), &Query::default());
+    let found: Vec<_> = entries.iter().map(Entry::text).collect();
+    assert_eq!(found, ["before", "after"]);
+    assert_eq!(damages.len(), 1);
+}
+
+#[test]
+fn the_oldest_goes_when_the_journal_is_full() {
+    let directory = TempDir::new().unwrap();
+    let limits = Limits {
+        max_bytes: 600_000,
+        ..LIMITS
+    };
+    let mut writer = Writer::open(directory.path(), BOOT, limits).unwrap();
+    for number in 0..20_000 {
+        let text = format!("line {number} {}", "x".repeat(number as usize % 90));
+        writer
+            .push(&line("network", Level::Info, number, text.as_bytes()))
+            .unwrap();
+        if number % 7 == 0 {
+            writer.commit().unwrap();
+            assert!(size(directory.path()) <= 600_000);
+        }
+    }
+    writer.commit().unwrap();
+    assert_eq!(
+        writer.take_dropped().segments,
+        0,
+        "dropped in time, not early"
+    );
+    let texts = texts(directory.path(), &Query::default());
+    assert!(texts.len() > 4000, "{}", texts.len());
+    let first = 20_000 - texts.len();
+    for (position, text) in texts.iter().enumerate() {
+        assert!(text.starts_with(&format!("line {} ", first + position)));
+    }
+}
+
+#[test]
+fn many_small_boots_do_not_gather_files_without_end() {
+    let directory = TempDir::new().unwrap();
+    for boot in 0..200u8 {
+        store(
+            &mut open(directory.path(), BootId([boot; 16])),
+            "network",
+            1,
+            "hello",
+        );
+    }
+    assert!(paths(directory.path()).len() <= 129);
+    let boots = Journal::open(directory.path()).boots().unwrap();
+    assert_eq!(boots.last().unwrap().index, 200);
+}
+
+#[test]
+fn the_kernel_position_outlives_the_writer_and_a_rotation_but_not_the_boot() {
+    let directory = TempDir::new().unwrap();
+    let kernel = Record {
+        fields: &[(crate::KERNEL_SEQUENCE, b"41")],
+        ..line("kernel", Level::Info, 1, b"Linux")
+    };
+    let mut writer = open(directory.path(), BOOT);
+    assert_eq!(writer.kernel_position(), 0);
+    writer.push(&kernel).unwrap();
+    drop(writer);
+    let mut writer = open(directory.path(), BOOT);
+    assert_eq!(writer.kernel_position(), 0, "it was never committed");
+    writer.push(&kernel).unwrap();
+    writer.commit().unwrap();
+    drop(writer);
+    let writer = open(directory.path(), BOOT);
+    assert_eq!(writer.kernel_position(), 42, "found by scanning");
+    writer.close().unwrap();
+    let mut writer = open(directory.path(), BOOT);
+    assert_eq!(writer.kernel_position(), 42, "found in the index");
+    for number in 0..20_000 {
+        store(&mut writer, "network", number, &"x".repeat(100));
+    }
+    drop(writer);
+    assert!(paths(directory.path()).len() > 1);
+    assert_eq!(
+        open(directory.path(), BOOT).kernel_position(),
+        42,
+        "found in the header"
+    );
+    assert_eq!(open(directory.path(), OTHER_BOOT).kernel_position(), 0);
+}
+
+#[test]
+fn a_follower_sees_old_and_new_entries_across_segments_and_restarts() {
+    let directory = TempDir::new().unwrap();
+    let limits = Limits {
+        max_bytes: 1 << 20,
+        ..LIMITS
+    };
+    let mut writer = Writer::open(directory.path(), BOOT, limits).unwrap();
+    for number in 0..10 {
+        store(&mut writer, "network", number, &format!("{number}"));
+    }
+    let query = Query {
+        tail: Some(3),
+        services: vec!["network".into()],
+        ..Query::default()
+    };
+    let mut follow = Journal::open(directory.path()).follow(&query).unwrap();
+    let mut next = || {
+        follow
+            .next_within(Some(Duration::ZERO))
+            .map(|entry| entry.unwrap().text().split(' ').next().unwrap().to_owned())
+    };
+    assert_eq!(
+        [next(), next(), next()],
+        [Some("7".into()), Some("8".into()), Some("9".into())]
+    );
+    assert_eq!(next(), None);
+    let filler = "x".repeat(100);
+    for number in 10..5000 {
+        store(&mut writer, "console", number, "other");
+        store(
+            &mut writer,
+            "network",
+            number,
+            &format!("{number} {filler}"),
+        );
+        if number % 1000 == 500 {
+            // Stopped and started, or killed and started.
+            if number > 2000 {
+                writer.close().unwrap();
+            } else {
+                drop(writer);
+            }
+            writer = Writer::open(directory.path(), BOOT, limits).unwrap();
+        }
+        if number % 3 == 0 {
+            for expected in number - 2..=number {
+                if expected >= 10 {
+                    assert_eq!(next(), Some(expected.to_string()));
+                }
+            }
+            assert_eq!(next(), None);
+        }
+    }
+    assert!(paths(directory.path()).len() > 3);
+}
+
+#[test]
+fn a_follower_waits_for_a_journal_that_is_still_empty() {
+    let directory = TempDir::new().unwrap();
+    let query = Query {
+        boot: Some(BootSelector::Back(0)),
+        tail: Some(0),
+        ..Query::default()
+    };
+    let mut follow = Journal::open(directory.path()).follow(&query).unwrap();
+    assert!(follow.next_within(Some(Duration::from_millis(1))).is_none());
+    store(&mut open(directory.path(), BOOT), "network", 1, "first");
+    let entry = follow.next_within(Some(Duration::from_secs(10)));
+    assert_eq!(entry.unwrap().unwrap().text(), "first");
+}

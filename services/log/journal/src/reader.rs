@@ -1,0 +1,473 @@
+//! Reading a journal, while it is written or not
+//!
+//! Nothing is held between calls: each one lists the directory, because the
+//! writer begins segments and drops old ones at any time. A segment that
+//! vanished is passed over like one that was dropped a moment earlier.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+
+use crate::entry::{Boot, Entry, Service};
+use crate::error::Error;
+use crate::follow::Follow;
+use crate::format::{self, Kind};
+use crate::index::{Index, Span};
+use crate::query::{BootSelector, Query};
+use crate::segment::{self, Found, Name, Segment};
+
+/// A journal to read.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    directory: PathBuf,
+}
+
+impl Journal {
+    /// The journal in `directory`. Nothing is read yet; a directory that does
+    /// not exist is an empty journal.
+    pub fn open(directory: impl Into<PathBuf>) -> Journal {
+        Journal {
+            directory: directory.into(),
+        }
+    }
+
+    /// The boots that have entries, oldest first. Damage is passed over.
+    pub fn boots(&self) -> Result<Vec<Boot>, Error> {
+        let mut boots: Vec<Boot> = Vec::new();
+        for name in segment::list(&self.directory)? {
+            let Some(mut segment) = passable(Segment::open(&self.directory, name))? else {
+                continue;
+            };
+            let index = index(&mut segment)?;
+            let Some(span) = index.span else { continue };
+            let (Some(first), Some(last)) = (
+                format::micros_to_time(span.first_time),
+                format::micros_to_time(span.last_time),
+            ) else {
+                continue;
+            };
+            match boots.last_mut().filter(|boot| boot.index == name.boot) {
+                Some(boot) => {
+                    boot.last = last;
+                    boot.sequences.1 = span.last_sequence;
+                    boot.entries += index.entries();
+                }
+                None => boots.push(Boot {
+                    index: name.boot,
+                    id: segment.header.boot_id,
+                    sequences: (span.first_sequence, span.last_sequence),
+                    first,
+                    last,
+                    entries: index.entries(),
+                }),
+            }
+        }
+        Ok(boots)
+    }
+
+    /// The services that have entries, by name. Damage is passed over.
+    pub fn services(&self) -> Result<Vec<Service>, Error> {
+        let mut services: BTreeMap<String, Service> = BTreeMap::new();
+        for name in segment::list(&self.directory)? {
+            let Some(mut segment) = passable(Segment::open(&self.directory, name))? else {
+                continue;
+            };
+            for (service, postings) in index(&mut segment)?.services {
+                let known = services.entry(service).or_insert_with_key(|name| Service {
+                    name: name.clone(),
+                    entries: 0,
+                    last_boot: 0,
+                });
+                known.entries += postings.entries;
+                known.last_boot = name.boot;
+            }
+        }
+        Ok(services.into_values().collect())
+    }
+
+    /// The entries that a query wants, in the order of their sequence
+    /// numbers, up to the newest there is now.
+    pub fn entries(&self, query: &Query) -> Result<Entries, Error> {
+        Entries::begin(&self.directory, query)
+    }
+
+    /// As [`Journal::entries`], and then each new entry that the query wants.
+    pub fn follow(&self, query: &Query) -> Result<Follow, Error> {
+        Follow::begin(&self.directory, query)
+    }
+}
+
+/// The entries of a query, read one after the other.
+///
+/// An error that [is damage](Error::is_damage) says what was skipped, and the
+/// next entries follow; after any other there is nothing more.
+pub struct Entries {
+    directory: PathBuf,
+    query: Query,
+    /// Found already, because only the last so many were asked for.
+    chosen: VecDeque<Chosen>,
+    /// Segments still to be read.
+    segments: VecDeque<Name>,
+    cursor: Option<Cursor>,
+    /// Where reading ended: the last segment looked into, and the offset
+    /// behind its last whole record.
+    reached: Option<(Name, u64)>,
+    /// The journal's newest segment: only its end may still be being written.
+    newest: Option<Name>,
+}
+
+enum Chosen {
+    Entry(Name, u64),
+    Damage(Error),
+}
+
+impl Entries {
+    pub(crate) fn begin(directory: &Path, query: &Query) -> Result<Entries, Error> {
+        let segments = segment::list(directory)?;
+        let newest = segments.last().copied();
+        let segments = wanted_segments(directory, query, segments)?;
+        let mut entries = Entries {
+            directory: directory.to_owned(),
+            query: query.clone(),
+            chosen: VecDeque::new(),
+            segments,
+            cursor: None,
+            reached: None,
+            newest,
+        };
+        if let Some(count) = query.tail {
+            entries.choose(count)?;
+        }
+        Ok(entries)
+    }
+
+    /// Looks for the last `count` entries, newest segment first.
+    fn choose(&mut self, count: usize) -> Result<(), Error> {
+        let mut missing = count;
+        while let Some(name) = self.segments.pop_back() {
+            // The last one is read even when nothing is wanted: a follower
+            // goes on at its end.
+            if missing == 0 && self.reached.is_some() {
+                break;
+            }
+            let mut found = VecDeque::new();
+            match Cursor::open(&self.directory, name, &self.query) {
+                Ok(None) => continue,
+                Ok(Some(mut cursor)) => {
+                    let mut entries = 0;
+                    loop {
+                        match cursor.next(&self.query, Some(name) == self.newest)? {
+                            Next::Entry(_, offset) => {
+                                entries += 1;
+                                found.push_back(Chosen::Entry(name, offset));
+                            }
+                            Next::Damage(damage) => found.push_back(Chosen::Damage(damage)),
+                            Next::End => break,
+                        }
+                        while entries > missing {
+                            if let Some(Chosen::Entry(..)) = found.pop_front() {
+                                entries -= 1;
+                            }
+                        }
+                    }
+                    missing -= entries;
+                    self.reached = self.reached.or(Some((name, cursor.end)));
+                }
+                Err(error) if error.is_damage() => found.push_back(Chosen::Damage(error)),
+                Err(error) => return Err(error),
+            }
+            while let Some(chosen) = found.pop_back() {
+                self.chosen.push_front(chosen);
+            }
+        }
+        self.segments.clear();
+        Ok(())
+    }
+
+    /// Where a follower goes on.
+    pub(crate) fn reached(&self) -> Option<(Name, u64)> {
+        self.reached
+    }
+
+    fn read_chosen(&mut self, name: Name, offset: u64) -> Result<Option<Entry>, Error> {
+        if self
+            .cursor
+            .as_ref()
+            .is_none_or(|cursor| cursor.name != name)
+        {
+            let segment = passable(Segment::open(&self.directory, name))?;
+            self.cursor = segment.map(|segment| Cursor::whole(name, segment));
+        }
+        let Some(cursor) = &mut self.cursor else {
+            return Ok(None); // dropped since it was chosen
+        };
+        match cursor.segment.find(offset)? {
+            Found::Entry(entry, _) => Ok(Some(*entry)),
+            _ => Ok(None),
+        }
+    }
+
+    fn advance(&mut self) -> Result<Option<Entry>, Error> {
+        while let Some(chosen) = self.chosen.pop_front() {
+            match chosen {
+                Chosen::Damage(error) => return Err(error),
+                Chosen::Entry(name, offset) => {
+                    if let Some(entry) = self.read_chosen(name, offset)? {
+                        return Ok(Some(entry));
+                    }
+                }
+            }
+        }
+        if self.query.tail.is_some() {
+            return Ok(None);
+        }
+        loop {
+            if let Some(cursor) = &mut self.cursor {
+                let growing = Some(cursor.name) == self.newest;
+                let next = cursor.next(&self.query, growing)?;
+                self.reached = Some((cursor.name, cursor.end));
+                match next {
+                    Next::Entry(entry, _) => return Ok(Some(*entry)),
+                    Next::Damage(damage) => return Err(damage),
+                    Next::End => self.cursor = None,
+                }
+            }
+            let Some(name) = self.segments.pop_front() else {
+                return Ok(None);
+            };
+            self.cursor = Cursor::open(&self.directory, name, &self.query)?;
+        }
+    }
+}
+
+impl Iterator for Entries {
+    type Item = Result<Entry, Error>;
+
+    fn next(&mut self) -> Option<Result<Entry, Error>> {
+        match self.advance() {
+            Ok(entry) => entry.map(Ok),
+            Err(error) => {
+                if !error.is_damage() {
+                    self.chosen.clear();
+                    self.segments.clear();
+                    self.cursor = None;
+                }
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+/// What a cursor comes to.
+pub(crate) enum Next {
+    /// A wanted entry, and its offset.
+    Entry(Box<Entry>, u64),
+    /// Bytes that cannot be read.
+    Damage(Error),
+    /// Nothing more for now.
+    End,
+}
+
+/// Goes through one segment's wanted entries.
+pub(crate) struct Cursor {
+    name: Name,
+    segment: Segment,
+    /// Where the wanted services' entries are, from a sealed segment's index.
+    postings: Option<VecDeque<u64>>,
+    /// Where the entries of a sealed segment end.
+    limit: Option<u64>,
+    /// Behind the last record that was looked at.
+    end: u64,
+}
+
+impl Cursor {
+    /// A cursor at the segment's start. `None` when it is gone or nothing in
+    /// it is wanted.
+    fn open(directory: &Path, name: Name, query: &Query) -> Result<Option<Cursor>, Error> {
+        let Some(mut segment) = Segment::open(directory, name)? else {
+            return Ok(None);
+        };
+        let seal = segment.seal()?;
+        let mut cursor = Cursor::whole(name, segment);
+        if let Some((end, index)) = seal {
+            cursor.limit = Some(end);
+            if let Some(index) = index {
+                if index.span.is_none_or(|span| !may_want(query, &span)) {
+                    cursor.postings = Some(VecDeque::new());
+                } else if !query.services.is_empty() || query.level.is_some() {
+                    cursor.postings = Some(wanted_offsets(&index, query));
+                }
+            }
+        }
+        Ok(Some(cursor))
+    }
+
+    /// A cursor over everything in a segment.
+    pub(crate) fn whole(name: Name, segment: Segment) -> Cursor {
+        Cursor::at(name, segment, format::HEADER_SIZE as u64)
+    }
+
+    pub(crate) fn at(name: Name, segment: Segment, offset: u64) -> Cursor {
+        Cursor {
+            name,
+            segment,
+            postings: None,
+            limit: None,
+            end: offset,
+        }
+    }
+
+    /// Forgets what was read ahead: the writer may have cut it off.
+    pub(crate) fn refresh(&mut self) {
+        self.segment.refresh();
+    }
+
+    /// What comes next. At the end of a `growing` segment there may be part
+    /// of a record that is being written.
+    pub(crate) fn next(&mut self, query: &Query, growing: bool) -> Result<Next, Error> {
+        loop {
+            let offset = match &mut self.postings {
+                Some(postings) => match postings.pop_front() {
+                    // In damage that was told of already.
+                    Some(offset) if offset < self.end => continue,
+                    Some(offset) => offset,
+                    None => {
+                        self.end = self.limit.unwrap_or(self.end);
+                        return Ok(Next::End);
+                    }
+                },
+                None => self.end,
+            };
+            if self.limit.is_some_and(|limit| offset >= limit) {
+                return Ok(Next::End);
+            }
+            match self.segment.find(offset)? {
+                Found::Entry(entry, next) => {
+                    self.end = next;
+                    if query.wants(&entry) {
+                        return Ok(Next::Entry(entry, offset));
+                    }
+                }
+                Found::Other(Kind::Index, _) => return Ok(Next::End),
+                Found::Other(_, next) => self.end = next,
+                Found::Damage(next) => {
+                    let next = self.limit.map_or(next, |limit| next.min(limit));
+                    self.end = next;
+                    return Ok(Next::Damage(self.segment.damage(offset, next)));
+                }
+                Found::End { torn } => {
+                    let end = match self.limit {
+                        Some(limit) => limit,
+                        None if torn && !growing => self.segment.length()?,
+                        None => return Ok(Next::End),
+                    };
+                    self.end = end;
+                    return Ok(Next::Damage(self.segment.damage(offset, end)));
+                }
+            }
+        }
+    }
+}
+
+/// Whether entries over this span can be wanted.
+fn may_want(query: &Query, span: &Span) -> bool {
+    let since = query.since.map_or(0, format::time_to_micros);
+    let until = query.until.map_or(u64::MAX, format::time_to_micros);
+    span.greatest_time >= since
+        && span.least_time <= until
+        && query.after.is_none_or(|after| span.last_sequence > after)
+}
+
+/// Where entries are that may be wanted, ascending.
+fn wanted_offsets(index: &Index, query: &Query) -> VecDeque<u64> {
+    let mut offsets: Vec<u64> = index
+        .services
+        .iter()
+        .filter(|(name, _)| query.wants_service(name))
+        .filter(|(_, postings)| query.level.is_none_or(|level| postings.reaches(level)))
+        .flat_map(|(_, postings)| postings.offsets())
+        .collect();
+    offsets.sort_unstable();
+    offsets.into()
+}
+
+/// Those of a journal's segments, oldest first, that a query concerns by
+/// their names.
+fn wanted_segments(
+    directory: &Path,
+    query: &Query,
+    mut segments: Vec<Name>,
+) -> Result<VecDeque<Name>, Error> {
+    if let Some(selector) = query.boot {
+        match resolve(directory, &segments, selector)? {
+            Some(boot) => segments.retain(|name| name.boot == boot),
+            // Nothing was stored yet, in this boot or any.
+            None if selector == BootSelector::Back(0) => segments.clear(),
+            None => return Err(Error::NoSuchBoot(selector)),
+        }
+    }
+    if let Some(after) = query.after {
+        // All of a segment is wanted no more when the next one begins at or
+        // before the first entry that is.
+        let passed = segments
+            .windows(2)
+            .take_while(|pair| pair[1].first <= after.saturating_add(1))
+            .count();
+        segments.drain(..passed);
+    }
+    Ok(segments.into())
+}
+
+/// The number of the boot that a person named.
+pub(crate) fn resolve(
+    directory: &Path,
+    segments: &[Name],
+    selector: BootSelector,
+) -> Result<Option<u64>, Error> {
+    let mut boots: Vec<u64> = segments.iter().map(|name| name.boot).collect();
+    boots.dedup();
+    Ok(match selector {
+        BootSelector::Back(back) => usize::try_from(back)
+            .ok()
+            .and_then(|back| boots.iter().rev().nth(back).copied()),
+        BootSelector::Index(index) => boots.contains(&index).then_some(index),
+        BootSelector::Id(id) => {
+            let mut found = None;
+            for name in segments.iter().rev() {
+                let segment = passable(Segment::open(directory, *name))?;
+                if segment.is_some_and(|segment| segment.header.boot_id == id) {
+                    found = Some(name.boot);
+                    break;
+                }
+            }
+            found
+        }
+    })
+}
+
+/// A segment whose header is damaged counts as one that is not there.
+fn passable(segment: Result<Option<Segment>, Error>) -> Result<Option<Segment>, Error> {
+    match segment {
+        Err(error) if error.is_damage() => Ok(None),
+        other => other,
+    }
+}
+
+/// A segment's index: the one it was sealed with, or one made by scanning.
+fn index(segment: &mut Segment) -> Result<Index, Error> {
+    if let Some((_, Some(index))) = segment.seal()? {
+        return Ok(index);
+    }
+    let mut index = Index::default();
+    let mut offset = format::HEADER_SIZE as u64;
+    loop {
+        match segment.find(offset)? {
+            Found::Entry(entry, next) => {
+                let time = format::time_to_micros(entry.realtime);
+                index.add(offset, &entry.service, entry.level, entry.sequence, time);
+                offset = next;
+            }
+            Found::Other(Kind::Index, _) | Found::End { .. } => return Ok(index),
+            Found::Other(_, next) | Found::Damage(next) => offset = next,
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! One segment file, read: its name, its header, its records in order
+//!
+//! A segment holds the entries of one boot only, so its name alone says
+//! whether a question about a boot concerns it.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::entry::Entry;
+use crate::error::Error;
+use crate::format::{self, Header, Kind};
+use crate::index::Index;
+
+/// What a segment's file name says. Sorts as the journal goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    /// The boot that all of the segment's entries are of.
+    pub boot: u64,
+    /// The sequence number that its first entry has.
+    pub first: u64,
+}
+
+impl Name {
+    pub fn parse(file_name: &str) -> Option<Name> {
+        let (boot, first) = file_name.strip_suffix(".journal")?.split_once('-')?;
+        let name = Name {
+            boot: boot.parse().ok()?,
+            first: first.parse().ok()?,
+        };
+        // `+1` and `01` parse as numbers too: one file, one spelling.
+        (name.file_name() == file_name).then_some(name)
+    }
+
+    /// Padded, so that `ls` shows segments in order.
+    pub fn file_name(&self) -> String {
+        format!("{:08}-{:012}.journal", self.boot, self.first)
+    }
+
+    pub fn path(&self, directory: &Path) -> PathBuf {
+        directory.join(self.file_name())
+    }
+}
+
+/// The segments of a journal, oldest first. A directory that does not exist
+/// holds none.
+pub fn list(directory: &Path) -> Result<Vec<Name>, Error> {
+    let failed = |source| Error::List {
+        directory: directory.to_owned(),
+        source,
+    };
+    let mut names = Vec::new();
+    let files = match fs::read_dir(directory) {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+        Err(error) => return Err(failed(error)),
+    };
+    for file in files {
+        let file_name = file.map_err(failed)?.file_name();
+        names.extend(file_name.to_str().and_then(Name::parse));
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// A segment open for reading, perhaps while its writer appends to it.
+pub struct Segment {
+    path: PathBuf,
+    pub header: Header,
+    window: Window,
+}
+
+/// What a scan finds next.
+#[derive(Debug)]
+pub enum Found {
+    /// An entry, and where the next record begins.
+    Entry(Box<Entry>, u64),
+    /// A whole record that is no entry, and where the next one begins.
+    Other(Kind, u64),
+    /// Bytes that are no record, up to where one begins again.
+    Damage(u64),
+    /// No record up to the end of the file. With `torn`, there are bytes: the
+    /// beginning of a record that is being written or was never finished, or
+    /// damage.
+    End { torn: bool },
+}
+
+impl Segment {
+    /// Opens a segment. `None` when it is gone (the writer dropped it), or
+    /// when its header is not there yet.
+    pub fn open(directory: &Path, name: Name) -> Result<Option<Segment>, Error> {
+        let path = name.path(directory);
+        let failed = |source| Error::Read {
+            segment: path.clone(),
+            source,
+        };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        Segment::from_file(file, &path)
+    }
+
+    /// As [`Segment::open`], with the file open already.
+    pub fn from_file(file: File, path: &Path) -> Result<Option<Segment>, Error> {
+        let mut window = Window::new(file);
+        let bytes = window
+            .at(0, format::HEADER_SIZE)
+            .map_err(|source| Error::Read {
+                segment: path.to_owned(),
+                source,
+            })?;
+        if bytes.len() < format::HEADER_SIZE {
+            return Ok(None);
+        }
+        match Header::decode(bytes) {
+            Some(header) => Ok(Some(Segment {
+                path: path.to_owned(),
+                header,
+                window,
+            })),
+            None => Err(Error::Damaged {
+                segment: path.to_owned(),
+                offset: 0,
+                length: window.length().unwrap_or(0),
+            }),
+        }
+    }
+
+    /// What is at `offset`, which is where a record begins or damage does.
+    pub fn find(&mut self, offset: u64) -> Result<Found, Error> {
+        match self.find_unnamed(offset) {
+            Ok(found) => Ok(found),
+            Err(source) => Err(Error::Read {
+                segment: self.path.clone(),
+                source,
+            }),
+        }
+    }
+
+    fn find_unnamed(&mut self, offset: u64) -> io::Result<Found> {
+        if let Some(found) = self.record(offset)? {
+            return Ok(found);
+        }
+        let length = self.window.length()?;
+        let salt = self.header.salt.to_le_bytes();
+        let mut candidate = offset + 1;
+        while let Some(next) = self.window.search(candidate, length, salt)? {
+            if self.record(next)?.is_some() {
+                return Ok(Found::Damage(next));
+            }
+            candidate = next + 1;
+        }
+        Ok(Found::End {
+            torn: length > offset,
+        })
+    }
+
+    /// The whole and meaningful record at `offset`, if there is one.
+    fn record(&mut self, offset: u64) -> io::Result<Option<Found>> {
+        let salt = self.header.salt;
+        let head = self.window.at(offset, format::RECORD_HEADER)?;
+        let Some((kind, length)) = format::decode_record_header(salt, head) else {
+            return Ok(None);
+        };
+        let size = format::RECORD_HEADER + length;
+        let record = self.window.at(offset, size)?;
+        if record.len() < size {
+            return Ok(None);
+        }
+        let Some(body) = format::checked_body(salt, record) else {
+            return Ok(None);
+        };
+        let next = offset + size as u64;
+        Ok(match kind {
+            Kind::Entry => format::decode_entry(&self.header, body)
+                .map(|entry| Found::Entry(Box::new(entry), next)),
+            kind => Some(Found::Other(kind, next)),
+        })
+    }
+
+    /// The damage between two offsets, as an error.
+    pub fn damage(&self, from: u64, to: u64) -> Error {
+        Error::Damaged {
+            segment: self.path.clone(),
+            offset: from,
+            length: to.saturating_sub(from),
+        }
+    }
+
+    /// Forgets what was read ahead of a growing segment: a restarted writer
+    /// may have cut it off and put other bytes there.
+    pub fn refresh(&mut self) {
+        self.window.bytes.clear();
+    }
+
+    /// How long the file is now.
+    pub fn length(&self) -> Result<u64, Error> {
+        self.window.length().map_err(|source| Error::Read {
+            segment: self.path.clone(),
+            source,
+        })
+    }
+
+    /// Where the entries end and the index begins, once the segment is
+    /// sealed; the index, when it is whole.
+    pub fn seal(&mut self) -> Result<Option<(u64, Option<Index>)>, Error> {
+        self.seal_unnamed().map_err(|source| Error::Read {
+            segment: self.path.clone(),
+            source,
+        })
+    }
+
+    fn seal_unnamed(&mut self) -> io::Result<Option<(u64, Option<Index>)>> {
+        let salt = self.header.salt;
+        let length = self.window.length()?;
+        let Some(at) = length.checked_sub(format::TRAILER_SIZE as u64) else {
+            return Ok(None);
+        };
+        let trailer = self.window.at(at, format::TRAILER_SIZE)?;
+        let Some(offset) = format::decode_trailer(salt, trailer) else {
+            return Ok(None);
+        };
+        let Some(size) = at.checked_sub(offset) else {
+            return Ok(None);
+        };
+        let record = self.window.at(offset, size as usize)?;
+        let index = match format::decode_record_header(salt, record) {
+            Some((Kind::Index, _)) => format::checked_body(salt, record).and_then(Index::decode),
+            _ => None,
+        };
+        Ok(Some((offset, index)))
+    }
+}
+
+/// Part of a file in memory: reads are of neighbouring bytes mostly, so they
+/// are done 64 KiB at a time.
+struct Window {
+    file: File,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+/// How much a window reads at once.
+const CHUNK: usize = 64 * 1024;
+
+impl Window {
+    fn new(file: File) -> Window {
+        Window {
+            file,
+            start: 0,
+            bytes: Vec::new(),
+        }
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// `count` bytes at `offset`; fewer where the file ends. What was read
+    /// before is used again only where it suffices: the end of a growing file
+    /// is always read anew.
+    fn at(&mut self, offset: u64, count: usize) -> io::Result<&[u8]> {
+        let end = self.start + self.bytes.len() as u64;
+        if offset < self.start || offset + count as u64 > end {
+            self.fill(offset, count.max(CHUNK))?;
+        }
+        let from = (offset - self.start) as usize;
+        let to = (from + count).min(self.bytes.len());
+        Ok(self.bytes.get(from..to).unwrap_or_default())
+    }
+
+    fn fill(&mut self, offset: u64, count: usize) -> io::Result<()> {
+        let left = self.length()?.saturating_sub(offset);
+        self.start = offset;
+        self.bytes.clear();
+        // The file may be damaged and `count` nonsense: never reserve more
+        // than there is to read.
+        self.bytes.resize(count.min(left as usize), 0);
+        let mut filled = 0;
+        while filled < self.bytes.len() {
+            let buffer = &mut self.bytes[filled..];
+            match self.file.read_at(buffer, offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.bytes.clear();
+                    return Err(error);
+                }
+            }
+        }
+        self.bytes.truncate(filled);
+        Ok(())
+    }
+
+    /// The first place at `from` or behind, and before `end`, where `pattern`
+    /// is.
+    fn search(&mut self, mut from: u64, end: u64, pattern: [u8; 4]) -> io::Result<Option<u64>> {
+        while from < end {
+            let bytes = self.at(from, CHUNK.min((end - from) as usize))?;
+            if let Some(position) = bytes.windows(4).position(|four| four == pattern) {
+                return Ok(Some(from + position as u64));
+            }
+            if bytes.len() <= 4 {
+                break;
+            }
+            from += bytes.len() as u64 - 3;
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_reads_back_and_other_files_are_left_alone() {
+        let name = Name {
+            boot: 3,
+            first: 1200,
+        };
+        assert_eq!(name.file_name(), "00000003-000000001200.journal");
+        assert_eq!(Name::parse(&name.file_name()), Some(name));
+        for other in [
+            "lock",
+            "3-1200.journal",
+            "a-b.journal",
+            "00000003-000000001200",
+        ] {
+            assert_eq!(Name::parse(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,687 @@
+//! The journal's one writer: append, rotate, drop the oldest
+//!
+//! ```text
+//!  open ──▶ push … push ──▶ commit ──▶ push … ──▶ sync
+//!   │         │ segment       │ room?
+//!   │         │ full: seal,   │ no: drop the oldest segment
+//!   │         │ begin next    ▼
+//!   │         ▼            one write(2) of all pushed records
+//!   └ takes the lock, cuts a torn tail off, goes on in the boot's segment
+//! ```
+//!
+//! Invariant: whatever moment the process is killed or the power goes, the
+//! bytes before the last commit's are whole, and a torn record can only be at
+//! the end of the newest segment, where the next [`Writer::open`] cuts it off.
+//! What was synced survives a power cut.
+//!
+//! A failed commit leaves the journal as it was, and its records are gone
+//! from the buffer: whoever pushed them still has them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::entry::{BootId, Level};
+use crate::error::Error;
+use crate::format::{self, Header, Kind, Record};
+use crate::index::Index;
+use crate::segment::{self, Found, Name, Segment};
+use crate::space::{self, FileSystem, Limits};
+
+/// The field that holds a kernel message's own sequence number, in decimal.
+/// The newest one stored is where reading the kernel's log goes on.
+pub const KERNEL_SEQUENCE: &str = "kernel_sequence";
+
+/// More files than this are not kept: a machine that boots often with little
+/// to say would gather them without end.
+const MAX_SEGMENTS: usize = 128;
+/// Free space is looked at again after so many bytes.
+const SPACE_CHECK: u64 = 256 << 10;
+/// A single segment that holds this much is given up when there is no other
+/// way to store a new line.
+const WORTH_DROPPING: u64 = 32 << 10;
+
+/// Writes a journal. There is at most one for a directory.
+pub struct Writer {
+    directory: PathBuf,
+    directory_file: File,
+    _lock: Flock<File>,
+    limits: Limits,
+    boot_id: BootId,
+    boot: u64,
+    /// All but the active one, oldest first.
+    older: VecDeque<Older>,
+    active: Option<Active>,
+    next_sequence: u64,
+    /// Records pushed and not committed, encoded for the active segment.
+    buffer: Vec<u8>,
+    /// Of the newest kernel message, pushed ones included, plus one.
+    kernel_position: u64,
+    /// What `next_sequence` and `kernel_position` were after the last commit.
+    committed: (u64, u64),
+    allowed: u64,
+    until_space_check: u64,
+    starved: bool,
+    dropped: Dropped,
+    dirty: bool,
+    directory_dirty: bool,
+    resumed: Resumed,
+}
+
+struct Older {
+    name: Name,
+    size: u64,
+}
+
+struct Active {
+    name: Name,
+    file: File,
+    salt: u32,
+    length: u64,
+    index: Index,
+}
+
+/// What an opened journal says of the writer before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resumed {
+    /// Bytes of a torn record that were cut off.
+    pub cut_off: u64,
+    /// Services whose last line in this boot goes on in their next entry, and
+    /// its level.
+    pub unfinished: BTreeMap<String, Level>,
+}
+
+/// What was dropped before its time because the disk is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// How many segments.
+    pub segments: u64,
+    /// How many entries were in them.
+    pub entries: u64,
+}
+
+impl Writer {
+    /// Opens the journal in `directory`, which is made when it is not there,
+    /// for the boot with this id. Takes the journal's lock; repairs what a
+    /// crash or a power cut left.
+    pub fn open(directory: &Path, boot_id: BootId, limits: Limits) -> Result<Writer, Error> {
+        let failed = |source| Error::Write {
+            path: directory.to_owned(),
+            source,
+        };
+        fs::create_dir_all(directory).map_err(failed)?;
+        let directory_file = File::open(directory).map_err(failed)?;
+        let mut writer = Writer {
+            _lock: lock(directory)?,
+            directory: directory.to_owned(),
+            directory_file,
+            limits,
+            boot_id,
+            boot: 1,
+            older: VecDeque::new(),
+            active: None,
+            next_sequence: 1,
+            buffer: Vec::new(),
+            kernel_position: 0,
+            committed: (1, 0),
+            allowed: limits.max_bytes,
+            until_space_check: 0,
+            starved: false,
+            dropped: Dropped::default(),
+            dirty: false,
+            directory_dirty: false,
+            resumed: Resumed::default(),
+        };
+        writer.recover()?;
+        writer.committed = (writer.next_sequence, writer.kernel_position);
+        Ok(writer)
+    }
+
+    /// What the writer before left, in this boot.
+    pub fn resumed(&self) -> &Resumed {
+        &self.resumed
+    }
+
+    /// The kernel's number of the first kernel message that is not in the
+    /// journal yet, in this boot.
+    pub fn kernel_position(&self) -> u64 {
+        self.kernel_position
+    }
+
+    /// This boot's number.
+    pub fn boot(&self) -> u64 {
+        self.boot
+    }
+
+    /// How many bytes the next commit will write.
+    pub fn pending(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Whether something is stored that a power cut would take.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// What was dropped for lack of space since this was last asked.
+    pub fn take_dropped(&mut self) -> Dropped {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// Encodes a record to be written by the next [`Writer::commit`]. Begins
+    /// a new segment first where it is time to; only that can fail.
+    pub fn push(&mut self, record: &Record<'_>) -> Result<(), Error> {
+        if self.buffer.is_empty() {
+            self.prepare()?;
+        }
+        let Some(active) = &self.active else {
+            return Ok(()); // prepare() made one
+        };
+        format::encode_entry(&mut self.buffer, active.salt, self.next_sequence, record);
+        self.next_sequence += 1;
+        if let Some(position) = kernel_position(record.fields.iter().copied()) {
+            self.kernel_position = position;
+        }
+        Ok(())
+    }
+
+    /// Stores all pushed records, in one write. They then survive the death
+    /// of this process; [`Writer::sync`] makes them survive a power cut.
+    pub fn commit(&mut self) -> Result<(), Error> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let stored = self.write_buffer();
+        if stored.is_err() {
+            // As if they had never been pushed.
+            (self.next_sequence, self.kernel_position) = self.committed;
+        }
+        self.committed = (self.next_sequence, self.kernel_position);
+        self.buffer.clear();
+        stored
+    }
+
+    /// Makes everything stored survive a power cut.
+    pub fn sync(&mut self) -> Result<(), Error> {
+        if let Some(active) = self.active.as_ref().filter(|_| self.dirty) {
+            active.file.sync_data().map_err(|source| Error::Write {
+                path: active.name.path(&self.directory),
+                source,
+            })?;
+        }
+        if self.directory_dirty {
+            self.sync_directory()?;
+        }
+        self.dirty = false;
+        self.directory_dirty = false;
+        // Others may have filled the disk meanwhile.
+        self.until_space_check = 0;
+        Ok(())
+    }
+
+    /// Writes the index of the active segment and syncs everything: the next
+    /// start has nothing to scan.
+    pub fn close(mut self) -> Result<(), Error> {
+        self.commit()?;
+        self.seal()?;
+        self.sync()
+    }
+
+    /// Sees to it that there is an active segment with room.
+    fn prepare(&mut self) -> Result<(), Error> {
+        if self.until_space_check == 0 {
+            self.check_space();
+        }
+        let segment_size = space::segment_size(self.allowed);
+        if let Some(active) = &self.active {
+            if self.starved && self.older.is_empty() && active.length > WORTH_DROPPING {
+                self.give_up_active()?;
+            } else if active.length + active.index.size_bound() >= segment_size {
+                self.rotate();
+            }
+        }
+        if self.active.is_none() {
+            self.begin()?;
+        }
+        Ok(())
+    }
+
+    fn check_space(&mut self) {
+        // Where the file system does not answer, the journal's own bound
+        // still holds.
+        if let Ok(system) = FileSystem::of(&self.directory_file) {
+            self.allowed = space::allowed(self.limits, self.used(), system);
+        }
+        self.until_space_check = SPACE_CHECK;
+    }
+
+    fn used(&self) -> u64 {
+        let older: u64 = self.older.iter().map(|older| blocks(older.size)).sum();
+        let active = self.active.as_ref().map_or(0, |active| {
+            blocks(active.length + active.index.size_bound())
+        });
+        older + active
+    }
+
+    /// Drops old segments until `more` bytes are allowed.
+    fn make_room(&mut self, more: u64) -> Result<(), Error> {
+        while self.older.len() >= MAX_SEGMENTS || self.used() + blocks(more) > self.allowed {
+            if !self.drop_oldest(self.allowed < self.limits.max_bytes)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there was one to drop. `early` when only the lack of space
+    /// makes it go.
+    fn drop_oldest(&mut self, early: bool) -> Result<bool, Error> {
+        let Some(oldest) = self.older.pop_front() else {
+            return Ok(false);
+        };
+        let next = match (self.older.front(), &self.active) {
+            (Some(older), _) => older.name.first,
+            (None, Some(active)) => active.name.first,
+            (None, None) => self.next_sequence,
+        };
+        self.remove(oldest.name)?;
+        if early {
+            self.dropped.segments += 1;
+            self.dropped.entries += next.saturating_sub(oldest.name.first);
+        }
+        Ok(true)
+    }
+
+    fn remove(&mut self, name: Name) -> Result<(), Error> {
+        let path = name.path(&self.directory);
+        self.directory_dirty = true;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Write {
+                path,
+                source: error,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Frees space that the file system turned out not to have. Whether there
+    /// is more now.
+    fn free_space(&mut self) -> Result<bool, Error> {
+        let freed = self.drop_oldest(true)?;
+        if freed {
+            // Blocks freed can be had again only once that is on the disk.
+            self.sync_directory()?;
+        } else {
+            self.starved = true;
+        }
+        self.until_space_check = 0;
+        Ok(freed)
+    }
+
+    fn sync_directory(&self) -> Result<(), Error> {
+        self.directory_file
+            .sync_all()
+            .map_err(|source| Error::Write {
+                path: self.directory.clone(),
+                source,
+            })
+    }
+
+    /// The last resort on a full disk: new lines are worth more than old.
+    fn give_up_active(&mut self) -> Result<(), Error> {
+        if let Some(active) = self.active.take() {
+            self.dropped.segments += 1;
+            self.dropped.entries += self.next_sequence.saturating_sub(active.name.first);
+            drop(active.file);
+            self.remove(active.name)?;
+            self.sync_directory()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the active segment. One that cannot be sealed is still whole,
+    /// only slower to read.
+    fn rotate(&mut self) {
+        while let Err(Error::Write { source, .. }) = self.seal() {
+            if !is_full(&source) || !matches!(self.free_space(), Ok(true)) {
+                break;
+            }
+        }
+        if let Some(active) = self.active.take() {
+            self.older.push_back(Older {
+                name: active.name,
+                size: active.length,
+            });
+        }
+    }
+
+    /// Writes the active segment's index behind its entries.
+    fn seal(&mut self) -> Result<(), Error> {
+        let Some(active) = &mut self.active else {
+            return Ok(());
+        };
+        active.index.kernel_position = self.committed.1;
+        let mut seal = Vec::new();
+        format::encode_seal(
+            &mut seal,
+            active.salt,
+            active.length,
+            &active.index.encode(),
+        );
+        active.write_all(&seal, &self.directory)?;
+        active.file.sync_data().map_err(|source| Error::Write {
+            path: active.name.path(&self.directory),
+            source,
+        })?;
+        active.length += seal.len() as u64;
+        Ok(())
+    }
+
+    /// Begins a new active segment.
+    fn begin(&mut self) -> Result<(), Error> {
+        self.make_room(format::HEADER_SIZE as u64)?;
+        let name = Name {
+            boot: self.boot,
+            first: self.next_sequence,
+        };
+        let header = Header {
+            boot_id: self.boot_id,
+            boot: self.boot,
+            first: self.next_sequence,
+            kernel_position: self.kernel_position,
+            salt: salt(),
+        };
+        loop {
+            match create(&name.path(&self.directory), &header.encode()) {
+                Ok(file) => {
+                    self.active = Some(Active {
+                        name,
+                        file,
+                        salt: header.salt,
+                        length: format::HEADER_SIZE as u64,
+                        index: Index::default(),
+                    });
+                    self.dirty = true;
+                    self.directory_dirty = true;
+                    self.starved = false;
+                    return Ok(());
+                }
+                Err(source) => {
+                    if !(is_full(&source) && self.free_space()?) {
+                        return Err(Error::Write {
+                            path: name.path(&self.directory),
+                            source,
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    fn write_buffer(&mut self) -> Result<(), Error> {
+        // An eighth more for what the index grows by.
+        let size = self.buffer.len() as u64;
+        self.make_room(size + size / 8)?;
+        loop {
+            let Some(active) = &mut self.active else {
+                return Ok(()); // a record was pushed: there is one
+            };
+            match active.write_all(&self.buffer, &self.directory) {
+                Ok(()) => break,
+                Err(Error::Write { source, .. }) if is_full(&source) && self.free_space()? => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(active) = &mut self.active {
+            for (offset, body) in bodies(&self.buffer, active.salt) {
+                if let Some(key) = format::decode_key(body) {
+                    active.index.add(
+                        active.length + offset as u64,
+                        key.service,
+                        key.level,
+                        key.sequence,
+                        key.realtime,
+                    );
+                }
+            }
+            active.length += self.buffer.len() as u64;
+        }
+        self.dirty = true;
+        self.starved = false;
+        self.until_space_check = self
+            .until_space_check
+            .saturating_sub(self.buffer.len() as u64);
+        Ok(())
+    }
+
+    /// Finds out where the writer before stopped.
+    fn recover(&mut self) -> Result<(), Error> {
+        let mut names = segment::list(&self.directory)?;
+        while let Some(&last) = names.last() {
+            if self.recover_newest(last)? {
+                break;
+            }
+            names.pop();
+        }
+        let newest = std::mem::take(&mut self.older);
+        let taken_up = |name| {
+            self.active
+                .as_ref()
+                .is_some_and(|active| active.name == name)
+                || newest.iter().any(|older| older.name == name)
+        };
+        names.retain(|name| !taken_up(*name));
+        for name in names {
+            let path = name.path(&self.directory);
+            let size = fs::metadata(&path)
+                .map_err(|source| Error::Write { path, source })?
+                .len();
+            self.older.push_back(Older { name, size });
+        }
+        self.older.extend(newest);
+        Ok(())
+    }
+
+    /// Takes up the newest segment: goes on in it when it is of this boot,
+    /// seals it otherwise. `false` when it held nothing and is gone.
+    fn recover_newest(&mut self, name: Name) -> Result<bool, Error> {
+        let path = name.path(&self.directory);
+        let failed = |source| Error::Write {
+            path: path.clone(),
+            source,
+        };
+        let open = || OpenOptions::new().read(true).write(true).open(&path);
+        let file = open().map_err(failed)?;
+        let mut segment = match Segment::from_file(open().map_err(failed)?, &path) {
+            Ok(Some(segment)) => segment,
+            Ok(None) => {
+                // Power went before its header was on the disk.
+                self.remove(name)?;
+                return Ok(false);
+            }
+            Err(Error::Damaged { length, .. }) => {
+                // Nothing in it can be read. No number that may be in it is
+                // given again: an entry is longer than its record's header.
+                self.boot = name.boot + 1;
+                self.next_sequence = name.first + length / format::RECORD_HEADER as u64;
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
+        };
+        let header = segment.header;
+        let same_boot = header.boot_id == self.boot_id;
+        self.boot = header.boot + u64::from(!same_boot);
+
+        let sealed = match segment.seal()? {
+            Some((end, Some(index))) => Some((end, index)),
+            _ => None,
+        };
+        let was_sealed = sealed.is_some();
+        let (end, index, unfinished) = match sealed {
+            Some((end, index)) => (end, index, BTreeMap::new()),
+            None => scan(&mut segment)?,
+        };
+        self.next_sequence = index
+            .span
+            .map_or(header.first, |span| span.last_sequence + 1);
+        if was_sealed && !same_boot {
+            return Ok(true);
+        }
+        if index.span.is_none() && !same_boot {
+            self.remove(name)?;
+            return Ok(false);
+        }
+        if !was_sealed {
+            self.resumed.cut_off = segment.length()? - end;
+        }
+        file.set_len(end).map_err(failed)?;
+        self.kernel_position = index.kernel_position;
+        self.committed = (self.next_sequence, index.kernel_position);
+        self.active = Some(Active {
+            name,
+            file,
+            salt: header.salt,
+            length: end,
+            index,
+        });
+        if same_boot {
+            self.resumed.unfinished = unfinished;
+        } else {
+            self.rotate();
+            self.kernel_position = 0;
+        }
+        Ok(true)
+    }
+}
+
+impl Active {
+    /// Writes behind the last record; nothing of it stays when it fails.
+    fn write_all(&mut self, bytes: &[u8], directory: &Path) -> Result<(), Error> {
+        self.file
+            .write_all_at(bytes, self.length)
+            .map_err(|source| {
+                // What is left where even this fails is overwritten by the
+                // next write, or cut off by the next start.
+                let _ = self.file.set_len(self.length);
+                Error::Write {
+                    path: self.name.path(directory),
+                    source,
+                }
+            })
+    }
+}
+
+fn lock(directory: &Path) -> Result<Flock<File>, Error> {
+    let path = directory.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|source| Error::Write {
+            path: path.clone(),
+            source,
+        })?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Error::Locked {
+            directory: directory.to_owned(),
+        }),
+        Err((_, errno)) => Err(Error::Write {
+            path,
+            source: errno.into(),
+        }),
+    }
+}
+
+/// Makes a segment's file; leaves nothing behind where that fails.
+fn create(path: &Path, header: &[u8]) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    match file.write_all_at(header, 0) {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            let _ = fs::remove_file(path);
+            Err(error)
+        }
+    }
+}
+
+/// What an unsealed segment holds: where its last whole record ends, and its
+/// index.
+fn scan(segment: &mut Segment) -> Result<(u64, Index, BTreeMap<String, Level>), Error> {
+    let mut index = Index {
+        kernel_position: segment.header.kernel_position,
+        ..Index::default()
+    };
+    let mut unfinished = BTreeMap::new();
+    let mut offset = format::HEADER_SIZE as u64;
+    loop {
+        match segment.find(offset)? {
+            Found::Entry(entry, next) => {
+                let time = format::time_to_micros(entry.realtime);
+                index.add(offset, &entry.service, entry.level, entry.sequence, time);
+                let fields = entry.fields.iter();
+                if let Some(position) =
+                    kernel_position(fields.map(|(name, value)| (name.as_str(), value.as_slice())))
+                {
+                    index.kernel_position = position;
+                }
+                if entry.unfinished {
+                    unfinished.insert(entry.service, entry.level);
+                } else {
+                    unfinished.remove(&entry.service);
+                }
+                offset = next;
+            }
+            // An index whose trailer is damaged: it is written anew.
+            Found::Other(Kind::Index, _) => return Ok((offset, index, unfinished)),
+            Found::Other(_, next) | Found::Damage(next) => offset = next,
+            Found::End { .. } => return Ok((offset, index, unfinished)),
+        }
+    }
+}
+
+/// The position behind the kernel message that these fields are of.
+fn kernel_position<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<u64> {
+    let (_, value) = fields
+        .into_iter()
+        .find(|(name, _)| *name == KERNEL_SEQUENCE)?;
+    let sequence: u64 = std::str::from_utf8(value).ok()?.parse().ok()?;
+    sequence.checked_add(1)
+}
+
+/// Offset and body of each record that was encoded into `buffer`.
+fn bodies(buffer: &[u8], salt: u32) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut offset = 0;
+    std::iter::from_fn(move || {
+        let head = buffer.get(offset..offset + format::RECORD_HEADER)?;
+        let (_, length) = format::decode_record_header(salt, head)?;
+        let start = offset;
+        let body = start + format::RECORD_HEADER;
+        offset = body + length;
+        Some((start, buffer.get(body..offset)?))
+    })
+}
+
+/// A random number that is not 0: a hole that a power cut left must not look
+/// like a record.
+fn salt() -> u32 {
+    (RandomState::new().build_hasher().finish() as u32).max(1)
+}
+
+/// What a file of this length takes on the disk.
+fn blocks(length: u64) -> u64 {
+    length.next_multiple_of(4096)
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
