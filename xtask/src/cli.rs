@@ -3,8 +3,8 @@
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use std::os::unix::process::CommandExt;
-use xtask::tools;
 use xtask::workspace::Workspace;
+use xtask::{bench, tools};
 
 /// Builds, boots and tests Wherry.
 #[derive(Debug, Parser)]
@@ -22,6 +22,24 @@ pub enum Stage {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+    /// Measures what booting costs
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Boot time, memory and size, beside the same kernel with a trivial init
+    Boot {
+        /// How often each machine is booted
+        #[arg(long, default_value_t = 5)]
+        runs: u32,
+        /// Prints one JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// `cargo xtask tools`
@@ -34,4 +52,11 @@ pub fn tools(workspace: &Workspace, command: &[String]) -> Result<()> {
     let mut command = tools.command(program)?;
     command.args(arguments);
     Err(command.exec()).with_context(|| format!("run {program}"))
+}
+
+/// `cargo xtask bench`
+pub fn bench(workspace: &Workspace, what: &Bench) -> Result<()> {
+    let Bench::Boot { runs, json } = *what;
+    let build = machine::Build::from_env()?;
+    bench::boot(workspace, &build, bench::Options { runs, json })
 }

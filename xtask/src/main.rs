@@ -12,5 +12,6 @@ fn main() -> Result<()> {
     let workspace = Workspace::find()?;
     match arguments.stage {
         Stage::Tools { command } => cli::tools(&workspace, &command),
+        Stage::Bench { what } => cli::bench(&workspace, &what),
     }
 }
