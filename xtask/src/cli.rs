@@ -1,10 +1,12 @@
 //! What can be typed after `cargo xtask`.
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use std::fs;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use xtask::workspace::Workspace;
-use xtask::{bench, tools};
+use xtask::{bench, disk, image, run, tools};
 
 /// Builds, boots and tests Wherry.
 #[derive(Debug, Parser)]
@@ -22,11 +24,31 @@ pub enum Stage {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+    /// Makes the disk image and the artifacts of a release
+    Image {
+        /// The disk image's format
+        #[arg(long, value_enum, default_value_t = Format::Raw)]
+        format: Format,
+        /// Where to put everything; without it, build/output
+        #[arg(long, value_name = "FOLDER")]
+        output: Option<PathBuf>,
+    },
+    /// Builds what is not up to date and boots it in QEMU, on this terminal
+    Run(run::Options),
     /// Measures what booting costs
     Bench {
         #[command(subcommand)]
         what: Bench,
     },
+}
+
+/// A disk image's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Block for block as on a disk
+    Raw,
+    /// QEMU's own, small
+    Qcow2,
 }
 
 #[derive(Debug, Subcommand)]
@@ -44,7 +66,10 @@ pub enum Bench {
 
 /// `cargo xtask tools`
 pub fn tools(workspace: &Workspace, command: &[String]) -> Result<()> {
-    let tools = tools::make(workspace)?;
+    let tools = {
+        let _lock = workspace.lock()?;
+        tools::make(workspace)?
+    };
     let Some((program, arguments)) = command.split_first() else {
         println!("{}", tools.tree().display());
         return Ok(());
@@ -52,6 +77,35 @@ pub fn tools(workspace: &Workspace, command: &[String]) -> Result<()> {
     let mut command = tools.command(program)?;
     command.args(arguments);
     Err(command.exec()).with_context(|| format!("run {program}"))
+}
+
+/// `cargo xtask image`
+pub fn image(workspace: &Workspace, format: Format, output: Option<PathBuf>) -> Result<()> {
+    let _lock = workspace.lock()?;
+    let build = image::make(workspace)?;
+    let output = output.unwrap_or_else(|| workspace.build.join("output"));
+    fs::create_dir_all(&output).with_context(|| format!("create {}", output.display()))?;
+    let version = workspace.version();
+    let raw = build.disk_image()?;
+    let disk = match format {
+        Format::Raw => {
+            let disk = output.join(format!("wherry_{version}.raw"));
+            machine::copy_sparse(&raw, &disk, 0)?;
+            disk
+        }
+        Format::Qcow2 => {
+            let disk = output.join(format!("wherry_{version}.qcow2"));
+            disk::to_qcow2(&build.tools()?, &raw, &disk)?;
+            disk
+        }
+    };
+    println!("{}", disk.display());
+    for (from, name) in image::artifacts(&build, version)? {
+        let to = output.join(name);
+        fs::copy(&from, &to).with_context(|| format!("write {}", to.display()))?;
+        println!("{}", to.display());
+    }
+    Ok(())
 }
 
 /// `cargo xtask bench`

@@ -1,8 +1,20 @@
-//! The stages of `cargo xtask`, in the order in which a build goes through them.
+//! The stages of `cargo xtask`, in the order in which a build goes through them:
+//! tools tree, kernel, crates, staged root, image.
 
 pub mod apt;
+pub mod bench;
+pub mod crates;
+pub mod disk;
+pub mod elf;
 pub mod fingerprint;
+pub mod image;
+pub mod kernel;
+pub mod kernel_config;
 pub mod process;
 pub mod progress;
+pub mod recipe;
+pub mod rootfs;
+pub mod run;
+pub mod sbom;
 pub mod tools;
 pub mod workspace;

@@ -5,6 +5,7 @@ mod cli;
 use anyhow::Result;
 use clap::Parser;
 use cli::{Arguments, Stage};
+use xtask::run;
 use xtask::workspace::Workspace;
 
 fn main() -> Result<()> {
@@ -12,6 +13,8 @@ fn main() -> Result<()> {
     let workspace = Workspace::find()?;
     match arguments.stage {
         Stage::Tools { command } => cli::tools(&workspace, &command),
+        Stage::Image { format, output } => cli::image(&workspace, format, output),
+        Stage::Run(options) => run::run(&workspace, options),
         Stage::Bench { what } => cli::bench(&workspace, &what),
     }
 }

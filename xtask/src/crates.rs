@@ -1,0 +1,75 @@
+//! Our own programs, static, and the same wherever they are built.
+
+use crate::process;
+use crate::workspace::Workspace;
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::Command;
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds the named binaries and returns where each one is.
+pub fn build(workspace: &Workspace, names: &BTreeSet<String>) -> Result<BTreeMap<String, PathBuf>> {
+    let folder = workspace.build.join("cargo");
+    let owners = owners(workspace)?;
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["build", "--release", "--target", TARGET, "--target-dir"])
+        .arg(&folder)
+        .current_dir(&workspace.root)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace)?.join("\u{1f}"));
+    for name in names {
+        let Some(package) = owners.get(name) else {
+            bail!("{name} is in a root.toml but no binary of this workspace");
+        };
+        cargo.args(["--package", package, "--bin", name]);
+    }
+    // Cargo shows its own progress.
+    let status = cargo.status().context("start cargo")?;
+    if !status.success() {
+        bail!("cargo could not build the programs of the image");
+    }
+    let binary = |name: &String| folder.join(TARGET).join("release").join(name);
+    Ok(names.iter().map(|n| (n.clone(), binary(n))).collect())
+}
+
+/// Which package each binary of the workspace belongs to.
+pub fn owners(workspace: &Workspace) -> Result<BTreeMap<String, String>> {
+    let metadata = process::output(
+        Command::new("cargo")
+            .args(["metadata", "--no-deps", "--format-version", "1"])
+            .current_dir(&workspace.root),
+    )?;
+    let metadata: Value = serde_json::from_str(&metadata).context("read cargo's metadata")?;
+    let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
+    let mut owners = BTreeMap::new();
+    for package in list(&metadata, "packages") {
+        for target in list(&package, "targets") {
+            let is_binary = list(&target, "kind").iter().any(|kind| kind == "bin");
+            if let (true, Some(name), Some(package)) =
+                (is_binary, target["name"].as_str(), package["name"].as_str())
+            {
+                owners.insert(name.to_owned(), package.to_owned());
+            }
+        }
+    }
+    Ok(owners)
+}
+
+/// Static, and without the paths of this host, which panic messages would show
+/// and which would make each checkout's build another one.
+fn flags(workspace: &Workspace) -> Result<Vec<String>> {
+    let cargo_home = match std::env::var_os("CARGO_HOME") {
+        Some(home) => PathBuf::from(home),
+        None => std::env::home_dir()
+            .context("HOME is not set")?
+            .join(".cargo"),
+    };
+    Ok(vec![
+        "-Ctarget-feature=+crt-static".to_owned(),
+        format!("--remap-path-prefix={}=/cargo", cargo_home.display()),
+        format!("--remap-path-prefix={}=/wherry", workspace.root.display()),
+    ])
+}

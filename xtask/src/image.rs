@@ -1,0 +1,160 @@
+//! The disk image, by mkosi, and what is taken out of it.
+
+use crate::fingerprint::Fingerprint;
+use crate::progress::Stage;
+use crate::workspace::Workspace;
+use crate::{kernel, process, rootfs, tools};
+use anyhow::{Context, Result, bail, ensure};
+use machine::{Build, Tools};
+use object::Object;
+use object::read::ObjectSection;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Makes sure that `build/image` is what this checkout makes, and returns the
+/// build.
+pub fn make(workspace: &Workspace) -> Result<Build> {
+    let tree = tools::make(workspace)?;
+    let kernel = kernel::make(workspace, &tree)?;
+    let rootfs = rootfs::stage(workspace, &tree, &kernel)?;
+    let release = format!(
+        "# Written by `cargo xtask image`.\n[Output]\nImageVersion={}\n\n\
+         [Content]\nSourceDateEpoch={}\n",
+        workspace.version(),
+        workspace.epoch()?
+    );
+    fs::write(workspace.build.join("release.conf"), &release).context("write release.conf")?;
+
+    let key = Fingerprint::of("image 1")
+        .path(&rootfs)?
+        .path(&workspace.root.join("mkosi.conf"))?
+        .path(&workspace.root.join("os-image"))?
+        .text("release", &release)
+        .text("tools", &tree.tree().display().to_string())
+        .finish();
+    let stamp = workspace.build.join("image/.made-of");
+    if fs::read_to_string(&stamp).is_ok_and(|made_of| made_of == key) {
+        return Ok(Build::at(&workspace.build));
+    }
+    run_mkosi(workspace, &tree)?;
+    collect(workspace, &rootfs)?;
+    fs::write(&stamp, key).context("write the image's stamp")?;
+    Ok(Build::at(&workspace.build))
+}
+
+fn run_mkosi(workspace: &Workspace, tree: &Tools) -> Result<()> {
+    let stage = Stage::begin("image", "laying out the disk");
+    let output = workspace.build.join("mkosi");
+    if output.exists() {
+        fs::remove_dir_all(&output).context("remove the former image")?;
+    }
+    fs::create_dir_all(&output)?;
+    fs::write(workspace.build.join("no-initrd"), "")?;
+    process::run(
+        tools::mkosi(tree)
+            .arg("--directory")
+            .arg(&workspace.root)
+            .args(["--force", "build"]),
+        &workspace.log("image"),
+        |_| {},
+    )
+    .context("mkosi could not make the image")?;
+    stage.end();
+    Ok(())
+}
+
+/// Puts mkosi's outputs where everything else looks for them.
+fn collect(workspace: &Workspace, rootfs: &Path) -> Result<()> {
+    let image = workspace.build.join("image");
+    if image.exists() {
+        fs::remove_dir_all(&image).context("remove the former image")?;
+    }
+    fs::create_dir_all(&image)?;
+    let made = |name: &str| {
+        workspace
+            .build
+            .join("mkosi")
+            .join(format!("wherry_{}{name}", workspace.version()))
+    };
+    for (from, to) in [
+        (made(".raw"), "wherry.raw"),
+        (made(".root.raw"), "wherry.root"),
+        (made(".verity.raw"), "wherry.verity"),
+        (made(".efi"), "wherry.efi"),
+    ] {
+        fs::rename(&from, image.join(to))
+            .with_context(|| format!("mkosi made no {}", from.display()))?;
+    }
+    fs::copy(rootfs::sbom_of(rootfs), image.join("wherry.spdx.json"))
+        .context("copy the list of contents")?;
+    let command_line = command_line(&image.join("wherry.efi"))?;
+    check_root_hash(&command_line)?;
+    fs::write(image.join("wherry.cmdline"), command_line)?;
+    Ok(())
+}
+
+/// The command line in a unified kernel image.
+fn command_line(uki: &Path) -> Result<String> {
+    let data = fs::read(uki).with_context(|| format!("read {}", uki.display()))?;
+    let file = object::File::parse(data.as_slice())
+        .with_context(|| format!("read {} as a unified kernel image", uki.display()))?;
+    let section = file
+        .section_by_name(".cmdline")
+        .context("the unified kernel image has no command line")?;
+    let text = String::from_utf8(section.data()?.to_vec())?;
+    Ok(text.trim_matches(['\0', '\n', ' ']).to_owned())
+}
+
+/// The hash that our finalize script told the kernel has to be the one of the
+/// root that mkosi made.
+fn check_root_hash(command_line: &str) -> Result<()> {
+    let word = |begin: &str| {
+        command_line
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix(begin))
+    };
+    let Some(mkosis) = word("roothash=") else {
+        bail!("mkosi put no roothash= into the kernel's command line: {command_line}");
+    };
+    ensure!(
+        command_line
+            .split_whitespace()
+            .filter(|word| *word == mkosis)
+            .count()
+            == 1,
+        "os-image/finalize laid out another root than mkosi: dm-mod.create= has not \
+         the root hash {mkosis}: {command_line}"
+    );
+    Ok(())
+}
+
+/// The finished files and the names under which a release carries them.
+pub fn artifacts(build: &Build, version: &str) -> Result<Vec<(PathBuf, String)>> {
+    let named = |suffix: &str| format!("wherry_{version}.{suffix}");
+    Ok(vec![
+        (build.root()?, named("root")),
+        (build.hash_tree()?, named("verity")),
+        (build.uki()?, named("efi")),
+        (
+            build.directory().join("image/wherry.spdx.json"),
+            named("spdx.json"),
+        ),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_root_hash;
+
+    #[test]
+    fn another_root_hash_than_mkosis_is_found_out() {
+        let line = |hash: &str| {
+            format!(
+                "root=/dev/dm-0 dm-mod.create=\"root,,,ro,0 8 verity 1 sha256 {hash} aa 1 panic_on_corruption\" roothash=abcd"
+            )
+        };
+        assert!(check_root_hash(&line("abcd")).is_ok());
+        assert!(check_root_hash(&line("abce")).is_err());
+        assert!(check_root_hash("root=/dev/dm-0").is_err());
+    }
+}
