@@ -6,6 +6,7 @@
 
 use crate::fingerprint::Fingerprint;
 use crate::kernel_config::Fragments;
+use crate::kernel_needs::Needs;
 use crate::process;
 use crate::progress::Stage;
 use crate::tools;
@@ -84,6 +85,8 @@ pub fn make(workspace: &Workspace, tree: &Tools) -> Result<Kernel> {
         work.build(&fragments, &folder)?;
         fs::write(folder.join("complete"), "")?;
     }
+    let config = fs::read_to_string(folder.join("config")).context("read the kernel's config")?;
+    Needs::load(&workspace.root.join("kernel-config/needs.toml"))?.check(&config)?;
     tools::link(&folder, &workspace.build.join("kernel"))?;
     Ok(Kernel {
         folder,

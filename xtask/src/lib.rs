@@ -10,6 +10,7 @@ pub mod fingerprint;
 pub mod image;
 pub mod kernel;
 pub mod kernel_config;
+pub mod kernel_needs;
 pub mod process;
 pub mod progress;
 pub mod recipe;
