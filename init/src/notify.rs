@@ -1,6 +1,14 @@
 //! What a service says of itself on its notification socket, in the words of
 //! sd_notify(3).
 
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+
+use crate::sys;
+
 /// The largest datagram that is read, in bytes.
 pub const MAX_MESSAGE: usize = 4096;
 
@@ -32,6 +40,40 @@ pub struct Message {
 /// The longest status that is kept, in characters: it becomes one line of a
 /// table.
 const STATUS_LENGTH: usize = 256;
+
+/// Takes one datagram and the descriptors that came with it; `None` when none
+/// waits.
+pub fn receive(socket: BorrowedFd<'_>) -> Option<(Message, Vec<OwnedFd>)> {
+    let mut bytes = [0; MAX_MESSAGE];
+    let mut control = nix::cmsg_space!([std::os::fd::RawFd; MAX_DESCRIPTORS]);
+    loop {
+        let mut buffer = [IoSliceMut::new(&mut bytes)];
+        let received = recvmsg::<()>(
+            socket.as_raw_fd(),
+            &mut buffer,
+            Some(&mut control),
+            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC,
+        );
+        let (length, descriptors) = match received {
+            Ok(message) => {
+                let mut descriptors = Vec::new();
+                for part in message.cmsgs().into_iter().flatten() {
+                    if let ControlMessageOwned::ScmRights(numbers) = part {
+                        descriptors.extend(
+                            numbers
+                                .into_iter()
+                                .filter_map(|number| sys::inherit(number).ok()),
+                        );
+                    }
+                }
+                (message.bytes, descriptors)
+            }
+            Err(Errno::EINTR) => continue,
+            Err(_) => return None,
+        };
+        return Some((parse(&bytes[..length]), descriptors));
+    }
+}
 
 /// Reads a datagram. Anything may be in it; what is not understood is left.
 pub fn parse(datagram: &[u8]) -> Message {

@@ -1,6 +1,7 @@
 //! A blocking client of the control socket.
 
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -65,6 +66,14 @@ impl std::error::Error for ClientError {
 pub struct Client {
     stream: UnixStream,
     buffer: FrameBuffer,
+}
+
+/// To wait for a change among other things; [`Client::next_change`] then takes
+/// all that have come.
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
 }
 
 impl Client {

@@ -164,6 +164,9 @@ mod shutdown;
 mod state;
 mod step;
 
+#[cfg(test)]
+mod explore;
+
 pub use event::{Action, Event, Exit, Notice, Shutdown};
 pub use name::{InvalidName, ServiceName};
 pub use policy::{Health, Limits, Policy, Ready, Restart, RestartLimit, RestartPolicy};

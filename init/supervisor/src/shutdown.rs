@@ -11,7 +11,7 @@ use std::time::Duration;
 pub(crate) struct Ending {
     pub(crate) kind: Shutdown,
     /// When all that is left is killed.
-    deadline: Duration,
+    pub(crate) deadline: Duration,
     finished: bool,
 }
 

@@ -1,0 +1,92 @@
+//! PID 1's own log: the kernel's ring buffer, which is there before everything
+//! else and survives the log service. The log service reads it from there.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::OnceLock;
+
+use nix::fcntl::OFlag;
+
+/// How serious a message is: the numbers of syslog(3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The machine is about to end.
+    Emergency = 0,
+    /// Something failed.
+    Error = 3,
+    /// Something is not as it should be.
+    Warning = 4,
+    /// Worth knowing.
+    Notice = 5,
+    /// What happens.
+    Info = 6,
+}
+
+/// The facility `daemon` of syslog(3): the kernel's own messages have 0.
+const FACILITY: u8 = 3 << 3;
+
+/// The longest message in bytes: the kernel takes just under 1024 in one record
+/// (`LOG_LINE_MAX`).
+const LONGEST: usize = 960;
+
+static DEVICE: OnceLock<Option<File>> = OnceLock::new();
+
+/// Writes one message. It never blocks and never fails: where there is no
+/// `/dev/kmsg`, nothing can be said.
+pub fn say(level: Level, message: &str) {
+    let device = DEVICE.get_or_init(|| {
+        OpenOptions::new()
+            .write(true)
+            .custom_flags((OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).bits())
+            .open("/dev/kmsg")
+            .ok()
+    });
+    if let Some(mut device) = device.as_ref() {
+        let line = line(level, message);
+        // A full ring buffer drops the oldest; there is nothing to do on error.
+        let _ = device.write_all(line.as_bytes());
+    }
+}
+
+/// One record; a line break would begin another one.
+fn line(level: Level, message: &str) -> String {
+    let mut text: String = message
+        .chars()
+        .map(|character| if character == '\n' { ' ' } else { character })
+        .collect();
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST)
+            .rev()
+            .find(|&end| text.is_char_boundary(end))
+            .unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    format!("<{}>init: {text}\n", FACILITY | level as u8)
+}
+
+/// Says something at a level, as `format!` does.
+macro_rules! log {
+    ($level:ident, $($argument:tt)*) => {
+        $crate::kernel_log::say($crate::kernel_log::Level::$level, &format!($($argument)*))
+    };
+}
+pub(crate) use log;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_record_with_facility_and_level() {
+        assert_eq!(line(Level::Warning, "a\nb"), "<28>init: a b\n");
+    }
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character() {
+        let long = line(Level::Info, &"é".repeat(2000));
+        assert!(long.len() < 1000);
+        assert!(long.ends_with("…\n"));
+    }
+}

@@ -1,0 +1,211 @@
+//! The file systems that PID 1 needs before anything else, and the root of the
+//! cgroup hierarchy.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::Mode;
+
+use crate::kernel_log::log;
+
+/// Where the cgroup hierarchy is.
+pub const CGROUP: &str = "/sys/fs/cgroup";
+
+/// The cgroup of all services, below [`CGROUP`].
+pub const SERVICES: &str = "services";
+
+struct Early {
+    target: &'static str,
+    kind: &'static str,
+    flags: MsFlags,
+    options: &'static str,
+    /// Whether the machine cannot run without it.
+    needed: bool,
+}
+
+const SAFE: MsFlags = MsFlags::MS_NOSUID
+    .union(MsFlags::MS_NODEV)
+    .union(MsFlags::MS_NOEXEC);
+
+/// In the order of mounting. `/dev` is the kernel's own mount
+/// (`CONFIG_DEVTMPFS_MOUNT`) and mounting it again changes nothing.
+const EARLY: [Early; 11] = [
+    early("/proc", "proc", SAFE, "", true),
+    early("/sys", "sysfs", SAFE, "", true),
+    early("/dev", "devtmpfs", MsFlags::MS_NOSUID, "mode=0755", true),
+    early(
+        "/run",
+        "tmpfs",
+        MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV),
+        "mode=0755,size=25%",
+        true,
+    ),
+    early(
+        "/sys/fs/cgroup",
+        "cgroup2",
+        SAFE,
+        "nsdelegate,memory_recursiveprot",
+        true,
+    ),
+    early(
+        "/dev/pts",
+        "devpts",
+        MsFlags::MS_NOSUID.union(MsFlags::MS_NOEXEC),
+        "mode=0620,ptmxmode=0666",
+        false,
+    ),
+    early(
+        "/dev/shm",
+        "tmpfs",
+        MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV),
+        "mode=1777",
+        false,
+    ),
+    early(
+        "/tmp",
+        "tmpfs",
+        MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV),
+        "mode=1777,size=25%",
+        false,
+    ),
+    early("/sys/fs/bpf", "bpf", SAFE, "mode=0700", false),
+    early("/sys/kernel/security", "securityfs", SAFE, "", false),
+    early("/sys/fs/pstore", "pstore", SAFE, "", false),
+];
+
+const fn early(
+    target: &'static str,
+    kind: &'static str,
+    flags: MsFlags,
+    options: &'static str,
+    needed: bool,
+) -> Early {
+    Early {
+        target,
+        kind,
+        flags,
+        options,
+        needed,
+    }
+}
+
+/// Mounts them.
+///
+/// # Errors
+/// The first one that the machine cannot run without.
+pub fn early_file_systems() -> Result<(), String> {
+    for entry in &EARLY {
+        if entry.target.starts_with("/dev/") {
+            let _ = fs::DirBuilder::new().mode(0o755).create(entry.target);
+        }
+        let result = mount(
+            Some(entry.kind),
+            entry.target,
+            Some(entry.kind),
+            entry.flags,
+            Some(entry.options),
+        );
+        match result {
+            // Mounted already: by the kernel, or by a container's runtime
+            // where PID 1 runs in a container.
+            Ok(()) | Err(Errno::EBUSY) => {}
+            Err(error) if entry.needed => {
+                return Err(format!(
+                    "cannot mount {} on {}: {}",
+                    entry.kind,
+                    entry.target,
+                    error.desc()
+                ));
+            }
+            Err(error) => log!(
+                Warning,
+                "cannot mount {} on {}: {}",
+                entry.kind,
+                entry.target,
+                error.desc()
+            ),
+        }
+    }
+    // A mount that PID 1 makes later, such as the state partition's, must reach
+    // no container by itself.
+    if let Err(error) = mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    ) {
+        log!(Warning, "cannot make the mounts private: {}", error.desc());
+    }
+    Ok(())
+}
+
+/// The folders below `/run` that PID 1 uses itself.
+///
+/// # Errors
+/// The one that cannot be made.
+pub fn runtime_folders() -> Result<(), String> {
+    for (path, mode) in [
+        ("/run/wherry", 0o755),
+        ("/run/wherry/notify", 0o700),
+        ("/run/lock", 0o755),
+    ] {
+        make_folder(Path::new(path), mode)?;
+    }
+    Ok(())
+}
+
+/// Makes a folder with what is above it, or leaves it as it is.
+///
+/// # Errors
+/// Which and why.
+pub fn make_folder(path: &Path, mode: u32) -> Result<(), String> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(|error| format!("cannot make {}: {error}", path.display()))
+}
+
+/// Hands the controllers down and makes the cgroup of the services; returns its
+/// folder. PID 1 itself stays in the root of the hierarchy, which has no limits.
+///
+/// # Errors
+/// What failed.
+pub fn cgroup_tree() -> Result<OwnedFd, String> {
+    let root = folder(CGROUP)?;
+    runtime::cgroup::enable_controllers(root.as_fd()).map_err(|error| error.to_string())?;
+    let path = format!("{CGROUP}/{SERVICES}");
+    make_folder(Path::new(&path), 0o755)?;
+    let services = folder(&path)?;
+    runtime::cgroup::enable_controllers(services.as_fd()).map_err(|error| error.to_string())?;
+    Ok(services)
+}
+
+/// Opens a folder.
+///
+/// # Errors
+/// Which and why.
+pub fn folder(path: &str) -> Result<OwnedFd, String> {
+    open(
+        path,
+        OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|error| format!("cannot open {path}: {}", error.desc()))
+}
+
+/// `/dev/null`, for the services' standard input.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn null() -> Result<OwnedFd, String> {
+    File::open("/dev/null")
+        .map(OwnedFd::from)
+        .map_err(|error| format!("cannot open /dev/null: {error}"))
+}

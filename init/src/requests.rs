@@ -1,0 +1,425 @@
+//! The control socket's requests, answered.
+
+use std::fs;
+
+use control::{
+    Disk, Health, Memory, Outcome, Refusal, Reply, Request, ServiceDetail, ServiceState, Status,
+    Storage,
+};
+use nix::sys::epoll::EpollFlags;
+use supervisor::{Event, ServiceName, Shutdown, State};
+
+use crate::init::Init;
+use crate::kernel_log::log;
+use crate::machine;
+use crate::mount::SERVICES;
+use crate::service::Service;
+use crate::source::Source;
+use crate::state_partition::{Mounted, STATE};
+
+impl Init {
+    /// Takes the clients that wait.
+    pub(crate) fn accept(&mut self) {
+        while let Some(number) = self.connections.accept() {
+            let watched = match self.connections.get_mut(number) {
+                Some(client) => self.sources.add(
+                    client.stream(),
+                    Source::Connection(number),
+                    EpollFlags::EPOLLIN,
+                ),
+                None => continue,
+            };
+            if let Err(error) = watched {
+                log!(Error, "{error}");
+                self.connections.close(number);
+            }
+        }
+        if !self.connections.has_room() {
+            // The others wait in the kernel until one goes.
+            self.sources.modify(
+                self.connections.listener(),
+                Source::Listener,
+                EpollFlags::empty(),
+            );
+        }
+    }
+
+    /// A client has sent something, or takes something.
+    pub(crate) fn serve(&mut self, number: u32, flags: EpollFlags) {
+        if flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
+            let requests = match self.connections.get_mut(number) {
+                Some(client) => client.read(),
+                None => return,
+            };
+            for request in requests {
+                let may_change = self
+                    .connections
+                    .get_mut(number)
+                    .is_some_and(|client| client.may_change());
+                let reply = if may_change || request.is_read_only() {
+                    self.answer(request, number)
+                } else {
+                    Some(Reply::Refused(Refusal::NotPermitted))
+                };
+                if let (Some(reply), Some(client)) = (reply, self.connections.get_mut(number)) {
+                    client.reply(&reply);
+                }
+            }
+        }
+        self.flush_client(number);
+    }
+
+    /// Sends what waits for a client, and lets it go when it is done with.
+    pub(crate) fn flush_client(&mut self, number: u32) {
+        let Some(client) = self.connections.get_mut(number) else {
+            return;
+        };
+        if client.flush() {
+            self.sources.remove(client.stream());
+            self.connections.close(number);
+            self.sources.modify(
+                self.connections.listener(),
+                Source::Listener,
+                EpollFlags::EPOLLIN,
+            );
+            return;
+        }
+        let mut wanted = EpollFlags::EPOLLIN;
+        if client.has_outgoing() {
+            wanted |= EpollFlags::EPOLLOUT;
+        }
+        self.sources
+            .modify(client.stream(), Source::Connection(number), wanted);
+    }
+
+    /// The answer to a request; `None` where it comes later.
+    fn answer(&mut self, request: Request, client: u32) -> Option<Reply> {
+        let result = match request {
+            Request::Status => Ok(Reply::Status(Box::new(self.status()))),
+            Request::Show { service } => self.show(&service),
+            Request::Start { service } => self.order(&service, Event::Start),
+            Request::Stop { service } => self.order(&service, Event::Stop),
+            Request::Restart { service } => self.order(&service, Event::Restart),
+            Request::Reload => {
+                self.reload(Some(client));
+                return None;
+            }
+            Request::Boot => Ok(Reply::Boot(self.boot.reply(&self.machine.version))),
+            Request::Watch => {
+                self.begin_watch(client);
+                return None;
+            }
+            Request::Poweroff => Ok(self.shut_down(Shutdown::Poweroff)),
+            Request::Reboot => Ok(self.shut_down(Shutdown::Reboot)),
+            Request::Halt => Ok(self.shut_down(Shutdown::Halt)),
+            Request::Reexec => self.ask_reexec(),
+        };
+        Some(result.unwrap_or_else(Reply::Refused))
+    }
+
+    fn order(
+        &mut self,
+        name: &str,
+        event: impl FnOnce(ServiceName) -> Event,
+    ) -> Result<Reply, Refusal> {
+        if self.supervisor.shutdown().is_some() {
+            return Err(Refusal::ShuttingDown);
+        }
+        let service = self.known(name)?.entry.name.clone();
+        if name == STATE {
+            return Err(Refusal::Failed {
+                message: "the state partition is mounted once, at boot; restart the machine to mount it anew"
+                    .to_owned(),
+            });
+        }
+        self.feed(event(service));
+        Ok(Reply::Done(Outcome::default()))
+    }
+
+    fn known(&self, name: &str) -> Result<&Service, Refusal> {
+        if let Some(service) = self.by_name(name).and_then(|id| self.service(id)) {
+            return Ok(service);
+        }
+        Err(match self.invalid.get(name) {
+            Some((error, _)) => Refusal::InvalidDefinition {
+                service: name.to_owned(),
+                message: error.to_string(),
+            },
+            None => Refusal::UnknownService {
+                service: name.to_owned(),
+            },
+        })
+    }
+
+    fn shut_down(&mut self, shutdown: Shutdown) -> Reply {
+        log!(Notice, "asked to end the machine: {shutdown:?}");
+        self.feed(Event::Shutdown(shutdown));
+        Reply::Done(Outcome::default())
+    }
+
+    fn ask_reexec(&mut self) -> Result<Reply, Refusal> {
+        if self.state_partition.is_busy() || self.ending.is_some() {
+            return Err(Refusal::Failed {
+                message: "a child of PID 1 is at work; try again in a moment".to_owned(),
+            });
+        }
+        self.reexec_wanted = true;
+        Ok(Reply::Done(Outcome::default()))
+    }
+
+    /// The definitions have been read again.
+    pub(crate) fn answer_reload(
+        &mut self,
+        client: Option<u32>,
+        result: Result<Vec<String>, String>,
+    ) {
+        let Some(client) = client else {
+            return;
+        };
+        let reply = match result {
+            Ok(notes) => Reply::Done(Outcome { notes }),
+            Err(message) => Reply::Refused(Refusal::Failed { message }),
+        };
+        if let Some(connection) = self.connections.get_mut(client) {
+            connection.reply(&reply);
+        }
+        self.flush_client(client);
+    }
+
+    fn begin_watch(&mut self, client: u32) {
+        let lines = self.lines();
+        if let Some(connection) = self.connections.get_mut(client) {
+            connection.watches = true;
+            for line in lines {
+                connection.reply(&Reply::Changed(line));
+            }
+        }
+    }
+
+    fn lines(&self) -> Vec<control::Service> {
+        let mut lines: Vec<control::Service> = self
+            .services
+            .iter()
+            .flatten()
+            .map(|service| self.service_line(service))
+            .collect();
+        lines.extend(
+            self.invalid
+                .iter()
+                // One that runs under an older definition is listed as it runs.
+                .filter(|(name, _)| self.by_name(name).is_none())
+                .map(|(name, (error, operator))| control::Service {
+                    name: name.clone(),
+                    description: String::new(),
+                    state: ServiceState::Invalid,
+                    since_us: 0,
+                    detail: error.to_string(),
+                    health: Health::Unknown,
+                    pid: None,
+                    restarts: 0,
+                    memory: None,
+                    essential: false,
+                    operator: *operator,
+                }),
+        );
+        lines.sort_by(|a, b| a.name.cmp(&b.name));
+        lines
+    }
+
+    /// One service's line.
+    pub(crate) fn line(&self, name: &str) -> Option<control::Service> {
+        let service = self.service(self.by_name(name)?)?;
+        Some(self.service_line(service))
+    }
+
+    fn service_line(&self, service: &Service) -> control::Service {
+        let supervised = self.supervisor.service(&service.entry.name);
+        let state = supervised.map_or(State::Stopped, supervisor::Service::state);
+        let run = service.run.as_ref();
+        let detail = match &state {
+            State::Waiting { .. } | State::Failed(_) => state.to_string(),
+            State::Backoff { .. } => supervised
+                .and_then(|supervised| supervised.failure().map(ToString::to_string))
+                .unwrap_or_default(),
+            State::Stopped | State::Starting | State::Ready | State::Stopping | State::Ended => {
+                service.status.clone()
+            }
+        };
+        let detail = match self.invalid.get(service.name()) {
+            Some((error, _)) => format!("runs under an older definition; {error}"),
+            None => detail,
+        };
+        control::Service {
+            name: service.name().to_owned(),
+            description: service.entry.definition.description.clone(),
+            state: wire_state(&state),
+            since_us: supervised.map_or(0, |supervised| {
+                u64::try_from(supervised.since().as_micros()).unwrap_or(u64::MAX)
+            }),
+            detail,
+            health: match supervised.and_then(supervisor::Service::healthy) {
+                None => Health::Unknown,
+                Some(true) => Health::Healthy,
+                Some(false) => Health::Unhealthy,
+            },
+            pid: run
+                .and_then(|run| run.process.as_ref())
+                .and_then(|(pid, _)| u32::try_from(pid.as_raw()).ok()),
+            restarts: supervised.map_or(0, supervisor::Service::restarts),
+            memory: run
+                .and_then(|run| run.cgroup.as_ref())
+                .and_then(|cgroup| cgroup.memory_current().ok()),
+            essential: service.entry.definition.policy.essential,
+            operator: service.operator,
+        }
+    }
+
+    fn show(&self, name: &str) -> Result<Reply, Refusal> {
+        let service = self.known(name)?;
+        let own = &service.entry.name;
+        let policy = self.supervisor.policy(own);
+        let names = |set: Option<&std::collections::BTreeSet<ServiceName>>| {
+            set.into_iter()
+                .flatten()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        let stats = service
+            .run
+            .as_ref()
+            .and_then(|run| run.cgroup.as_ref())
+            .and_then(|cgroup| cgroup.stats().ok());
+        Ok(Reply::Service(Box::new(ServiceDetail {
+            service: self.service_line(service),
+            definition: service.entry.path.clone(),
+            text: service.entry.text.clone(),
+            requires: names(policy.map(|policy| &policy.requires)),
+            after: names(policy.map(|policy| &policy.after)),
+            required_by: self
+                .supervisor
+                .services()
+                .filter(|other| other.policy().requires.contains(own))
+                .map(|other| other.name().to_string())
+                .collect(),
+            cgroup: format!("/{SERVICES}/{own}"),
+            tasks: stats.map(|stats| stats.pids),
+            cpu_us: stats.map(|stats| stats.cpu_usec),
+            last_exit: service.last_exit.clone(),
+            stored_descriptors: u32::try_from(service.stored.len()).unwrap_or(u32::MAX),
+        })))
+    }
+
+    fn status(&self) -> Status {
+        let lines = self.lines();
+        let mut degraded = self.degraded.clone();
+        degraded.extend(
+            lines
+                .iter()
+                .filter(|line| matches!(line.state, ServiceState::Failed | ServiceState::Invalid))
+                .map(|line| match line.state {
+                    ServiceState::Invalid => line.detail.clone(),
+                    _ => format!("{}: {}", line.name, line.detail),
+                }),
+        );
+        let phase = if self.supervisor.shutdown().is_some() {
+            "stopping"
+        } else if !degraded.is_empty() {
+            "degraded"
+        } else if self.settled {
+            "ready"
+        } else {
+            "booting"
+        };
+        let machine = &self.machine;
+        Status {
+            machine: control::Machine {
+                system: machine.system.clone(),
+                version: machine.version.clone(),
+                slot: machine.slot.clone(),
+                root_hash: self.cmdline.root_hash.clone(),
+                kernel: machine.kernel.clone(),
+                hostname: machine.hostname.clone(),
+                machine_id: machine.machine_id.clone(),
+                boot_id: machine.boot_id.clone(),
+                uptime_us: u64::try_from(machine::now().as_micros()).unwrap_or(u64::MAX),
+                phase: phase.to_owned(),
+                degraded,
+                reexecuted: self.reexecuted,
+            },
+            memory: memory(),
+            storage: self.storage(),
+            services: lines,
+        }
+    }
+
+    fn storage(&self) -> Storage {
+        let (state, device) = match &self.state_partition.mounted {
+            Mounted::Pending => ("pending", None),
+            Mounted::Persistent { device } => ("persistent", Some(device.clone())),
+            Mounted::Volatile => ("volatile", None),
+        };
+        let disk = (self.state_partition.mounted != Mounted::Pending)
+            .then(|| nix::sys::statvfs::statvfs(crate::storage::STATE).ok())
+            .flatten()
+            .map(|space| Disk {
+                total: space.blocks() * space.fragment_size(),
+                available: space.blocks_available() * space.fragment_size(),
+            });
+        Storage {
+            state: state.to_owned(),
+            device,
+            disk,
+            notes: self.state_partition.notes.clone(),
+        }
+    }
+}
+
+fn wire_state(state: &State) -> ServiceState {
+    match state {
+        State::Stopped => ServiceState::Stopped,
+        State::Waiting { .. } => ServiceState::Waiting,
+        State::Starting => ServiceState::Starting,
+        State::Ready => ServiceState::Ready,
+        State::Stopping => ServiceState::Stopping,
+        State::Backoff { .. } => ServiceState::Backoff,
+        State::Ended => ServiceState::Ended,
+        State::Failed(_) => ServiceState::Failed,
+    }
+}
+
+/// The kernel gives sizes in KiB.
+fn memory() -> Memory {
+    let information = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let own = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    Memory {
+        total: kib(&information, "MemTotal:") << 10,
+        available: kib(&information, "MemAvailable:") << 10,
+        free: kib(&information, "MemFree:") << 10,
+        init_private: (kib(&own, "Private_Clean:") + kib(&own, "Private_Dirty:")) << 10,
+    }
+}
+
+fn kib(text: &str, key: &str) -> u64 {
+    text.lines()
+        .find_map(|line| {
+            line.strip_prefix(key)?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        })
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_sizes_are_read_in_kib() {
+        let text = "MemTotal:         512 kB\nMemFree:            7 kB\n";
+        assert_eq!(kib(text, "MemFree:"), 7);
+        assert_eq!(kib(text, "MemAvailable:"), 0);
+        assert!(memory().total > 0);
+    }
+}

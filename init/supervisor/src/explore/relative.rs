@@ -1,0 +1,81 @@
+//! A supervisor without what tells apart states from which the same follows.
+
+use crate::Supervisor;
+use crate::service::{NextProbe, Phase, Probing, Service, Stage};
+use std::time::Duration;
+
+/// Above this `ends` changes nothing in the worlds explored: the backoff is
+/// at its maximum, and the service is not waited for any more.
+const MANY_ENDS: u32 = 4;
+
+/// The machine as seen from `now`: times to come as the time until then, past
+/// ones as their age as far as that matters, runs without their number.
+pub(super) fn relative(supervisor: &Supervisor, now: Duration) -> Supervisor {
+    let mut seen = supervisor.clone();
+    seen.last_run = 0;
+    if let Some(ending) = &mut seen.ending {
+        ending.deadline = ending.deadline.saturating_sub(now);
+    }
+    for service in &mut seen.services {
+        see(service, now);
+    }
+    seen
+}
+
+fn see(service: &mut Service, now: Duration) {
+    let restart = &service.policy.restart;
+    let long = restart.backoff_max.max(restart.backoff_min);
+    let until = |time: &mut Duration| *time = time.saturating_sub(now);
+    let age = |time: &mut Duration| *time = now.saturating_sub(*time).min(long);
+    match restart.limit {
+        Some(limit) => {
+            service
+                .recent
+                .iter_mut()
+                .for_each(|restart| *restart = now.saturating_sub(*restart));
+            service.recent.retain(|age| *age < limit.window);
+        }
+        None => service.recent.clear(),
+    }
+    service.run = 0;
+    service.restarts = service.restarts.min(1);
+    service.ends = service.ends.min(MANY_ENDS);
+    match &mut service.phase {
+        Phase::Ready {
+            watchdog, probing, ..
+        } => {
+            age(&mut service.since);
+            watchdog.iter_mut().for_each(until);
+            probing
+                .iter_mut()
+                .for_each(|probing| see_probe(probing, now));
+            return;
+        }
+        Phase::Backoff { until: restart } => until(restart),
+        Phase::Starting {
+            deadline, probing, ..
+        } => {
+            deadline.iter_mut().for_each(until);
+            probing
+                .iter_mut()
+                .for_each(|probing| see_probe(probing, now));
+        }
+        Phase::Stopping { ready, stage, .. } => {
+            ready.iter_mut().for_each(age);
+            match stage {
+                Stage::Terminated { until: end } | Stage::Killed { until: end } => until(end),
+                Stage::Held | Stage::GivenUp => {}
+            }
+        }
+        Phase::Stopped | Phase::Waiting { .. } | Phase::Ended | Phase::Failed(_) => {}
+    }
+    service.since = Duration::ZERO;
+}
+
+fn see_probe(probing: &mut Probing, now: Duration) {
+    match &mut probing.next {
+        NextProbe::Due { at: time } | NextProbe::Running { until: time } => {
+            *time = time.saturating_sub(now);
+        }
+    }
+}
