@@ -1,0 +1,177 @@
+//! What a console says before its shell: which machine this is, how it is, and
+//! where to look on.
+
+use control::{Client, ClientError, Reply, Request, Service, ServiceState, Status};
+use std::path::Path;
+
+/// The machine as PID 1 describes it.
+#[derive(Debug)]
+pub struct Machine {
+    /// Its name, for the prompt.
+    pub hostname: String,
+    /// The greeting's first line.
+    title: String,
+    /// How it is, in one line.
+    state: String,
+}
+
+/// Asks PID 1. Where that fails the greeting says so: the person at the console
+/// is the one to know.
+pub fn ask(socket: &Path) -> Machine {
+    let status = Client::connect(socket).and_then(|mut client| client.ask(&Request::Status));
+    match status {
+        Ok(Reply::Status(status)) => describe(&status),
+        Ok(_) => unknown("PID 1 does not answer as expected"),
+        Err(error) => unknown(&reason(&error)),
+    }
+}
+
+fn reason(error: &ClientError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+fn unknown(why: &str) -> Machine {
+    Machine {
+        hostname: nix::unistd::gethostname()
+            .map_or_else(|_| String::new(), |name| name.to_string_lossy().into()),
+        title: String::from("Wherry"),
+        state: why.to_owned(),
+    }
+}
+
+fn describe(status: &Status) -> Machine {
+    let machine = &status.machine;
+    Machine {
+        hostname: machine.hostname.clone(),
+        title: format!("{} on {}", machine.system, machine.hostname),
+        state: state(status),
+    }
+}
+
+fn state(status: &Status) -> String {
+    let machine = &status.machine;
+    if !machine.degraded.is_empty() {
+        return format!("{}: {}", machine.phase, machine.degraded.join("; "));
+    }
+    let with = |states: &[ServiceState]| -> Vec<&str> {
+        let found = |service: &&Service| states.contains(&service.state);
+        let services = status.services.iter().filter(found);
+        services.map(|service| service.name.as_str()).collect()
+    };
+    let failed = with(&[ServiceState::Failed, ServiceState::Invalid]);
+    let starting = with(&[ServiceState::Waiting, ServiceState::Starting]);
+    let ready = with(&[ServiceState::Ready]).len();
+    let mut line = format!("{}: {ready} services ready", machine.phase);
+    for (names, what) in [(starting, "starting"), (failed, "failed")] {
+        if !names.is_empty() {
+            line += &format!(", {what}: {}", names.join(" "));
+        }
+    }
+    line
+}
+
+impl Machine {
+    /// The greeting on `console`, line ends as a terminal in any mode needs them.
+    pub fn greeting(&self, console: &str) -> String {
+        let lines = [
+            String::new(),
+            format!("{} ({console})", self.title),
+            self.state.clone(),
+            String::from("`wherry status` shows the machine, `wherry help` what else there is."),
+        ];
+        let text = lines.join("\n") + "\n";
+        text.chars()
+            .filter(|it| *it == '\n' || !it.is_control())
+            .collect::<String>()
+            .replace('\n', "\r\n")
+    }
+
+    /// The prompt of a shell that expands `\w` (busybox ash). The name comes
+    /// from configuration: what a shell would expand is left out.
+    pub fn prompt(&self) -> String {
+        let name: String = self
+            .hostname
+            .chars()
+            .filter(|it| it.is_ascii_alphanumeric() || ".-_".contains(*it))
+            .collect();
+        format!("{name}:\\w# ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use control::{Health, Machine as Wire, Memory, Storage};
+
+    fn status(phase: &str, services: &[(&str, ServiceState)]) -> Status {
+        Status {
+            machine: Wire {
+                system: "Wherry 0.1.0".into(),
+                version: "0.1.0".into(),
+                slot: None,
+                root_hash: None,
+                kernel: "6.12".into(),
+                hostname: "boat$(reboot)\x1b".into(),
+                machine_id: String::new(),
+                boot_id: String::new(),
+                uptime_us: 0,
+                phase: phase.into(),
+                degraded: vec![],
+                reexecuted: 0,
+            },
+            memory: Memory::default(),
+            storage: Storage {
+                state: "persistent".into(),
+                device: None,
+                disk: None,
+                notes: vec![],
+            },
+            services: services
+                .iter()
+                .map(|(name, state)| Service {
+                    name: (*name).into(),
+                    description: String::new(),
+                    state: *state,
+                    since_us: 0,
+                    detail: String::new(),
+                    health: Health::Unknown,
+                    pid: None,
+                    restarts: 0,
+                    memory: None,
+                    essential: false,
+                    operator: false,
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn the_state_is_one_line() {
+        use ServiceState as S;
+        let ready = status("ready", &[("log", S::Ready), ("state", S::Ended)]);
+        assert_eq!(state(&ready), "ready: 1 services ready");
+        let booting = status("booting", &[("log", S::Ready), ("web", S::Waiting)]);
+        assert_eq!(state(&booting), "booting: 1 services ready, starting: web");
+        let mut degraded = status("degraded", &[("web", S::Failed)]);
+        assert_eq!(state(&degraded), "degraded: 0 services ready, failed: web");
+        degraded.machine.degraded = vec!["state is volatile".into(), "web failed".into()];
+        assert_eq!(state(&degraded), "degraded: state is volatile; web failed");
+    }
+
+    #[test]
+    fn neither_greeting_nor_prompt_carries_what_a_terminal_or_shell_obeys() {
+        let machine = describe(&status("ready", &[]));
+        assert_eq!(machine.prompt(), "boatreboot:\\w# ");
+        assert!(!machine.greeting("ttyS0").contains('\x1b'));
+        assert!(machine.greeting("ttyS0").contains("(ttyS0)\r\n"));
+    }
+
+    #[test]
+    fn without_pid_1_the_greeting_says_so() {
+        let machine = ask(Path::new("/nonexistent/init.sock"));
+        assert!(machine.state.contains("cannot reach PID 1"));
+    }
+}
