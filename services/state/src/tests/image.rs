@@ -1,0 +1,218 @@
+//! Disk images to test with, and loop devices on them.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::arguments::Request;
+use crate::gpt::{Disk, Entry, HeaderPlace, LINUX_GENERIC, PRIMARY, PRIMARY_ARRAY, Table};
+use crate::prepare::prepare;
+use crate::report::Report;
+use crate::{filesystem, gpt, layout};
+
+pub const MIB: u64 = 1 << 20;
+/// Where the state partition of an image begins, in bytes.
+pub const STATE: u64 = 4 * MIB;
+
+/// A disk image in a directory of its own.
+pub struct Image {
+    directory: TempDir,
+}
+
+impl Image {
+    /// An image of `size` bytes with a table of two partitions: the first in
+    /// the place of all that comes before the state, the second the state's
+    /// with `state` bytes.
+    pub fn new(size: u64, state: u64) -> Self {
+        let image = Self::blank(size);
+        image.write_table(&table(size, state));
+        image
+    }
+
+    /// An image that is all zero.
+    pub fn blank(size: u64) -> Self {
+        let image = Self {
+            // In memory where that is possible: nothing here waits for a disk.
+            directory: tempfile::tempdir_in("/dev/shm")
+                .or_else(|_| tempfile::tempdir())
+                .unwrap(),
+        };
+        File::create(image.path()).unwrap().set_len(size).unwrap();
+        image
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join("disk")
+    }
+
+    pub fn disk(&self) -> Disk {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.path())
+            .unwrap();
+        Disk {
+            sectors: file.metadata().unwrap().len() / 512,
+            file,
+            sector_size: 512,
+        }
+    }
+
+    /// Writes both copies where they belong, without any ado.
+    pub fn write_table(&self, table: &Table) {
+        let disk = self.disk();
+        let last = disk.sectors - 1;
+        let backup_array = last - table.array_sectors();
+        for (own, other, array) in [
+            (PRIMARY, last, PRIMARY_ARRAY),
+            (last, PRIMARY, backup_array),
+        ] {
+            let place = HeaderPlace { own, other, array };
+            self.write(array * 512, &table.array());
+            self.write(own * 512, &table.header(place));
+        }
+        let mut mbr = [0; 512];
+        mbr[446 + 4] = 0xee;
+        mbr[446 + 8] = 1;
+        mbr[446 + 12..446 + 16].copy_from_slice(&(last as u32).to_le_bytes());
+        mbr[510..].copy_from_slice(&[0x55, 0xaa]);
+        self.write(0, &mbr);
+    }
+
+    pub fn write(&self, offset: u64, bytes: &[u8]) {
+        self.disk().file.write_all_at(bytes, offset).unwrap();
+    }
+
+    pub fn read(&self, offset: u64, length: u64) -> Vec<u8> {
+        let mut bytes = vec![0; length as usize];
+        self.disk().file.read_exact_at(&mut bytes, offset).unwrap();
+        bytes
+    }
+
+    pub fn grow(&self, size: u64) {
+        self.disk().file.set_len(size).unwrap();
+    }
+
+    /// Makes a file system with one file `greeting` in it and puts it into the
+    /// state partition.
+    pub fn fill_state(&self, size: u64) {
+        let directory = tempfile::tempdir().unwrap();
+        let (filesystem, text) = (directory.path().join("fs"), directory.path().join("text"));
+        File::create(&filesystem).unwrap().set_len(size).unwrap();
+        filesystem::make(&filesystem, size).unwrap();
+        fs::write(&text, GREETING).unwrap();
+        debugfs(&filesystem, &format!("write {} greeting", text.display()));
+        self.write(STATE, &fs::read(&filesystem).unwrap());
+    }
+
+    /// The file system of the state partition as a file of its own.
+    pub fn state(&self) -> (TempDir, PathBuf) {
+        let found = gpt::read(&self.disk()).unwrap();
+        let place = layout::find(&found.valid().unwrap().table)
+            .unwrap()
+            .unwrap();
+        assert!(!place.unfinished);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fs");
+        fs::write(&path, self.read(place.start, place.length)).unwrap();
+        (directory, path)
+    }
+
+    /// Whether e2fsck has nothing to say against the state's file system, and
+    /// what is in its file.
+    pub fn greeting(&self) -> String {
+        let (_directory, path) = self.state();
+        let check = Command::new("/usr/sbin/e2fsck")
+            .args(["-fn"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert!(
+            check.status.success(),
+            "{}",
+            String::from_utf8_lossy(&check.stdout)
+        );
+        debugfs(&path, "cat greeting")
+    }
+
+    /// Runs `prepare` on a loop device of the image; `None` where this machine
+    /// or user cannot have one.
+    pub fn prepare(&self, change: impl FnOnce(&mut Request)) -> Option<Report> {
+        let device = Loop::attach(&self.path())?;
+        let mut request = Request {
+            disk: device.0.clone(),
+            partition: None,
+            full_check: false,
+            erase: false,
+            report: self.directory.path().join("report.json"),
+        };
+        change(&mut request);
+        Some(prepare(&request))
+    }
+}
+
+pub const GREETING: &str = "good day\n";
+
+/// A table for a disk of `size` bytes, as [`Image::new`] has it.
+pub fn table(size: u64, state: u64) -> Table {
+    let mut table = Table {
+        sector_size: 512,
+        disk_guid: [0x33; 16],
+        first_usable: 2048,
+        last_usable: size / 512 - 34,
+        entries: vec![Entry::UNUSED; 128],
+    };
+    let last = STATE / 512 - 1;
+    table.entries[0] = Entry::new([0x11; 16], [1; 16], 2048, last, "esp");
+    if state > 0 {
+        let end = (STATE + state) / 512;
+        table.entries[1] = Entry::new(LINUX_GENERIC, [2; 16], last + 1, end - 1, layout::NAME);
+    }
+    table
+}
+
+/// Runs one command of debugfs on a file system in a file.
+pub fn debugfs(filesystem: &Path, command: &str) -> String {
+    let output = Command::new("/usr/sbin/debugfs")
+        .args(["-w", "-R", command])
+        .arg(filesystem)
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A loop device, detached when dropped.
+struct Loop(PathBuf);
+
+impl Loop {
+    fn attach(image: &Path) -> Option<Self> {
+        let output = Command::new("/usr/sbin/losetup")
+            .args(["--find", "--show", "--partscan"])
+            .arg(image)
+            .output()
+            .ok()?;
+        if !output.status.success() {
+            eprintln!(
+                "no loop device, so this test shows nothing: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            return None;
+        }
+        let path = String::from_utf8(output.stdout).unwrap();
+        Some(Self(path.trim().into()))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let detached = Command::new("/usr/sbin/losetup")
+            .arg("--detach")
+            .arg(&self.0)
+            .status();
+        assert!(detached.is_ok_and(|status| status.success()));
+    }
+}

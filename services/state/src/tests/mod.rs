@@ -1,0 +1,5 @@
+//! Tests with real files, loop devices and e2fsprogs.
+
+mod image;
+mod partition;
+mod table;
