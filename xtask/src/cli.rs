@@ -35,6 +35,11 @@ pub enum Stage {
     },
     /// Builds what is not up to date and boots it in QEMU, on this terminal
     Run(run::Options),
+    /// Checks and tests everything, the image in QEMU included
+    Test {
+        /// Runs only the tests whose name contains this
+        name: Option<String>,
+    },
     /// Measures what booting costs
     Bench {
         #[command(subcommand)]

@@ -2,31 +2,37 @@
 
 use crate::fingerprint::Fingerprint;
 use crate::progress::Stage;
+use crate::rootfs::{self, Staged};
 use crate::workspace::Workspace;
-use crate::{kernel, process, rootfs, tools};
+use crate::{kernel, process, tools};
 use anyhow::{Context, Result, bail, ensure};
 use machine::{Build, Tools};
 use object::Object;
 use object::read::ObjectSection;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+/// dm-verity's blocks, of data and of hashes.
+const BLOCK: u64 = 4096;
 
 /// Makes sure that `build/image` is what this checkout makes, and returns the
 /// build.
 pub fn make(workspace: &Workspace) -> Result<Build> {
     let tree = tools::make(workspace)?;
     let kernel = kernel::make(workspace, &tree)?;
-    let rootfs = rootfs::stage(workspace, &tree, &kernel)?;
+    let staged = rootfs::stage(workspace, &tree, &kernel)?;
     let release = format!(
         "# Written by `cargo xtask image`.\n[Output]\nImageVersion={}\n\n\
          [Content]\nSourceDateEpoch={}\n",
         workspace.version(),
-        workspace.epoch()?
+        workspace.epoch
     );
     fs::write(workspace.build.join("release.conf"), &release).context("write release.conf")?;
 
     let key = Fingerprint::of("image 1")
-        .path(&rootfs)?
+        .path(&staged.root)?
+        .path(&staged.boot)?
         .path(&workspace.root.join("mkosi.conf"))?
         .path(&workspace.root.join("os-image"))?
         .text("release", &release)
@@ -37,7 +43,7 @@ pub fn make(workspace: &Workspace) -> Result<Build> {
         return Ok(Build::at(&workspace.build));
     }
     run_mkosi(workspace, &tree)?;
-    collect(workspace, &rootfs)?;
+    collect(workspace, &staged)?;
     fs::write(&stamp, key).context("write the image's stamp")?;
     Ok(Build::at(&workspace.build))
 }
@@ -64,7 +70,7 @@ fn run_mkosi(workspace: &Workspace, tree: &Tools) -> Result<()> {
 }
 
 /// Puts mkosi's outputs where everything else looks for them.
-fn collect(workspace: &Workspace, rootfs: &Path) -> Result<()> {
+fn collect(workspace: &Workspace, staged: &Staged) -> Result<()> {
     let image = workspace.build.join("image");
     if image.exists() {
         fs::remove_dir_all(&image).context("remove the former image")?;
@@ -85,11 +91,42 @@ fn collect(workspace: &Workspace, rootfs: &Path) -> Result<()> {
         fs::rename(&from, image.join(to))
             .with_context(|| format!("mkosi made no {}", from.display()))?;
     }
-    fs::copy(rootfs::sbom_of(rootfs), image.join("wherry.spdx.json"))
-        .context("copy the list of contents")?;
+    fs::copy(staged.sbom(), image.join("wherry.spdx.json")).context("copy the list of contents")?;
     let command_line = command_line(&image.join("wherry.efi"))?;
     check_root_hash(&command_line)?;
+    // mkosi gives whole partitions; a release carries what is used of them.
+    let root = File::options()
+        .write(true)
+        .open(image.join("wherry.root"))?;
+    root.set_len(data_length(&command_line)?)?;
+    trim(&image.join("wherry.verity")).context("trim the hash tree")?;
     fs::write(image.join("wherry.cmdline"), command_line)?;
+    Ok(())
+}
+
+/// How many bytes of the root partition dm-verity covers, from
+/// `dm-mod.create="NAME,UUID,MINOR,FLAGS,START SECTORS verity …"`.
+fn data_length(command_line: &str) -> Result<u64> {
+    command_line
+        .split_once("dm-mod.create=\"")
+        .and_then(|(_, table)| table.split_whitespace().nth(1)?.parse().ok())
+        .map(|sectors: u64| sectors * 512)
+        .with_context(|| format!("no dm-mod.create= in the command line: {command_line}"))
+}
+
+/// Cuts off the blocks of zeros at a hash tree's end: its last block holds hashes.
+fn trim(path: &Path) -> Result<()> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let mut blocks = file.metadata()?.len() / BLOCK;
+    let mut block = [0; BLOCK as usize];
+    while blocks > 0 {
+        file.read_exact_at(&mut block, (blocks - 1) * BLOCK)?;
+        if block.iter().any(|byte| *byte != 0) {
+            break;
+        }
+        blocks -= 1;
+    }
+    file.set_len(blocks * BLOCK)?;
     Ok(())
 }
 
@@ -144,7 +181,14 @@ pub fn artifacts(build: &Build, version: &str) -> Result<Vec<(PathBuf, String)>>
 
 #[cfg(test)]
 mod tests {
-    use super::check_root_hash;
+    use super::{check_root_hash, data_length};
+
+    #[test]
+    fn the_command_line_tells_how_long_the_root_is() {
+        let line = "quiet dm-mod.create=\"root,,,ro,0 1400 verity 1 a b\" ro";
+        assert_eq!(data_length(line).unwrap(), 1400 * 512);
+        assert!(data_length("quiet ro").is_err());
+    }
 
     #[test]
     fn another_root_hash_than_mkosis_is_found_out() {

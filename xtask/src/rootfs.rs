@@ -1,4 +1,5 @@
-//! Stages the tree that becomes the image's root: `build/rootfs`.
+//! Stages the tree that becomes the image's root, `build/rootfs`, and the one
+//! that only the ESP is made of, `build/boot`.
 //!
 //! The OS's own root and each service's are made in the same way, from a
 //! `root.toml`; a folder `root/` beside it, if there is one, is copied over the
@@ -37,8 +38,23 @@ struct Root {
     recipe: Recipe,
 }
 
-/// Stages everything and returns the tree.
-pub fn stage(workspace: &Workspace, tree: &Tools, kernel: &Kernel) -> Result<PathBuf> {
+/// The staged trees.
+pub struct Staged {
+    /// The root of the operating system.
+    pub root: PathBuf,
+    /// Kernel and boot loader.
+    pub boot: PathBuf,
+}
+
+impl Staged {
+    /// The list of contents.
+    pub fn sbom(&self) -> PathBuf {
+        self.root.join(SBOM)
+    }
+}
+
+/// Stages everything.
+pub fn stage(workspace: &Workspace, tree: &Tools, kernel: &Kernel) -> Result<Staged> {
     let roots = roots(workspace)?;
     let names: BTreeSet<String> = roots
         .iter()
@@ -46,10 +62,16 @@ pub fn stage(workspace: &Workspace, tree: &Tools, kernel: &Kernel) -> Result<Pat
         .collect();
     let binaries = crates::build(workspace, &names)?;
 
-    let target = workspace.build.join("rootfs");
-    if target.exists() {
-        fs::remove_dir_all(&target).context("remove build/rootfs")?;
+    let staged = Staged {
+        root: workspace.build.join("rootfs"),
+        boot: workspace.build.join("boot"),
+    };
+    for old in [&staged.root, &staged.boot] {
+        if old.exists() {
+            fs::remove_dir_all(old).with_context(|| format!("remove {}", old.display()))?;
+        }
     }
+    let target = &staged.root;
     let mut debian = BTreeSet::new();
     for root in &roots {
         let maker = Maker {
@@ -60,10 +82,14 @@ pub fn stage(workspace: &Workspace, tree: &Tools, kernel: &Kernel) -> Result<Pat
             .make(root, &binaries, &mut debian)
             .with_context(|| format!("while making the root of {}", root.folder.display()))?;
     }
-    boot_files(tree, kernel, &target)?;
+    boot_files(tree, kernel, &staged.boot)?;
     write(
         &target.join("usr/lib/os-release"),
         &os_release(workspace.version()),
+    )?;
+    tools::link(
+        Path::new("../usr/lib/os-release"),
+        &target.join("etc/os-release"),
     )?;
     let contents = Contents {
         binaries: names,
@@ -73,12 +99,7 @@ pub fn stage(workspace: &Workspace, tree: &Tools, kernel: &Kernel) -> Result<Pat
         &target.join(SBOM),
         &sbom::document(workspace, tree, kernel, &contents)?,
     )?;
-    Ok(target)
-}
-
-/// The list of contents in a staged tree.
-pub fn sbom_of(rootfs: &Path) -> PathBuf {
-    rootfs.join(SBOM)
+    Ok(staged)
 }
 
 fn roots(workspace: &Workspace) -> Result<Vec<Root>> {
@@ -221,7 +242,7 @@ fn owner(tree: &Tools, path: &str) -> Result<String> {
     bail!("no Debian package of the tools tree has {path}")
 }
 
-/// What only the ESP and mkosi need; the root's partition leaves it out.
+/// What mkosi makes the ESP of.
 fn boot_files(tree: &Tools, kernel: &Kernel, target: &Path) -> Result<()> {
     let modules = target.join("usr/lib/modules").join(kernel.release()?);
     copy(&kernel.bzimage(), &modules.join("vmlinuz"), 0o644)?;
@@ -237,10 +258,6 @@ fn boot_files(tree: &Tools, kernel: &Kernel, target: &Path) -> Result<()> {
     write(
         &target.join("efi/loader/loader.conf"),
         "timeout 0\neditor no\n",
-    )?;
-    tools::link(
-        Path::new("../usr/lib/os-release"),
-        &target.join("etc/os-release"),
     )
 }
 

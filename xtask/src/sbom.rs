@@ -45,7 +45,7 @@ pub fn document(
     packages.extend(our_crates(workspace, &contents.binaries)?);
 
     let version = workspace.version();
-    let created = UNIX_EPOCH + Duration::from_secs(workspace.epoch()?);
+    let created = UNIX_EPOCH + Duration::from_secs(workspace.epoch);
     let mut entries = vec![json!({
         "SPDXID": "SPDXRef-Wherry",
         "name": "wherry",

@@ -15,6 +15,9 @@ pub struct Workspace {
     pub build: PathBuf,
     /// What is kept across checkouts, by content: `~/.cache/wherry`.
     pub cache: PathBuf,
+    /// The time of the last commit, in seconds of Unix time. Every time stamp
+    /// in the image is this one, so that two builds of one commit are equal.
+    pub epoch: u64,
 }
 
 impl Workspace {
@@ -30,14 +33,29 @@ impl Workspace {
             (_, None) => bail!("neither XDG_CACHE_HOME nor HOME is set: set one of them"),
         };
         let workspace = Self {
+            epoch: epoch(&root)?,
             build: root.join("build"),
             cache: cache.join("wherry"),
             root,
         };
-        for folder in [&workspace.build, &workspace.cache] {
+        workspace.create()
+    }
+
+    /// The same commit, checked out at `root`.
+    pub fn moved_to(&self, root: &Path) -> Result<Self> {
+        Self {
+            build: root.join("build"),
+            root: root.to_owned(),
+            ..self.clone()
+        }
+        .create()
+    }
+
+    fn create(self) -> Result<Self> {
+        for folder in [&self.build, &self.cache] {
             fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
         }
-        Ok(workspace)
+        Ok(self)
     }
 
     /// Waits until no other `cargo xtask` builds into the cache or this
@@ -55,25 +73,23 @@ impl Workspace {
     pub fn version(&self) -> &'static str {
         env!("CARGO_PKG_VERSION")
     }
+}
 
-    /// The time of the last commit, in seconds of Unix time. Every time stamp
-    /// in the image is this one, so that two builds of one commit are equal.
-    pub fn epoch(&self) -> Result<u64> {
-        if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
-            return epoch
-                .parse()
-                .with_context(|| format!("SOURCE_DATE_EPOCH={epoch} is not a number"));
-        }
-        let git = Command::new("git")
-            .args(["log", "-1", "--format=%ct"])
-            .current_dir(&self.root)
-            .output()
-            .context("run git, which tells the build's date: apt-get install git")?;
-        String::from_utf8_lossy(&git.stdout).trim().parse().context(
-            "git does not know this folder's last commit: \
-             build from a clone, or set SOURCE_DATE_EPOCH",
-        )
+fn epoch(root: &Path) -> Result<u64> {
+    if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
+        return epoch
+            .parse()
+            .with_context(|| format!("SOURCE_DATE_EPOCH={epoch} is not a number"));
     }
+    let git = Command::new("git")
+        .args(["log", "-1", "--format=%ct"])
+        .current_dir(root)
+        .output()
+        .context("run git, which tells the build's date:\n  sudo apt-get install git")?;
+    String::from_utf8_lossy(&git.stdout).trim().parse().context(
+        "git does not know this folder's last commit: \
+         build from a clone, or set SOURCE_DATE_EPOCH",
+    )
 }
 
 fn lock(folder: &Path) -> Result<Flock<File>> {

@@ -1,0 +1,100 @@
+//! `cargo xtask test`: everything that has to hold before a change lands, the
+//! quickest to fail first.
+
+use crate::workspace::Workspace;
+use crate::{image, reproduce, tools};
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+use std::process::Command;
+
+/// Runs all tests, or with a filter those whose name contains it.
+pub fn test(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
+    if filter.is_none() {
+        format(workspace)?;
+        lint(workspace)?;
+    }
+    {
+        let _lock = workspace.lock()?;
+        tools::make(workspace)?;
+    }
+    programs(workspace, filter)?;
+    {
+        let _lock = workspace.lock()?;
+        image::make(workspace)?;
+    }
+    machines(workspace, filter)?;
+    if filter.is_none_or(|filter| reproduce::NAME.contains(filter)) {
+        let _lock = workspace.lock()?;
+        reproduce::test(workspace)?;
+    }
+    Ok(())
+}
+
+fn format(workspace: &Workspace) -> Result<()> {
+    let mut cargo = cargo(workspace, "fmt", "rustfmt")?;
+    run(
+        cargo.args(["--all", "--check"]),
+        "the code is not formatted: cargo fmt --all",
+    )
+}
+
+fn lint(workspace: &Workspace) -> Result<()> {
+    let mut cargo = cargo(workspace, "clippy", "clippy")?;
+    cargo.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
+    run(&mut cargo, "clippy has something to say")
+}
+
+/// The tests that need no machine: pure ones, and those on real files.
+fn programs(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
+    let mut cargo = cargo(workspace, "test", "cargo")?;
+    cargo.args(["--workspace", "--exclude", "tests"]);
+    cargo.args(filter);
+    run(&mut cargo, "a test failed")
+}
+
+/// The tests on the image. Each boots machines of one CPU, so as many run at a
+/// time as there are CPUs.
+fn machines(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
+    let mut cargo = cargo(workspace, "test", "cargo")?;
+    cargo.args(["--package", "tests"]).args(filter);
+    run(
+        &mut cargo,
+        "a test of the image failed; the machines' consoles are in build/console",
+    )
+}
+
+fn cargo(workspace: &Workspace, command: &str, component: &str) -> Result<Command> {
+    let known = Command::new("cargo")
+        .args([command, "--help"])
+        .output()
+        .context("start cargo")?;
+    if !known.status.success() {
+        bail!("this Rust has no cargo {command}:\n  rustup component add {component}");
+    }
+    let mut cargo = Command::new("cargo");
+    cargo
+        .arg(command)
+        .current_dir(&workspace.root)
+        .env("WHERRY_BUILD", &workspace.build);
+    Ok(cargo)
+}
+
+fn run(command: &mut Command, otherwise: &str) -> Result<()> {
+    eprintln!("\n$ {}", words(command));
+    let status = command.status().context("start cargo")?;
+    if !status.success() {
+        bail!("{otherwise}");
+    }
+    Ok(())
+}
+
+fn words(command: &Command) -> String {
+    let name = Path::new(command.get_program())
+        .file_name()
+        .unwrap_or_default();
+    std::iter::once(name)
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
