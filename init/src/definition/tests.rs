@@ -159,3 +159,41 @@ fn memory_is_counted_in_powers_of_1024() {
         assert_eq!(definition.limits.memory, Some(bytes));
     }
 }
+
+/// The keys that a table takes, as its error for an unknown one lists them.
+fn keys(text: &str) -> std::collections::BTreeSet<String> {
+    let error = parse("x", text).unwrap_err().to_string();
+    let (_, list) = error.split_once("expected one of ").unwrap_or_else(|| {
+        error
+            .split_once("expected ")
+            .unwrap_or_else(|| panic!("{error}"))
+    });
+    list.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_manual_has_each_key_and_no_other() {
+    let manual = include_str!("../../../docs/services.md");
+    for (heading, text) in [
+        ("## Keys", "zzz = 1\n"),
+        ("### `restart`", "restart = { zzz = 1 }\n"),
+        ("### `stop`", "stop = { zzz = 1 }\n"),
+        ("### `namespaces`", "namespaces = { zzz = 1 }\n"),
+        ("### `mounts`", "mounts = [{ zzz = 1 }]\n"),
+        ("### `limits`", "limits = { zzz = 1 }\n"),
+        ("### `health`", "health = { zzz = 1 }\n"),
+    ] {
+        let (_, section) = manual.split_once(&format!("\n{heading}\n")).unwrap();
+        let section = section.split("\n#").next().unwrap();
+        let documented = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(keys(text), documented, "{heading}");
+    }
+}

@@ -1,12 +1,13 @@
 //! A supervisor without what tells apart states from which the same follows.
 
-use crate::Supervisor;
 use crate::service::{NextProbe, Phase, Probing, Service, Stage};
+use crate::{Failure, Supervisor};
 use std::time::Duration;
 
-/// Above this `ends` changes nothing in the worlds explored: the backoff is
-/// at its maximum, and the service is not waited for any more.
-const MANY_ENDS: u32 = 4;
+/// With so many `ends` the backoff of the services explored is the longest,
+/// and with so many nobody waits any more until they settle.
+const LONGEST_BACKOFF: u32 = 1;
+const NOT_WAITED_FOR: u32 = 3;
 
 /// The machine as seen from `now`: times to come as the time until then, past
 /// ones as their age as far as that matters, runs without their number.
@@ -16,8 +17,30 @@ pub(super) fn relative(supervisor: &Supervisor, now: Duration) -> Supervisor {
     if let Some(ending) = &mut seen.ending {
         ending.deadline = ending.deadline.saturating_sub(now);
     }
+    // How a service fared matters for restarts and until all has settled.
+    let is_over = seen.ending.is_some();
+    let has_settled = seen.settled || is_over;
     for service in &mut seen.services {
         see(service, now);
+        if has_settled {
+            service.restarts = 0;
+            service.failure = None;
+            service.ends = service.ends.min(LONGEST_BACKOFF);
+        }
+        if is_over {
+            service.ends = 0;
+            service.recent.clear();
+        }
+        if service.ends == 0
+            && let Phase::Ready { .. } = service.phase
+        {
+            service.since = Duration::ZERO;
+        }
+        if service.ends == 0
+            && let Phase::Stopping { ready, .. } = &mut service.phase
+        {
+            ready.iter_mut().for_each(|ready| *ready = Duration::ZERO);
+        }
     }
     seen
 }
@@ -39,7 +62,11 @@ fn see(service: &mut Service, now: Duration) {
     }
     service.run = 0;
     service.restarts = service.restarts.min(1);
-    service.ends = service.ends.min(MANY_ENDS);
+    service.ends = service.ends.min(NOT_WAITED_FOR);
+    // Only whether there is one decides something.
+    if let Some(failure) = &mut service.failure {
+        *failure = Failure::RestartLimit;
+    }
     match &mut service.phase {
         Phase::Ready {
             watchdog, probing, ..

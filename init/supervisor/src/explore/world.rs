@@ -439,6 +439,10 @@ impl Model for World<'_> {
         }
         for (record, name) in seen.records.iter_mut().zip(self.names) {
             record.told = None;
+            if self.shutdown.is_some() {
+                // Only starts ask for it.
+                *record = Record::default();
+            }
             record.restarts.iter_mut().for_each(age);
             let Some(policy) = self.supervisor.policy(name) else {
                 continue;
