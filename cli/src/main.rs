@@ -1,3 +1,52 @@
-//! The operator's command
+//! `wherry`, the operator's command.
+//!
+//! It asks PID 1 over the control socket, reads the journal's files, and
+//! prints tables for people or, with `--json`, one stable shape for machines.
+//! It holds no state of its own. `docs/cli.md` is its manual page.
 
-fn main() {}
+mod arguments;
+mod boot_chart;
+mod completions;
+mod failure;
+mod logs;
+mod outcome;
+mod power;
+mod service;
+mod status;
+mod table;
+mod terminal;
+mod units;
+mod version;
+mod when;
+
+use std::process::ExitCode;
+
+use arguments::{Arguments, Command};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let arguments = match arguments::parse(std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(error) => return failure::usage(&error),
+    };
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let place = &arguments.place;
+    match &arguments.command {
+        Command::Status => status::run(place),
+        Command::Service(command) => service::run(place, command),
+        Command::Logs(selection) => logs::run(place, selection),
+        Command::BootChart { output } => boot_chart::run(place, output.as_deref()),
+        Command::Poweroff => power::poweroff(place),
+        Command::Reboot => power::reboot(place),
+        Command::Halt => power::halt(place),
+        Command::Reexec => power::reexec(place),
+        Command::Version => version::run(place),
+        Command::Completions { shell } => completions::run(*shell),
+    }
+}

@@ -64,7 +64,8 @@ fn state(status: &Status) -> String {
     let failed = with(&[ServiceState::Failed, ServiceState::Invalid]);
     let starting = with(&[ServiceState::Waiting, ServiceState::Starting]);
     let ready = with(&[ServiceState::Ready]).len();
-    let mut line = format!("{}: {ready} services ready", machine.phase);
+    let plural = if ready == 1 { "" } else { "s" };
+    let mut line = format!("{}: {ready} service{plural} ready", machine.phase);
     for (names, what) in [(starting, "starting"), (failed, "failed")] {
         if !names.is_empty() {
             line += &format!(", {what}: {}", names.join(" "));
@@ -152,9 +153,9 @@ mod tests {
     fn the_state_is_one_line() {
         use ServiceState as S;
         let ready = status("ready", &[("log", S::Ready), ("state", S::Ended)]);
-        assert_eq!(state(&ready), "ready: 1 services ready");
+        assert_eq!(state(&ready), "ready: 1 service ready");
         let booting = status("booting", &[("log", S::Ready), ("web", S::Waiting)]);
-        assert_eq!(state(&booting), "booting: 1 services ready, starting: web");
+        assert_eq!(state(&booting), "booting: 1 service ready, starting: web");
         let mut degraded = status("degraded", &[("web", S::Failed)]);
         assert_eq!(state(&degraded), "degraded: 0 services ready, failed: web");
         degraded.machine.degraded = vec!["state is volatile".into(), "web failed".into()];

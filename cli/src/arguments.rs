@@ -1,0 +1,259 @@
+//! What can be typed. The help texts here are the short form of
+//! `docs/cli.md`; a test compares the two.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Names under which the program may be called that stand for a subcommand, so
+/// that links let people type what they know.
+const SHORT_NAMES: [&str; 3] = ["poweroff", "reboot", "halt"];
+
+/// Look after a Wherry machine.
+#[derive(Debug, Parser)]
+#[command(name = "wherry", version, max_term_width = 100)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub place: Place,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where to look, and for whom to print.
+#[derive(Debug, Args)]
+pub struct Place {
+    /// Print JSON for machines
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// PID 1's control socket
+    #[arg(long, global = true, value_name = "PATH", default_value = control::SOCKET)]
+    pub socket: PathBuf,
+    /// The directory of the journal
+    #[arg(long, global = true, value_name = "DIR", default_value = "/state/log")]
+    pub journal: PathBuf,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the machine and its services on one screen
+    Status,
+    /// Look at services, start and stop them
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Read the journal
+    Logs(LogSelection),
+    /// Draw what the boot spent its time on, as SVG
+    BootChart {
+        /// Write to this file, `-` for standard output [default: standard
+        /// output, or boot-chart.svg where that is a terminal]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Stop all services and switch the machine off
+    Poweroff,
+    /// Stop all services and restart the machine
+    Reboot,
+    /// Stop all services and halt without switching off
+    Halt,
+    /// Replace the running PID 1 by a fresh copy; no service notices
+    Reexec,
+    /// Print the versions of this command and of the machine
+    Version,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// What to do with services.
+#[derive(Debug, Subcommand)]
+pub enum ServiceCommand {
+    /// List all services
+    List,
+    /// Show all of one service
+    Show {
+        /// The service
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Start services and what they require, and wait until they are ready
+    Start(Change),
+    /// Stop services and what requires them, and wait until they are stopped
+    Stop(Change),
+    /// Stop and start services, and wait until they are ready
+    Restart(Change),
+    /// Read what one service has written
+    Logs {
+        /// The service
+        #[arg(value_name = "NAME")]
+        name: String,
+        #[command(flatten)]
+        selection: Lines,
+    },
+    /// Read the operator's definitions again
+    Reload,
+}
+
+/// Which services to change, and how long to wait for the outcome.
+#[derive(Debug, Args)]
+pub struct Change {
+    /// The services
+    #[arg(value_name = "NAME", required = true)]
+    pub names: Vec<String>,
+    /// Return as soon as PID 1 has accepted
+    #[arg(long, conflicts_with = "timeout")]
+    pub no_wait: bool,
+    /// How long to wait for the outcome
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+}
+
+/// Which entries of the journal.
+#[derive(Debug, Args)]
+pub struct LogSelection {
+    /// Only this service (`kernel` and `init` are services here); repeatable
+    #[arg(short, long, value_name = "NAME")]
+    pub service: Vec<String>,
+    /// List the boots that the journal knows
+    #[arg(long, conflicts_with_all = ["service", "follow", "boot", "all_boots", "since", "until", "level", "lines"])]
+    pub list_boots: bool,
+    #[command(flatten)]
+    pub lines: Lines,
+}
+
+/// Which entries, whatever the service.
+#[derive(Debug, Args)]
+pub struct Lines {
+    /// Go on printing what comes
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only this boot: 0 is the newest, -1 the one before, N the one of that number, or a boot id
+    #[arg(short, long, value_name = "N|ID", allow_hyphen_values = true)]
+    pub boot: Option<journal::BootSelector>,
+    /// Of all boots; without this and without a time it is the newest boot
+    #[arg(short, long, conflicts_with = "boot")]
+    pub all_boots: bool,
+    /// Only since then: "10m" ago, "2026-11-21T09:00:00Z", "today", "yesterday"; all in UTC
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only until then, written as for --since
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Only this level and what is graver: emerg, alert, crit, err, warning, notice, info, debug
+    #[arg(short, long, value_name = "LEVEL")]
+    pub level: Option<journal::Level>,
+    /// Only the last LINES entries
+    #[arg(short = 'n', long, value_name = "LINES")]
+    pub lines: Option<usize>,
+    /// Print the time since the kernel started instead of the wall clock's
+    #[arg(short, long)]
+    pub monotonic: bool,
+}
+
+/// A shell for which there are completions.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Fish,
+    Zsh,
+}
+
+/// Reads the command line, whose first word is the program's own name.
+///
+/// # Errors
+/// What is wrong with it, or the help that was asked for.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    let called = words
+        .first()
+        .and_then(|word| std::path::Path::new(word).file_name())
+        .and_then(|name| name.to_str());
+    if let Some(name) = SHORT_NAMES.iter().find(|name| called == Some(**name)) {
+        words.insert(1, name.into());
+    }
+    Arguments::try_parse_from(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_definition_of_the_arguments_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_link_called_reboot_reboots() {
+        let arguments = parse(words("/usr/bin/reboot")).unwrap();
+        assert!(matches!(arguments.command, Command::Reboot));
+        let arguments = parse(words("poweroff --json")).unwrap();
+        assert!(matches!(arguments.command, Command::Poweroff));
+        assert!(arguments.place.json);
+    }
+
+    #[test]
+    fn a_boot_before_the_running_one_is_a_value_and_not_an_option() {
+        let arguments = parse(words("wherry logs -b -1 -n 5")).unwrap();
+        let Command::Logs(selection) = arguments.command else {
+            panic!("{:?}", arguments.command)
+        };
+        assert_eq!(selection.lines.boot, Some(journal::BootSelector::Back(1)));
+        assert_eq!(selection.lines.lines, Some(5));
+    }
+
+    #[test]
+    fn usage_errors_say_what_is_wrong() {
+        let cases = [
+            "wherry",
+            "wherry frobnicate",
+            "wherry service start",
+            "wherry service start network --no-wait --timeout 3s",
+            "wherry service start network --timeout soon",
+            "wherry service show",
+            "wherry logs --level loud",
+            "wherry logs --lines many",
+            "wherry logs --list-boots --follow",
+            "wherry completions tcsh",
+            "wherry status --sockets /x",
+        ];
+        let mut all = String::new();
+        for line in cases {
+            let error = parse(words(line)).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+            all += &format!("$ {line}\n{error}\n");
+        }
+        insta::assert_snapshot!(all);
+    }
+
+    /// Every command and option is in the manual page.
+    #[test]
+    fn the_manual_page_names_every_command_and_option() {
+        let manual = include_str!("../../docs/cli.md");
+        let mut missing = Vec::new();
+        let mut commands = vec![(String::from("wherry"), Arguments::command())];
+        while let Some((path, command)) = commands.pop() {
+            for child in command.get_subcommands() {
+                commands.push((format!("{path} {}", child.get_name()), child.clone()));
+            }
+            if !command.has_subcommands() && !manual.contains(&format!("`{path}")) {
+                missing.push(path.clone());
+            }
+            for option in command.get_arguments().filter_map(|it| it.get_long()) {
+                if !manual.contains(&format!("`--{option}")) {
+                    missing.push(format!("{path} --{option}"));
+                }
+            }
+        }
+        assert!(missing.is_empty(), "not in docs/cli.md: {missing:?}");
+    }
+}

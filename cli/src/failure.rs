@@ -1,0 +1,88 @@
+//! How the command ends when it does not end well: a sentence on standard
+//! error and one of four documented exit codes.
+
+use std::process::ExitCode;
+
+use control::{ClientError, Refusal};
+
+/// Something was tried and failed.
+const FAILED: u8 = 1;
+/// The command line is wrong.
+const USAGE: u8 = 2;
+/// PID 1 cannot be reached, or does not answer as this command understands.
+const UNREACHABLE: u8 = 3;
+/// PID 1 refused.
+const REFUSED: u8 = 4;
+
+/// Why the command did not do what was asked.
+#[derive(Debug)]
+pub enum Failure {
+    /// PID 1 did not answer.
+    Unreachable(ClientError),
+    /// PID 1 refused.
+    Refused(Refusal),
+    /// A value of the command line has no meaning.
+    Usage(String),
+    /// Anything else, as one sentence.
+    Failed(String),
+    /// What failed has been printed already, as part of the answer.
+    Reported,
+}
+
+impl Failure {
+    /// A failure to read or write `what`.
+    pub fn io(what: impl std::fmt::Display, error: &std::io::Error) -> Self {
+        Self::Failed(format!("{what}: {error}"))
+    }
+
+    /// Prints the sentence and gives the exit code.
+    pub fn report(&self) -> ExitCode {
+        let code = match self {
+            Self::Unreachable(error) => {
+                match std::error::Error::source(error) {
+                    Some(source) => eprintln!("wherry: {error}: {source}"),
+                    None => eprintln!("wherry: {error}"),
+                }
+                UNREACHABLE
+            }
+            Self::Refused(refusal) => {
+                eprintln!("wherry: {refusal}");
+                REFUSED
+            }
+            Self::Usage(message) => {
+                eprintln!("wherry: {message}");
+                USAGE
+            }
+            Self::Failed(message) => {
+                eprintln!("wherry: {message}");
+                FAILED
+            }
+            Self::Reported => FAILED,
+        };
+        ExitCode::from(code)
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Refused(refusal) => Self::Refused(refusal),
+            error @ (ClientError::Connect { .. }
+            | ClientError::Connection(_)
+            | ClientError::Frame(_)
+            | ClientError::Malformed(_)
+            | ClientError::Closed) => Self::Unreachable(error),
+        }
+    }
+}
+
+/// Prints what is wrong with the command line, or the help that was asked for.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    // A closed pipe is no reason to complain.
+    let _ = error.print();
+    if error.use_stderr() {
+        ExitCode::from(USAGE)
+    } else {
+        ExitCode::SUCCESS
+    }
+}

@@ -1,0 +1,176 @@
+//! `wherry service …`
+
+use control::{Client, Health, Reply, Request, ServiceDetail};
+
+use crate::arguments::{Place, ServiceCommand};
+use crate::failure::Failure;
+use crate::outcome::{self, Wish};
+use crate::status;
+use crate::terminal::{self, Reader, Tone, harmless};
+use crate::{logs, units};
+
+pub fn run(place: &Place, command: &ServiceCommand) -> Result<(), Failure> {
+    match command {
+        ServiceCommand::List => list(place),
+        ServiceCommand::Show { name } => show(place, name),
+        ServiceCommand::Start(change) => outcome::bring_about(place, Wish::Start, change),
+        ServiceCommand::Stop(change) => outcome::bring_about(place, Wish::Stop, change),
+        ServiceCommand::Restart(change) => outcome::bring_about(place, Wish::Restart, change),
+        ServiceCommand::Logs { name, selection } => {
+            logs::show(place, std::slice::from_ref(name), selection)
+        }
+        ServiceCommand::Reload => reload(place),
+    }
+}
+
+fn list(place: &Place) -> Result<(), Failure> {
+    let status = status::ask(&mut Client::connect(&place.socket)?)?;
+    if place.json {
+        return terminal::print_json(&status.services);
+    }
+    terminal::print(&status::services(
+        &status.services,
+        status.machine.uptime_us,
+        Reader::of_stdout(),
+    ))
+}
+
+fn show(place: &Place, name: &str) -> Result<(), Failure> {
+    let mut client = Client::connect(&place.socket)?;
+    let request = Request::Show {
+        service: name.to_owned(),
+    };
+    let detail = match client.ask(&request)? {
+        Reply::Service(detail) => *detail,
+        other => return Err(status::unexpected(&other)),
+    };
+    if place.json {
+        return terminal::print_json(&detail);
+    }
+    terminal::print(&render(&detail, units::boottime_us(), Reader::of_stdout()))
+}
+
+fn reload(place: &Place) -> Result<(), Failure> {
+    let mut client = Client::connect(&place.socket)?;
+    let outcome = match client.ask(&Request::Reload)? {
+        Reply::Done(outcome) => outcome,
+        other => return Err(status::unexpected(&other)),
+    };
+    if place.json {
+        return terminal::print_json(&outcome);
+    }
+    let mut text = String::from("definitions read again\n");
+    for note in &outcome.notes {
+        text += &format!("  {}\n", harmless(note));
+    }
+    terminal::print(&text)
+}
+
+fn render(detail: &ServiceDetail, now_us: u64, reader: Reader) -> String {
+    let service = &detail.service;
+    let (tone, state) = status::state_of(service);
+    let mut state = format!(
+        "{}, {}",
+        reader.paint(tone, state),
+        units::ago(now_us.saturating_sub(service.since_us))
+    );
+    if !service.detail.is_empty() {
+        state += &format!(": {}", harmless(&service.detail));
+    }
+    let health = match service.health {
+        Health::Unknown => None,
+        Health::Healthy => Some(String::from("healthy")),
+        Health::Unhealthy => Some(reader.paint(Tone::Bad, "unhealthy")),
+    };
+    let mut kind = vec![if service.operator {
+        "the operator's"
+    } else {
+        "the system's"
+    }];
+    if service.essential {
+        kind.push("essential");
+    }
+    let list = |names: &[String]| (!names.is_empty()).then(|| names.join(", "));
+    let facts = [
+        ("State", Some(state)),
+        ("Health", health),
+        ("Last run", detail.last_exit.clone()),
+        (
+            "Restarts",
+            (service.restarts > 0).then(|| service.restarts.to_string()),
+        ),
+        ("Kind", Some(kind.join(", "))),
+        ("Process", service.pid.map(|pid| pid.to_string())),
+        ("Tasks", detail.tasks.map(|tasks| tasks.to_string())),
+        ("Memory", service.memory.map(units::size)),
+        ("CPU time", detail.cpu_us.map(units::span)),
+        ("Requires", list(&detail.requires)),
+        ("After", list(&detail.after)),
+        ("Required by", list(&detail.required_by)),
+        (
+            "Stored",
+            (detail.stored_descriptors > 0)
+                .then(|| format!("{} descriptors", detail.stored_descriptors)),
+        ),
+        (
+            "Cgroup",
+            Some(detail.cgroup.clone()).filter(|cgroup| !cgroup.is_empty()),
+        ),
+        ("Definition", Some(harmless(&detail.definition))),
+    ];
+    let mut text = reader.paint(Tone::Heading, &harmless(&service.name));
+    if !service.description.is_empty() {
+        text += &format!(": {}", harmless(&service.description));
+    }
+    text.push('\n');
+    for (name, value) in facts {
+        if let Some(value) = value {
+            text += &format!("  {name:<12} {value}\n");
+        }
+    }
+    text.push('\n');
+    for line in detail.text.lines() {
+        text += &format!("  {}\n", reader.paint(Tone::Quiet, &harmless(line)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use control::ServiceState;
+
+    fn detail() -> ServiceDetail {
+        let mut service = status::tests::service("network", ServiceState::Ready);
+        service.pid = Some(204);
+        service.memory = Some(3_145_728);
+        service.detail = "eth0 10.0.2.15/24".into();
+        service.essential = true;
+        service.restarts = 1;
+        ServiceDetail {
+            service,
+            definition: "/usr/lib/wherry/services/network/service.toml".into(),
+            text: "description = \"the network service\"\ncommand = [\"/usr/bin/network\"]\n"
+                .into(),
+            requires: vec!["log".into()],
+            after: vec![],
+            required_by: vec!["web".into(), "time".into()],
+            cgroup: "services/network".into(),
+            tasks: Some(1),
+            cpu_us: Some(48_000),
+            last_exit: Some("exited with 1".into()),
+            stored_descriptors: 0,
+        }
+    }
+
+    #[test]
+    fn all_of_a_service_is_shown_with_its_definition() {
+        insta::assert_snapshot!(render(&detail(), 65_000_000, Reader::PLAIN));
+    }
+
+    /// The shape is documented: it changes together with docs/cli.md.
+    #[test]
+    fn the_json_shape_is_stable() {
+        insta::assert_snapshot!(serde_json::to_string_pretty(&detail()).unwrap());
+    }
+}

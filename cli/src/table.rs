@@ -1,0 +1,162 @@
+//! Tables of aligned columns, whose last one takes what is left of the line.
+
+use crate::terminal::{Reader, Tone, harmless};
+
+/// A cell: what it says, in which tone.
+#[derive(Debug)]
+pub struct Cell {
+    text: String,
+    tone: Tone,
+}
+
+impl Cell {
+    pub fn new(tone: Tone, text: impl AsRef<str>) -> Self {
+        Self {
+            text: harmless(text.as_ref()),
+            tone,
+        }
+    }
+}
+
+impl<T: AsRef<str>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self::new(Tone::Plain, text)
+    }
+}
+
+/// How a column's cells stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    Left,
+    Right,
+}
+
+/// Rows below a heading.
+#[derive(Debug)]
+pub struct Table {
+    columns: Vec<(&'static str, Align)>,
+    rows: Vec<Vec<Cell>>,
+}
+
+/// Between two columns.
+const GAP: usize = 2;
+/// However narrow the terminal, so much of the last column is shown.
+const LAST_COLUMN: usize = 16;
+
+impl Table {
+    pub fn new(columns: &[(&'static str, Align)]) -> Self {
+        Self {
+            columns: columns.to_vec(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Appends a row, which has as many cells as the table has columns.
+    pub fn row<const N: usize>(&mut self, cells: [Cell; N]) {
+        debug_assert_eq!(N, self.columns.len());
+        self.rows.push(cells.into());
+    }
+
+    /// The table as text, a line feed after each line.
+    pub fn render(&self, reader: Reader) -> String {
+        let heading: Vec<Cell> = self
+            .columns
+            .iter()
+            .map(|(name, _)| Cell::new(Tone::Quiet, name))
+            .collect();
+        let widths: Vec<usize> = (0..self.columns.len())
+            .map(|column| {
+                std::iter::once(&heading)
+                    .chain(&self.rows)
+                    .map(|row| length(&row[column].text))
+                    .max()
+                    .unwrap_or(0)
+            })
+            .collect();
+        let mut text = String::new();
+        for row in std::iter::once(&heading).chain(&self.rows) {
+            text += &self.line(row, &widths, reader);
+            text.push('\n');
+        }
+        text
+    }
+
+    fn line(&self, row: &[Cell], widths: &[usize], reader: Reader) -> String {
+        let mut line = String::new();
+        let mut used = 0;
+        for (column, cell) in row.iter().enumerate() {
+            let is_last = column + 1 == row.len();
+            let content = match reader.width {
+                Some(width) if is_last => {
+                    shortened(&cell.text, width.saturating_sub(used).max(LAST_COLUMN))
+                }
+                _ => cell.text.clone(),
+            };
+            let padding = " ".repeat(widths[column].saturating_sub(length(&content)));
+            let painted = reader.paint(cell.tone, &content);
+            line += &match self.columns[column].1 {
+                Align::Right => padding + &painted,
+                Align::Left if is_last => painted,
+                Align::Left => painted + &padding,
+            };
+            if !is_last {
+                line += &" ".repeat(GAP);
+            }
+            used += widths[column] + GAP;
+        }
+        line.truncate(line.trim_end().len());
+        line
+    }
+}
+
+/// `text` cut to `width` columns.
+pub fn shortened(text: &str, width: usize) -> String {
+    if length(text) <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(width.saturating_sub(3)).collect();
+    kept + "..."
+}
+
+fn length(text: &str) -> usize {
+    text.chars().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        let mut table = Table::new(&[
+            ("NAME", Align::Left),
+            ("SIZE", Align::Right),
+            ("DETAIL", Align::Left),
+        ]);
+        table.row([
+            "a".into(),
+            "1 KiB".into(),
+            Cell::new(Tone::Bad, "short and bad"),
+        ]);
+        table.row([
+            "longer".into(),
+            "100 MiB".into(),
+            "a detail that is too long for a narrow terminal".into(),
+        ]);
+        table.row(["b".into(), "".into(), "".into()]);
+        table
+    }
+
+    #[test]
+    fn columns_are_aligned_and_nothing_is_cut_in_a_pipe() {
+        insta::assert_snapshot!(table().render(Reader::PLAIN));
+    }
+
+    #[test]
+    fn the_last_column_is_cut_at_the_terminals_width_and_coloured() {
+        let reader = Reader {
+            colour: true,
+            width: Some(40),
+        };
+        insta::assert_snapshot!(table().render(reader).replace('\x1b', "^"));
+    }
+}
