@@ -533,6 +533,8 @@ impl Writer {
             return Ok(true);
         }
         if index.span.is_none() && !same_boot {
+            // Its boot stored nothing: the number is free.
+            self.boot = header.boot;
             self.remove(name)?;
             return Ok(false);
         }

@@ -1,0 +1,88 @@
+//! The command line
+//!
+//! `log [--directory DIR] [--kernel-log FILE] [--max-bytes N]`; the values in
+//! the image are the defaults.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use journal::Limits;
+
+/// What the command line says.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Arguments {
+    /// Where the journal is.
+    pub directory: PathBuf,
+    /// Where the kernel's log is.
+    pub kernel_log: PathBuf,
+    /// How large the journal may get.
+    pub limits: Limits,
+}
+
+/// An argument that means nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unusable(pub String);
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}; usage: log [--directory DIR] [--kernel-log FILE] [--max-bytes N]",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for Unusable {}
+
+/// Parses what follows the program's name.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, Unusable> {
+    let mut arguments = Arguments {
+        directory: "/state/log".into(),
+        kernel_log: "/dev/kmsg".into(),
+        limits: Limits::default(),
+    };
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let name = word.to_string_lossy().into_owned();
+        let value = words
+            .next()
+            .ok_or_else(|| Unusable(format!("{name} needs a value")))?;
+        match name.as_str() {
+            "--directory" => arguments.directory = value.into(),
+            "--kernel-log" => arguments.kernel_log = value.into(),
+            "--max-bytes" => {
+                arguments.limits.max_bytes = value
+                    .to_str()
+                    .and_then(|digits| digits.parse().ok())
+                    .ok_or_else(|| Unusable(format!("{name} takes a number of bytes")))?;
+            }
+            _ => return Err(Unusable(format!("{name} is no option"))),
+        }
+    }
+    Ok(arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_replace_defaults_and_others_are_refused() {
+        let parse = |words: &[&str]| parse(words.iter().map(OsString::from));
+        let defaults = parse(&[]).unwrap();
+        assert_eq!(defaults.limits.max_bytes, 32 << 20);
+        let given = parse(&["--max-bytes", "1000", "--directory", "/tmp/x"]).unwrap();
+        assert_eq!(given.limits.max_bytes, 1000);
+        assert_eq!(given.directory, PathBuf::from("/tmp/x"));
+        assert_eq!(given.kernel_log, defaults.kernel_log);
+        for wrong in [
+            &["--max-bytes"][..],
+            &["--max-bytes", "1M"],
+            &["--what", "1"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! One service's output: from its pipe to the journal
+//!
+//! Order is everything: look at the bytes, store the lines, take the bytes.
+//! Killed before the store, nothing has happened; killed between store and
+//! take, the next log service finds the same bytes again and stores these
+//! lines a second time. Never is a line lost.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use journal::{MAX_MESSAGE, Record};
+
+use crate::clock::Stamp;
+use crate::lines::{self, Begun, Rest};
+use crate::peek::{self, Peek, Peeked};
+use crate::store::{Failing, Store};
+
+/// A line whose end has not come for this long is stored as it is: its writer
+/// may be gone, and the pipe does not tell, because PID 1 holds it open.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A service's pipe.
+pub struct Output {
+    pub service: String,
+    pipe: File,
+    identity: (u64, u64),
+    begun: Option<Begun>,
+    /// Nobody is left to write.
+    pub closed: bool,
+    /// How much of a line waits in the pipe, and since when.
+    waiting: Option<(usize, Instant)>,
+}
+
+/// How it went.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// There is more, and others' turn comes first.
+    More,
+    /// Nothing is left but perhaps the beginning of a line.
+    Empty,
+    /// Nothing is left, and nothing will come.
+    Closed,
+}
+
+/// Why a service's turn did not end well.
+#[derive(Debug)]
+pub enum Trouble {
+    /// Nothing can be stored.
+    Store,
+    /// The pipe cannot be read.
+    Pipe(io::Error),
+}
+
+impl From<Failing> for Trouble {
+    fn from(Failing: Failing) -> Trouble {
+        Trouble::Store
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Trouble {
+        Trouble::Pipe(error)
+    }
+}
+
+impl Output {
+    /// `begun` is what an earlier log service left of a line.
+    pub fn new(service: String, pipe: OwnedFd, begun: Option<Begun>) -> io::Result<Output> {
+        let pipe = File::from(pipe);
+        let metadata = pipe.metadata()?;
+        Ok(Output {
+            service,
+            identity: (metadata.dev(), metadata.ino()),
+            pipe,
+            begun,
+            closed: false,
+            waiting: None,
+        })
+    }
+
+    /// Whether both are the same pipe.
+    pub fn is_same(&self, other: &Output) -> bool {
+        self.identity == other.identity
+    }
+
+    /// When to call [`Output::drain`] with [`Rest::Take`], because the end of
+    /// a line does not come.
+    pub fn due(&self) -> Option<Instant> {
+        self.waiting.map(|(_, since)| since + PATIENCE)
+    }
+
+    /// Stores what is in the pipe, one batch of it.
+    pub fn drain(
+        &mut self,
+        peek: &mut Peek,
+        store: &mut Store,
+        rest: Rest,
+    ) -> Result<Drained, Trouble> {
+        let seen = match peek.look(self.pipe.as_fd())? {
+            Peeked::Bytes(seen) => seen,
+            Peeked::Empty => return Ok(Drained::Empty),
+            Peeked::Closed => return Ok(Drained::Closed),
+        };
+        // The end of what was seen need not be the end of what is there.
+        let all = seen < peek::SIZE;
+        let rest = match rest {
+            _ if !all => Rest::Wait,
+            _ if self.closed => Rest::Last,
+            rest => rest,
+        };
+        let now = Stamp::now();
+        let mut begun = self.begun;
+        let mut taken = 0;
+        let bytes = peek.bytes(seen);
+        while !store.is_full()
+            && let Some(line) = lines::first(&bytes[taken..], begun, rest)
+        {
+            store.push(&Record {
+                service: &self.service,
+                level: line.level,
+                realtime: now.realtime,
+                monotonic: now.monotonic,
+                unfinished: line.unfinished,
+                message: line.text,
+                fields: &[],
+            })?;
+            taken += line.length;
+            begun = line.unfinished.then_some(Begun {
+                level: line.level,
+                certain: taken < seen || rest != Rest::Take,
+            });
+        }
+        let full = store.is_full();
+        store.commit()?;
+        peek.take(self.pipe.as_fd(), taken)?;
+        self.begun = begun;
+        if !all || full || self.closed {
+            self.waiting = None;
+            return Ok(Drained::More);
+        }
+        self.wait(peek, store, seen - taken)
+    }
+
+    /// A line's beginning of `left` bytes stays in the pipe, unless that
+    /// keeps its end from coming.
+    fn wait(
+        &mut self,
+        peek: &mut Peek,
+        store: &mut Store,
+        left: usize,
+    ) -> Result<Drained, Trouble> {
+        if left == 0 {
+            self.waiting = None;
+        } else if peek.is_full(self.pipe.as_fd())? {
+            return self.drain(peek, store, Rest::Take);
+        } else if self.waiting.is_none_or(|(before, _)| before != left) {
+            self.waiting = Some((left, Instant::now()));
+        }
+        Ok(Drained::Empty)
+    }
+
+    /// While nothing can be stored: makes room for the newest lines at the
+    /// cost of the oldest, before the service has to wait. How many lines
+    /// that cost.
+    pub fn relieve(&mut self, peek: &mut Peek) -> io::Result<u64> {
+        let Peeked::Bytes(seen) = peek.look(self.pipe.as_fd())? else {
+            return Ok(0);
+        };
+        if seen <= peek::SIZE / 2 && !peek.is_full(self.pipe.as_fd())? {
+            return Ok(0);
+        }
+        let keep = (seen / 2).min(MAX_MESSAGE);
+        let bytes = peek.bytes(seen);
+        let mut taken = 0;
+        let mut lost = 0;
+        while seen - taken > keep
+            && let Some(line) = lines::first(&bytes[taken..], self.begun, Rest::Take)
+        {
+            taken += line.length;
+            lost += u64::from(!line.unfinished);
+            self.begun = line.unfinished.then_some(Begun {
+                level: line.level,
+                certain: true,
+            });
+        }
+        peek.take(self.pipe.as_fd(), taken)?;
+        Ok(lost)
+    }
+}
+
+impl AsFd for Output {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}

@@ -1,0 +1,269 @@
+//! The journal as the service uses it: it may fail, and come back
+//!
+//! While nothing can be stored, lines stay in their pipes, where the newest
+//! are the ones kept (`output.rs`). Once it works again the journal says how
+//! many were dropped, and of whom.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use journal::{BootId, Error, Level, Limits, Record, Writer};
+
+use crate::clock::Stamp;
+use crate::sync::Schedule;
+
+/// How long to wait before storing is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Records are gathered up to about so many bytes for one write.
+const BATCH: usize = 64 * 1024;
+
+/// The journal, open or not.
+pub struct Store {
+    directory: PathBuf,
+    limits: Limits,
+    boot_id: BootId,
+    writer: Option<Writer>,
+    schedule: Schedule,
+    failure: Option<Failure>,
+    dropped: BTreeMap<String, u64>,
+    /// The most severe level pushed and not committed.
+    pushed: Option<Level>,
+    /// Lines that the log service before this one left unfinished.
+    unfinished: BTreeMap<String, Level>,
+}
+
+struct Failure {
+    reason: String,
+    since: Instant,
+    retry: Instant,
+}
+
+/// Nothing can be stored for now: what was to be stored must stay where it
+/// is.
+#[derive(Debug)]
+pub struct Failing;
+
+impl Store {
+    /// Opens the journal. Only another writer at work is an error; one that
+    /// cannot be opened is tried again later.
+    pub fn open(directory: PathBuf, limits: Limits, boot_id: BootId) -> Result<Store, Error> {
+        let mut store = Store {
+            directory,
+            limits,
+            boot_id,
+            writer: None,
+            schedule: Schedule::default(),
+            failure: None,
+            dropped: BTreeMap::new(),
+            pushed: None,
+            unfinished: BTreeMap::new(),
+        };
+        match Writer::open(&store.directory, boot_id, limits) {
+            Ok(writer) => store.adopt(writer),
+            Err(error @ Error::Locked { .. }) => return Err(error),
+            Err(error) => {
+                store.fail(&error);
+            }
+        }
+        Ok(store)
+    }
+
+    /// Why nothing can be stored, if so.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_ref().map(|failure| failure.reason.as_str())
+    }
+
+    /// Whether it is no use to try.
+    pub fn is_failing(&self) -> bool {
+        self.failure
+            .as_ref()
+            .is_some_and(|failure| Instant::now() < failure.retry)
+    }
+
+    /// The journal; opens it when it could not be before.
+    fn writer(&mut self) -> Result<&mut Writer, Failing> {
+        if self.is_failing() {
+            return Err(Failing);
+        }
+        if self.writer.is_none() {
+            match Writer::open(&self.directory, self.boot_id, self.limits) {
+                Ok(writer) => self.adopt(writer),
+                Err(error) => return Err(self.fail(&error)),
+            }
+        }
+        self.writer.as_mut().ok_or(Failing)
+    }
+
+    /// The kernel's number of its first message that is not stored yet.
+    pub fn kernel_position(&mut self) -> Result<u64, Failing> {
+        self.writer().map(|writer| writer.kernel_position())
+    }
+
+    /// The level of the line that the log service before this one stored the
+    /// beginning of. It is told once.
+    pub fn take_unfinished(&mut self, service: &str) -> Option<Level> {
+        self.unfinished.remove(service)
+    }
+
+    /// Whether a commit is due, by size.
+    pub fn is_full(&self) -> bool {
+        self.writer
+            .as_ref()
+            .is_some_and(|writer| writer.pending() >= BATCH)
+    }
+
+    /// Takes a record for the next commit.
+    pub fn push(&mut self, record: &Record<'_>) -> Result<(), Failing> {
+        if let Err(error) = self.writer()?.push(record) {
+            return Err(self.fail(&error));
+        }
+        self.pushed = Some(
+            self.pushed
+                .map_or(record.level, |level| level.min(record.level)),
+        );
+        Ok(())
+    }
+
+    /// Stores what was pushed, all of it or nothing.
+    pub fn commit(&mut self) -> Result<(), Failing> {
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        let pushed = self.pushed.take();
+        if let Err(error) = writer.commit() {
+            return Err(self.fail(&error));
+        }
+        if let Some(level) = pushed {
+            self.schedule.stored(level, Instant::now());
+            self.account();
+        }
+        Ok(())
+    }
+
+    /// Lines of a service were given up because nothing could be stored.
+    pub fn dropped(&mut self, service: &str, lines: u64) {
+        *self.dropped.entry(service.to_owned()).or_default() += lines;
+    }
+
+    /// Pushes an entry of the log service itself.
+    pub fn push_event(
+        &mut self,
+        level: Level,
+        event: &str,
+        message: &str,
+        fields: &[(&str, &str)],
+    ) -> Result<(), Failing> {
+        let now = Stamp::now();
+        let mut all: Vec<(&str, &[u8])> = vec![("event", event.as_bytes())];
+        all.extend(fields.iter().map(|(name, value)| (*name, value.as_bytes())));
+        self.push(&Record {
+            service: crate::OWN_NAME,
+            level,
+            realtime: now.realtime,
+            monotonic: now.monotonic,
+            unfinished: false,
+            message: message.as_bytes(),
+            fields: &all,
+        })
+    }
+
+    /// When [`Store::tick`] has something to do.
+    pub fn due(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let retry = self.failure.as_ref().map(|failure| failure.retry);
+        let retry = retry.filter(|retry| *retry > now);
+        retry.into_iter().chain(self.schedule.due()).min()
+    }
+
+    /// Syncs when it is time.
+    pub fn tick(&mut self) {
+        let now = Instant::now();
+        if self.schedule.due().is_none_or(|due| due > now) {
+            return;
+        }
+        self.schedule.synced(now);
+        let synced = self.writer.as_mut().map_or(Ok(()), Writer::sync);
+        if let Err(error) = synced {
+            let message = format!("{}: {}", error, source(&error));
+            // Where this cannot be stored either, that will be told.
+            let _ = self
+                .push_event(Level::Error, "sync-failed", &message, &[])
+                .and_then(|()| self.commit());
+        }
+    }
+
+    /// Ends writing: everything stored survives a power cut, and the next
+    /// start is quick.
+    pub fn close(self) -> Result<(), Error> {
+        self.writer.map_or(Ok(()), Writer::close)
+    }
+
+    fn adopt(&mut self, writer: Writer) {
+        let cut_off = writer.resumed().cut_off;
+        self.unfinished = writer.resumed().unfinished.clone();
+        self.writer = Some(writer);
+        if cut_off > 0 {
+            let message = format!("{cut_off} bytes of a record that was not finished were cut off");
+            let bytes = cut_off.to_string();
+            let _ = self.push_event(Level::Notice, "cut-off", &message, &[("bytes", &bytes)]);
+        }
+    }
+
+    fn fail(&mut self, error: &Error) -> Failing {
+        let now = Instant::now();
+        self.pushed = None;
+        let since = self.failure.as_ref().map_or(now, |failure| failure.since);
+        self.failure = Some(Failure {
+            reason: format!("{}: {}", error, source(error)),
+            since,
+            retry: now + RETRY,
+        });
+        Failing
+    }
+
+    /// Something was stored: tells what could not be, and what had to go.
+    fn account(&mut self) {
+        let trimmed = self
+            .writer
+            .as_mut()
+            .map(Writer::take_dropped)
+            .unwrap_or_default();
+        if trimmed.segments > 0 {
+            let entries = trimmed.entries.to_string();
+            let message = format!("the disk is full: {entries} old entries were dropped early");
+            let _ = self.push_event(
+                Level::Warning,
+                "entries-dropped",
+                &message,
+                &[("entries", &entries)],
+            );
+        }
+        if let Some(failure) = self.failure.take() {
+            let seconds = failure.since.elapsed().as_secs();
+            let message = format!(
+                "nothing could be stored for {seconds} s: {}",
+                failure.reason
+            );
+            let _ = self.push_event(Level::Error, "store-failed", &message, &[]);
+        }
+        for (service, lines) in std::mem::take(&mut self.dropped) {
+            let count = lines.to_string();
+            let message = format!("{count} lines of {service} were dropped");
+            let fields = [("of", service.as_str()), ("lines", &count)];
+            if self
+                .push_event(Level::Error, "lines-dropped", &message, &fields)
+                .is_err()
+            {
+                self.dropped(&service, lines);
+            }
+        }
+        if self.pushed.is_some() {
+            let _ = self.commit();
+        }
+    }
+}
+
+fn source(error: &Error) -> String {
+    std::error::Error::source(error).map_or_else(String::new, ToString::to_string)
+}
