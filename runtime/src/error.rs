@@ -124,6 +124,17 @@ impl fmt::Display for SetupError {
 
 impl std::error::Error for SetupError {}
 
+/// How far a started process has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setup {
+    /// Nothing is known yet; ask again when the descriptor is readable.
+    Pending,
+    /// The program was executed, or the process was killed before: its exit says which.
+    Executed,
+    /// Set-up failed; the process exits with status 127.
+    Failed(SetupError),
+}
+
 macro_rules! steps {
     ($($variant:ident $text:literal)*) => {
         /// The steps of a container's set-up, in the order in which they are done.
@@ -133,7 +144,7 @@ macro_rules! steps {
         }
 
         impl Step {
-            const ALL: &'static [Step] = &[$(Step::$variant),*];
+            pub(crate) const ALL: &'static [Step] = &[$(Step::$variant),*];
 
             /// The step in words, to be followed by what it was done on.
             pub fn describe(self) -> &'static str {

@@ -1,0 +1,174 @@
+//! Which fields of a specification are enforced.
+//!
+//! Invariant: a field that is set and not in [`ENFORCED`] is an error. The
+//! specification is walked as it would be written to `config.json`, so a field
+//! that a later `oci-spec` adds is refused until somebody enforces it here.
+
+use oci_spec::runtime::Spec;
+use serde_json::Value;
+
+use crate::Error;
+
+/// Every field that is enforced; `[]` stands for an item of a list, `*` for a key of a map.
+///
+/// A list of strings counts as one field. `docs/runtime.md` says what each does.
+pub const ENFORCED: &[&str] = &[
+    "ociVersion",
+    "root.path",
+    "root.readonly",
+    "hostname",
+    "domainname",
+    "annotations.*",
+    "mounts[].destination",
+    "mounts[].type",
+    "mounts[].source",
+    "mounts[].options",
+    "process.args",
+    "process.env",
+    "process.cwd",
+    "process.user.uid",
+    "process.user.gid",
+    "process.user.umask",
+    "process.user.additionalGids",
+    "process.capabilities.bounding",
+    "process.capabilities.effective",
+    "process.capabilities.inheritable",
+    "process.capabilities.permitted",
+    "process.capabilities.ambient",
+    "process.rlimits[].type",
+    "process.rlimits[].soft",
+    "process.rlimits[].hard",
+    "process.noNewPrivileges",
+    "process.oomScoreAdj",
+    "linux.namespaces[].type",
+    "linux.namespaces[].path",
+    "linux.devices[].path",
+    "linux.devices[].type",
+    "linux.devices[].major",
+    "linux.devices[].minor",
+    "linux.devices[].fileMode",
+    "linux.devices[].uid",
+    "linux.devices[].gid",
+    "linux.sysctl.*",
+    "linux.maskedPaths",
+    "linux.readonlyPaths",
+    "linux.rootfsPropagation",
+    "linux.seccomp.defaultAction",
+    "linux.seccomp.defaultErrnoRet",
+    "linux.seccomp.architectures",
+    "linux.seccomp.flags",
+    "linux.seccomp.syscalls[].names",
+    "linux.seccomp.syscalls[].action",
+    "linux.seccomp.syscalls[].errnoRet",
+    "linux.seccomp.syscalls[].args[].index",
+    "linux.seccomp.syscalls[].args[].value",
+    "linux.seccomp.syscalls[].args[].valueTwo",
+    "linux.seccomp.syscalls[].args[].op",
+    "linux.resources.devices[].allow",
+    "linux.resources.devices[].type",
+    "linux.resources.devices[].major",
+    "linux.resources.devices[].minor",
+    "linux.resources.devices[].access",
+    "linux.resources.memory.limit",
+    "linux.resources.memory.reservation",
+    "linux.resources.memory.swap",
+    "linux.resources.cpu.shares",
+    "linux.resources.cpu.quota",
+    "linux.resources.cpu.period",
+    "linux.resources.cpu.burst",
+    "linux.resources.cpu.idle",
+    "linux.resources.cpu.cpus",
+    "linux.resources.cpu.mems",
+    "linux.resources.pids.limit",
+    "linux.resources.blockIO.weight",
+    "linux.resources.blockIO.weightDevice[].major",
+    "linux.resources.blockIO.weightDevice[].minor",
+    "linux.resources.blockIO.weightDevice[].weight",
+    "linux.resources.blockIO.throttleReadBpsDevice[].major",
+    "linux.resources.blockIO.throttleReadBpsDevice[].minor",
+    "linux.resources.blockIO.throttleReadBpsDevice[].rate",
+    "linux.resources.blockIO.throttleWriteBpsDevice[].major",
+    "linux.resources.blockIO.throttleWriteBpsDevice[].minor",
+    "linux.resources.blockIO.throttleWriteBpsDevice[].rate",
+    "linux.resources.blockIO.throttleReadIOPSDevice[].major",
+    "linux.resources.blockIO.throttleReadIOPSDevice[].minor",
+    "linux.resources.blockIO.throttleReadIOPSDevice[].rate",
+    "linux.resources.blockIO.throttleWriteIOPSDevice[].major",
+    "linux.resources.blockIO.throttleWriteIOPSDevice[].minor",
+    "linux.resources.blockIO.throttleWriteIOPSDevice[].rate",
+    "linux.resources.hugepageLimits[].pageSize",
+    "linux.resources.hugepageLimits[].limit",
+    "linux.resources.unified.*",
+];
+
+/// Refuses the first field that is set and not enforced.
+pub(crate) fn check(spec: &Spec) -> Result<(), Error> {
+    let value = serde_json::to_value(spec).map_err(Error::Spec)?;
+    walk(&value, &mut String::new(), &mut String::new())
+}
+
+/// `pattern` is the place in the form of [`ENFORCED`], `place` the same with indices and keys.
+fn walk(value: &Value, pattern: &mut String, place: &mut String) -> Result<(), Error> {
+    if is_unset(value) || ENFORCED.contains(&pattern.as_str()) {
+        return Ok(());
+    }
+    let ends = (pattern.len(), place.len());
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                enter(pattern, name);
+                enter(place, name);
+                if !is_known(pattern) {
+                    pattern.truncate(ends.0);
+                    enter(pattern, "*");
+                }
+                walk(field, pattern, place)?;
+                pattern.truncate(ends.0);
+                place.truncate(ends.1);
+            }
+            Ok(())
+        }
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            for (index, item) in items.iter().enumerate() {
+                pattern.push_str("[]");
+                place.push_str(&format!("[{index}]"));
+                walk(item, pattern, place)?;
+                pattern.truncate(ends.0);
+                place.truncate(ends.1);
+            }
+            Ok(())
+        }
+        Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            Err(Error::Unsupported {
+                field: place.clone(),
+            })
+        }
+    }
+}
+
+fn enter(path: &mut String, name: &str) {
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(name);
+}
+
+/// Whether a field of this place, or one below it, is enforced.
+fn is_known(pattern: &str) -> bool {
+    ENFORCED.iter().any(|field| {
+        field
+            .strip_prefix(pattern)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    })
+}
+
+/// An absent value, an empty one and `false` ask for nothing. Zero does.
+fn is_unset(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) | Value::Number(_) => false,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.values().all(is_unset),
+    }
+}
