@@ -4,6 +4,7 @@
 //! namespace is its own, the root is read-only, there is no capability and no
 //! network, new privileges are forbidden and the default seccomp profile holds.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
@@ -13,7 +14,7 @@ use oci_spec::runtime::{
     get_default_maskedpaths, get_default_readonly_paths,
 };
 
-use crate::definition::{Definition, Share};
+use crate::definition::{Definition, STATE_DISK, Share};
 
 /// Where the container finds its notification socket.
 pub const NOTIFY_SOCKET: &str = "/run/notify";
@@ -280,6 +281,9 @@ fn resources(definition: &Definition, devices: &[Device]) -> LinuxResources {
             .set_access(Some("rwm".to_owned()));
         rule
     }));
+    if definition.devices.iter().any(|asked| asked == STATE_DISK) {
+        rules.extend(later_partitions(devices));
+    }
     resources.set_devices(Some(rules));
     let limits = &definition.limits;
     if limits.memory.is_some() || limits.swap.is_some() {
@@ -307,6 +311,28 @@ fn resources(definition: &Definition, devices: &[Device]) -> LinuxResources {
         resources.set_cpu(Some(cpu));
     }
     resources
+}
+
+/// The numbers that a partition can get which is made while the container runs:
+/// those of its disk's driver, or the kernel's own for the rest of partitions
+/// (`BLOCK_EXT_MAJOR`).
+fn later_partitions(devices: &[Device]) -> impl Iterator<Item = LinuxDeviceCgroup> {
+    const BLOCK_EXT_MAJOR: u32 = 259;
+    devices
+        .iter()
+        .filter(|device| device.block)
+        .map(|device| device.major)
+        .chain([BLOCK_EXT_MAJOR])
+        .collect::<BTreeSet<u32>>()
+        .into_iter()
+        .map(|major| {
+            let mut rule = LinuxDeviceCgroup::default();
+            rule.set_allow(true)
+                .set_typ(Some(LinuxDeviceType::B))
+                .set_major(Some(i64::from(major)))
+                .set_access(Some("rwm".to_owned()));
+            rule
+        })
 }
 
 #[cfg(test)]
@@ -413,6 +439,21 @@ mod tests {
         assert_eq!(resources["pids"]["limit"], 9);
         assert_eq!(resources["cpu"]["quota"], 50_000);
         assert_eq!(spec["process"]["rlimits"][0]["hard"], 7);
+    }
+
+    #[test]
+    fn only_the_state_disks_service_may_use_partitions_made_later() {
+        let majors = |spec: serde_json::Value| -> Vec<i64> {
+            spec["linux"]["resources"]["devices"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|rule| rule["type"] == "b" && rule["minor"].is_null())
+                .map(|rule| rule["major"].as_i64().unwrap())
+                .collect()
+        };
+        assert_eq!(majors(spec("")), [0_i64; 0]);
+        assert_eq!(majors(spec("devices = [\"state-disk\"]\n")), [259]);
     }
 
     #[test]

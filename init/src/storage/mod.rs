@@ -307,6 +307,9 @@ fn second_pass(paths: &Paths) -> Outcome {
     let device = match &report {
         Some(report) => {
             notes.extend(report.notes.iter().cloned());
+            if report.forbids_mounting() {
+                return volatile(paths, notes);
+            }
             report
                 .device
                 .as_ref()

@@ -10,17 +10,25 @@ use serde::Deserialize;
 /// directory at `/run/state`.
 pub const REPORT: &str = "/run/wherry/state/report.json";
 
-/// The part of the report that PID 1 acts upon. The result itself is the
-/// container's exit code; whether the file system can be mounted is seen by
-/// looking at it.
+/// The part of the report that PID 1 acts upon.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Report {
+    /// How it ended, in a word.
+    pub result: String,
     /// The state partition's device node, where there is a partition. A new
     /// partition has no name in sysfs until the table is read again, so the
     /// report is the only place that tells it in the boot that made it.
     pub device: Option<String>,
     /// What was done or went wrong, a sentence each.
     pub notes: Vec<String>,
+}
+
+impl Report {
+    /// Whether what is in the partition must not be mounted, however it looks.
+    /// After any other failure it is worth a try.
+    pub fn forbids_mounting(&self) -> bool {
+        matches!(self.result.as_str(), "unrepairable" | "foreign")
+    }
 }
 
 /// The report; `None` where the container left none that is understood.
@@ -44,9 +52,11 @@ mod tests {
             r#"{"result":"changed","device":"/dev/vda6","notes":["grown"],"size":1}"#,
         )
         .unwrap();
+        assert!(!read(&path).unwrap().forbids_mounting());
         assert_eq!(
             read(&path),
             Some(Report {
+                result: "changed".to_owned(),
                 device: Some("/dev/vda6".to_owned()),
                 notes: vec!["grown".to_owned()],
             })
