@@ -151,7 +151,7 @@ impl Work<'_> {
             },
         );
         if !before {
-            stage.expect(STEPS);
+            stage.expect_more(STEPS);
         }
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
         process::run(

@@ -46,8 +46,9 @@ impl Stage {
         }
     }
 
-    /// Says how many steps the stage has, once that is known or estimated.
-    pub fn expect(&mut self, steps: u64) {
+    /// Says how many more steps the stage has, once that is known or estimated.
+    pub fn expect_more(&mut self, steps: u64) {
+        let steps = self.position.max(self.total.unwrap_or(0)) + steps;
         self.total = Some(steps);
         if let Some(bar) = &self.bar {
             bar.set_length(steps);
@@ -66,7 +67,7 @@ impl Stage {
         self.position += 1;
         // An estimate that was too low must not show more than all.
         if self.total.is_some_and(|total| self.position > total) {
-            self.expect(self.position);
+            self.expect_more(0);
         }
         match &self.bar {
             Some(bar) => {

@@ -171,7 +171,7 @@ fn build(workspace: &Workspace, recipe: &Path, home: &Path) -> Result<()> {
 /// A package is three steps: fetched, unpacked, set up.
 fn follow_apt(stage: &mut Stage, line: &str) {
     if let Some(count) = newly_installed(line) {
-        stage.expect(3 * count);
+        stage.expect_more(3 * count);
     } else if ["Get:", "Unpacking ", "Setting up "]
         .iter()
         .any(|begin| line.starts_with(begin))
