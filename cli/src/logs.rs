@@ -27,7 +27,7 @@ pub fn run(place: &Place, selection: &LogSelection) -> Result<(), Failure> {
 /// Prints the entries of `services`, all where none is named.
 pub fn show(place: &Place, services: &[String], lines: &Lines) -> Result<(), Failure> {
     let query = query(services, lines, SystemTime::now())?;
-    let journal = Journal::open(&place.journal);
+    let journal = open(place)?;
     let style = Style {
         json: place.json,
         monotonic: lines.monotonic,
@@ -52,6 +52,15 @@ pub fn show(place: &Place, services: &[String], lines: &Lines) -> Result<(), Fai
         }
     }
     printer.flush()
+}
+
+/// An absent directory reads as an empty journal, but a person who named it, or
+/// whose state partition is not mounted, must know.
+fn open(place: &Place) -> Result<Journal, Failure> {
+    std::fs::read_dir(&place.journal).map_err(|error| {
+        Failure::io(format!("no journal in {}", place.journal.display()), &error)
+    })?;
+    Ok(Journal::open(&place.journal))
 }
 
 fn failed(error: journal::Error) -> Failure {
@@ -216,7 +225,7 @@ struct BootJson {
 }
 
 fn list_boots(place: &Place) -> Result<(), Failure> {
-    let boots = Journal::open(&place.journal).boots().map_err(failed)?;
+    let boots = open(place)?.boots().map_err(failed)?;
     if place.json {
         let boots: Vec<BootJson> = boots
             .iter()

@@ -1,0 +1,493 @@
+//! The real command against a socket that speaks the control protocol, and a
+//! journal that the real writer wrote.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, UNIX_EPOCH};
+
+use control::{
+    BootRecord, FrameBuffer, Health, MAX_REPLY, MAX_REQUEST, Machine, Memory, Refusal, Reply,
+    Request, Service, ServiceDetail, ServiceState, Status, Storage, encode,
+};
+use journal::{BootId, Level, Record, Writer};
+
+/// What the command printed and how it ended.
+struct Ended {
+    code: i32,
+    out: String,
+    errors: String,
+}
+
+fn wherry(socket: &Path, arguments: &[&str]) -> Ended {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(env!("CARGO_BIN_EXE_wherry"))
+        .arg("--socket")
+        .arg(socket)
+        .args(arguments)
+        .output()
+        .unwrap();
+    Ended {
+        code: status.code().unwrap(),
+        out: String::from_utf8(stdout).unwrap(),
+        errors: String::from_utf8(stderr).unwrap(),
+    }
+}
+
+/// A machine whose PID 1 goes through `script`, one step a change of state,
+/// after it has accepted to start, stop or restart the service `web`.
+struct Pid1 {
+    web: Service,
+    script: Vec<(ServiceState, &'static str)>,
+    refuses: Option<Refusal>,
+    watching: Vec<UnixStream>,
+}
+
+fn service(name: &str, state: ServiceState) -> Service {
+    Service {
+        name: name.into(),
+        description: String::new(),
+        state,
+        since_us: 1_000_000,
+        detail: String::new(),
+        health: Health::Unknown,
+        pid: None,
+        restarts: 0,
+        memory: None,
+        essential: false,
+        operator: false,
+    }
+}
+
+impl Pid1 {
+    fn new(state: ServiceState, script: &[(ServiceState, &'static str)]) -> Self {
+        Self {
+            web: service("web", state),
+            script: script.to_vec(),
+            refuses: None,
+            watching: Vec::new(),
+        }
+    }
+
+    fn refusing(refusal: Refusal) -> Self {
+        Self {
+            refuses: Some(refusal),
+            ..Self::new(ServiceState::Ready, &[])
+        }
+    }
+
+    /// Runs `test` with the path of this machine's control socket.
+    fn while_it_runs(self, test: impl FnOnce(&Path)) {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("init.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let machine = Arc::new(Mutex::new(self));
+        // The thread ends with the test's process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let machine = Arc::clone(&machine);
+                std::thread::spawn(move || Self::serve(&machine, stream.unwrap()));
+            }
+        });
+        test(&socket);
+    }
+
+    fn serve(machine: &Mutex<Self>, mut stream: UnixStream) {
+        let mut buffer = FrameBuffer::new(MAX_REQUEST);
+        while let Some(request) = next_request(&mut stream, &mut buffer) {
+            let mut machine = machine.lock().unwrap();
+            if request == Request::Watch {
+                send(&mut stream, &Reply::Changed(machine.web.clone()));
+                machine.watching.push(stream);
+                return;
+            }
+            send(&mut stream, &machine.answer(&request));
+            if matches!(
+                request,
+                Request::Start { .. } | Request::Stop { .. } | Request::Restart { .. }
+            ) {
+                machine.go_through_the_script();
+            }
+        }
+    }
+
+    fn go_through_the_script(&mut self) {
+        for (second, (state, detail)) in (2..).zip(self.script.clone()) {
+            self.web.state = state;
+            self.web.since_us = second * 1_000_000;
+            self.web.detail = detail.into();
+            for watching in &mut self.watching {
+                send(watching, &Reply::Changed(self.web.clone()));
+            }
+        }
+    }
+
+    fn answer(&self, request: &Request) -> Reply {
+        if let Some(refusal) = &self.refuses {
+            return Reply::Refused(refusal.clone());
+        }
+        match request {
+            Request::Status => Reply::Status(Box::new(self.status())),
+            Request::Show { .. } => Reply::Service(Box::new(self.detail())),
+            Request::Boot => Reply::Boot(BootRecord {
+                version: "1.2.3".into(),
+                init_us: 900_000,
+                settled_us: Some(1_200_000),
+                stages: vec![],
+                services: vec![],
+            }),
+            Request::Start { .. }
+            | Request::Stop { .. }
+            | Request::Restart { .. }
+            | Request::Poweroff
+            | Request::Reboot
+            | Request::Halt => Reply::Done(control::Outcome::default()),
+            Request::Reload => Reply::Done(control::Outcome {
+                notes: vec!["/state/services/x/service.toml:3: key `commando`: unknown".into()],
+            }),
+            Request::Watch | Request::Reexec => Reply::Refused(Refusal::NotPermitted),
+        }
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            machine: Machine {
+                system: "Wherry 1.2.3".into(),
+                version: "1.2.3".into(),
+                slot: Some("b".into()),
+                root_hash: Some("abcd".into()),
+                kernel: "6.12".into(),
+                hostname: "boat-7".into(),
+                machine_id: String::new(),
+                boot_id: String::new(),
+                uptime_us: 61_000_000,
+                phase: "ready".into(),
+                degraded: vec![],
+                reexecuted: 0,
+            },
+            memory: Memory::default(),
+            storage: Storage {
+                state: "persistent".into(),
+                device: None,
+                disk: None,
+                notes: vec![],
+            },
+            services: vec![self.web.clone()],
+        }
+    }
+
+    fn detail(&self) -> ServiceDetail {
+        ServiceDetail {
+            service: self.web.clone(),
+            definition: "/state/services/web/service.toml".into(),
+            text: String::new(),
+            requires: vec![],
+            after: vec![],
+            required_by: vec![],
+            cgroup: String::new(),
+            tasks: None,
+            cpu_us: None,
+            last_exit: None,
+            stored_descriptors: 0,
+        }
+    }
+}
+
+fn send(stream: &mut UnixStream, reply: &Reply) {
+    stream
+        .write_all(&encode(reply, MAX_REPLY).unwrap())
+        .unwrap();
+}
+
+fn next_request(stream: &mut UnixStream, buffer: &mut FrameBuffer) -> Option<Request> {
+    let mut bytes = [0; 1024];
+    loop {
+        if let Some(json) = buffer.next_frame().unwrap() {
+            return Some(serde_json::from_slice(&json).unwrap());
+        }
+        match stream.read(&mut bytes).unwrap() {
+            0 => return None,
+            count => buffer.push(&bytes[..count]),
+        }
+    }
+}
+
+use ServiceState as S;
+
+#[test]
+fn a_start_waits_until_the_service_is_ready() {
+    let script = [
+        (S::Waiting, "waits for log"),
+        (S::Starting, ""),
+        (S::Ready, ""),
+    ];
+    Pid1::new(S::Stopped, &script).while_it_runs(|socket| {
+        let ended = wherry(socket, &["service", "start", "web"]);
+        assert_eq!(ended.code, 0, "{}", ended.errors);
+        assert!(ended.out.starts_with("web: ready after "), "{}", ended.out);
+        assert_eq!(ended.errors, "");
+    });
+}
+
+#[test]
+fn a_start_that_fails_says_why_and_exits_with_1() {
+    let script = [(S::Starting, ""), (S::Failed, "exited with 3")];
+    Pid1::new(S::Stopped, &script).while_it_runs(|socket| {
+        let ended = wherry(socket, &["service", "start", "web", "--json"]);
+        assert_eq!(ended.code, 1);
+        assert_eq!(
+            ended.out,
+            "[{\"service\":\"web\",\"state\":\"failed\",\"reached\":false,\"detail\":\"exited with 3\"}]\n"
+        );
+        assert!(
+            ended.errors.contains("web did not get ready: exited with 3"),
+            "{}",
+            ended.errors
+        );
+    });
+}
+
+#[test]
+fn a_restart_waits_for_the_new_run() {
+    let script = [(S::Stopping, ""), (S::Starting, ""), (S::Ready, "")];
+    Pid1::new(S::Ready, &script).while_it_runs(|socket| {
+        let ended = wherry(socket, &["service", "restart", "web"]);
+        assert_eq!(ended.code, 0, "{}", ended.errors);
+        assert!(ended.out.starts_with("web: ready after "), "{}", ended.out);
+    });
+}
+
+#[test]
+fn a_stop_waits_until_the_service_is_down() {
+    let script = [(S::Stopping, ""), (S::Stopped, "")];
+    Pid1::new(S::Ready, &script).while_it_runs(|socket| {
+        let ended = wherry(socket, &["service", "stop", "web"]);
+        assert_eq!(ended.code, 0, "{}", ended.errors);
+        assert!(
+            ended.out.starts_with("web: stopped after "),
+            "{}",
+            ended.out
+        );
+    });
+}
+
+#[test]
+fn a_wait_ends_when_its_time_is_over() {
+    let script = [(S::Starting, "asks for an address")];
+    Pid1::new(S::Stopped, &script).while_it_runs(|socket| {
+        let ended = wherry(socket, &["service", "start", "web", "--timeout", "300ms"]);
+        assert_eq!(ended.code, 1);
+        let why = "still starting after 300ms: asks for an address";
+        assert!(ended.errors.contains(why), "{}", ended.errors);
+    });
+}
+
+#[test]
+fn who_does_not_wait_returns_at_once() {
+    Pid1::new(S::Stopped, &[]).while_it_runs(|socket| {
+        let ended = wherry(socket, &["service", "start", "web", "--no-wait"]);
+        assert_eq!((ended.code, ended.out.as_str()), (0, ""));
+    });
+}
+
+#[test]
+fn a_refusal_exits_with_4() {
+    let cases = [
+        (Refusal::NotPermitted, "not permitted"),
+        (Refusal::ShuttingDown, "shutting down"),
+        (
+            Refusal::UnknownService {
+                service: "web".into(),
+            },
+            "no service 'web'",
+        ),
+    ];
+    for (refusal, words) in cases {
+        Pid1::refusing(refusal).while_it_runs(|socket| {
+            let ended = wherry(socket, &["service", "start", "web"]);
+            assert_eq!(ended.code, 4);
+            assert!(ended.errors.contains(words), "{}", ended.errors);
+        });
+    }
+}
+
+#[test]
+fn without_pid_1_the_code_is_3_and_the_path_is_named() {
+    let ended = wherry(Path::new("/nonexistent/init.sock"), &["status"]);
+    assert_eq!(ended.code, 3);
+    assert!(
+        ended.errors.contains("/nonexistent/init.sock"),
+        "{}",
+        ended.errors
+    );
+    assert_eq!(ended.out, "");
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_2() {
+    let nowhere = Path::new("/nonexistent/init.sock");
+    assert_eq!(wherry(nowhere, &["frobnicate"]).code, 2);
+    let ended = wherry(nowhere, &["logs", "--since", "soon"]);
+    assert_eq!(ended.code, 2);
+    assert!(
+        ended.errors.contains("'soon' is not a time"),
+        "{}",
+        ended.errors
+    );
+}
+
+#[test]
+fn help_and_completions_need_no_machine() {
+    let nowhere = Path::new("/nonexistent/init.sock");
+    let help = wherry(nowhere, &["--help"]);
+    assert_eq!(help.code, 0);
+    assert!(help.out.contains("boot-chart"));
+    for shell in ["bash", "fish", "zsh"] {
+        let script = wherry(nowhere, &["completions", shell]);
+        assert_eq!(script.code, 0);
+        assert!(script.out.contains("boot-chart"), "{shell}");
+    }
+    let version = wherry(nowhere, &["version", "--json"]);
+    assert!(
+        version.out.ends_with("\"machine\":null}\n"),
+        "{}",
+        version.out
+    );
+}
+
+#[test]
+fn machines_get_json_and_people_a_table() {
+    Pid1::new(S::Ready, &[]).while_it_runs(|socket| {
+        let list = wherry(socket, &["service", "list"]);
+        assert!(list.out.starts_with("SERVICE  STATE"), "{}", list.out);
+        let json = wherry(socket, &["--json", "service", "list"]);
+        let services: Vec<Service> = serde_json::from_str(&json.out).unwrap();
+        assert_eq!(services[0].name, "web");
+        let status = wherry(socket, &["status", "--json"]);
+        let status: Status = serde_json::from_str(&status.out).unwrap();
+        assert_eq!(status.machine.hostname, "boat-7");
+    });
+}
+
+#[test]
+fn a_reload_shows_what_is_wrong_with_a_definition() {
+    Pid1::new(S::Ready, &[]).while_it_runs(|socket| {
+        let ended = wherry(socket, &["service", "reload"]);
+        assert_eq!(ended.code, 0);
+        assert!(
+            ended.out.contains("service.toml:3: key `commando`"),
+            "{}",
+            ended.out
+        );
+    });
+}
+
+#[test]
+fn the_boot_chart_goes_where_it_is_sent() {
+    Pid1::new(S::Ready, &[]).while_it_runs(|socket| {
+        let chart = wherry(socket, &["boot-chart"]);
+        assert!(chart.out.starts_with("<svg "), "{}", chart.out);
+        let file = socket.with_file_name("chart.svg");
+        let ended = wherry(socket, &["boot-chart", "-o", file.to_str().unwrap()]);
+        assert_eq!(ended.out.trim_end(), file.to_str().unwrap());
+        assert_eq!(std::fs::read_to_string(file).unwrap(), chart.out);
+        let ended = wherry(socket, &["boot-chart", "-o", "/nonexistent/chart.svg"]);
+        assert_eq!(ended.code, 1);
+    });
+}
+
+#[test]
+fn a_link_called_reboot_reboots() {
+    Pid1::new(S::Ready, &[]).while_it_runs(|socket| {
+        let link = socket.with_file_name("reboot");
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_wherry"), &link).unwrap();
+        let output = Command::new(link)
+            .arg("--socket")
+            .arg(socket)
+            .output()
+            .unwrap();
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            "rebooting: services are being stopped\n"
+        );
+    });
+}
+
+/// The journal of two boots, as the log service writes it.
+fn write_journal(directory: &Path) {
+    for boot in 1..=2_u8 {
+        let mut writer =
+            Writer::open(directory, BootId([boot; 16]), journal::Limits::default()).unwrap();
+        for (service, level, message) in [
+            ("network", Level::Info, "asks for an address"),
+            ("kernel", Level::Error, "disk on fire"),
+        ] {
+            let record = Record {
+                realtime: UNIX_EPOCH + Duration::from_secs(1_795_255_200 + u64::from(boot)),
+                monotonic: Duration::from_millis(1500),
+                service,
+                level,
+                unfinished: false,
+                message: message.as_bytes(),
+                fields: &[],
+            };
+            writer.push(&record).unwrap();
+        }
+        writer.close().unwrap();
+    }
+}
+
+#[test]
+fn logs_are_read_without_pid_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path();
+    write_journal(directory);
+    let logs = |arguments: &[&str]| {
+        let journal = directory.to_str().unwrap();
+        let all = [&["logs", "--journal", journal], arguments].concat();
+        let ended = wherry(Path::new("/nonexistent/init.sock"), &all);
+        assert_eq!(ended.code, 0, "{}", ended.errors);
+        ended.out
+    };
+    assert_eq!(
+        logs(&[]),
+        "2026-11-21 10:00:02.000 network: asks for an address\n\
+         2026-11-21 10:00:02.000 kernel: disk on fire\n"
+    );
+    assert_eq!(logs(&["--boot", "-1"]), logs(&["-b", "1"]));
+    assert_eq!(
+        logs(&["-b", "-1", "-l", "warning", "-m"]),
+        "[    1.500000] kernel: disk on fire\n"
+    );
+    assert_eq!(logs(&["--all-boots", "-s", "network"]).lines().count(), 3);
+    assert_eq!(logs(&["--since", "2026-11-21 10:00:02"]), logs(&[]));
+    assert_eq!(logs(&["-n", "1"]).lines().count(), 1);
+    assert_eq!(logs(&["--list-boots"]).lines().count(), 3);
+    let json: serde_json::Value = serde_json::from_str(&logs(&["--json", "-n1"])).unwrap();
+    assert_eq!(json["message"], "disk on fire");
+    assert_eq!(json["boot"], 2);
+}
+
+#[test]
+fn a_journal_that_is_not_there_or_too_young_is_a_failure() {
+    let nowhere = Path::new("/nonexistent/init.sock");
+    let ended = wherry(nowhere, &["logs", "--journal", "/nonexistent"]);
+    assert_eq!(ended.code, 1);
+    assert!(ended.errors.contains("/nonexistent"), "{}", ended.errors);
+    let folder = tempfile::tempdir().unwrap();
+    write_journal(folder.path());
+    let journal = folder.path().to_str().unwrap();
+    let ended = wherry(nowhere, &["logs", "--journal", journal, "-b", "-7"]);
+    assert_eq!(ended.code, 1);
+    assert!(
+        ended.errors.contains("does not go back 7 boots"),
+        "{}",
+        ended.errors
+    );
+}
