@@ -40,7 +40,7 @@ pub fn boot(workspace: &Workspace, build: &Build, options: Options) -> Result<()
         "bench",
         "the floor, Wherry, and Wherry through its firmware",
     );
-    stage.expect(u64::from(options.runs) * 3);
+    stage.expect_more(u64::from(options.runs) * 3);
     let mut runs = Vec::new();
     for _ in 0..options.runs {
         let floor = run::floor(build, &floor)?;
