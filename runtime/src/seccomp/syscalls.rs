@@ -15,7 +15,7 @@
 //! It stays text: as an array of strings it would cost the program four times
 //! the bytes, and relocations at each start.
 
-const TABLE: &str = include_str!("syscalls.txt");
+pub(super) const TABLE: &str = include_str!("syscalls.txt");
 
 /// The highest number in the table, on either architecture.
 pub(super) const LAST: u32 = 462;
