@@ -253,9 +253,15 @@ fn service_row(service: &Row, end: u64, scale: &Scale, middle: f64, is_critical:
     let stop = service.end.time().unwrap_or(end);
     let started = service.started.unwrap_or(stop);
     let executed = service.executed.unwrap_or(stop);
+    // A service without a program of its own, such as the state partition's
+    // where nothing is to be done to it, is PID 1's work.
+    let first = match (service.executed, service.end) {
+        (None, End::Ready(_)) => INIT,
+        _ => SET_UP,
+    };
     group = group
         .add(bar(scale, service.defined, started, middle, 2.0, INK).set("fill-opacity", 0.7))
-        .add(bar(scale, started, executed, middle, BAR, SET_UP))
+        .add(bar(scale, started, executed, middle, BAR, first))
         .add(bar(scale, executed, stop, middle, BAR, START));
     let (group, words) = match (service.end, service.started) {
         (End::Ready(ready), _) => (

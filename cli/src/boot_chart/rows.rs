@@ -57,7 +57,11 @@ impl End {
 /// Puts the record in the order of the picture.
 pub fn arrange(record: &BootRecord) -> Chart {
     let stages: Vec<Row> = record.stages.iter().map(|span| row(span, &[])).collect();
-    let mut spans: Vec<&Span> = record.services.iter().collect();
+    let mut spans: Vec<Span> = record
+        .services
+        .iter()
+        .filter_map(|span| within_boot(span, record.settled_us))
+        .collect();
     spans.sort_by_key(|span| (span.started_us.unwrap_or(u64::MAX), span.defined_us));
     let names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
     let services: Vec<Row> = spans.iter().map(|span| row(span, &names)).collect();
@@ -85,6 +89,23 @@ pub fn arrange(record: &BootRecord) -> Chart {
         stages,
         services,
     }
+}
+
+/// The span as far as it belongs to the boot, which is over once all has
+/// settled: what was not begun by then was not asked for.
+fn within_boot(span: &Span, settled: Option<u64>) -> Option<Span> {
+    let Some(settled) = settled else {
+        return Some(span.clone());
+    };
+    let in_time = |time: Option<u64>| time.filter(|time| *time <= settled);
+    let span = Span {
+        started_us: in_time(span.started_us),
+        executed_us: in_time(span.executed_us),
+        ready_us: in_time(span.ready_us),
+        failed_us: in_time(span.failed_us),
+        ..span.clone()
+    };
+    (span.started_us.is_some() || span.failed_us.is_some()).then_some(span)
 }
 
 fn row(span: &Span, services: &[&str]) -> Row {
@@ -193,6 +214,21 @@ pub mod tests {
             .map(|index| chart.services[*index].name.as_str())
             .collect();
         assert_eq!(names, ["state", "log", "network"]);
+    }
+
+    #[test]
+    fn what_an_operator_starts_later_is_no_part_of_the_boot() {
+        let mut record = record();
+        let later = [956, 9000, 9001, 9002];
+        record.services.push(span("on-demand", later, &[]));
+        record
+            .services
+            .push(span("slow", [956, 1100, 1101, 9002], &[]));
+        let chart = arrange(&record);
+        assert_eq!(chart.end, 1_234_000);
+        let find = |name| chart.services.iter().find(|row| row.name == name);
+        assert_eq!(find("on-demand"), None);
+        assert_eq!(find("slow").map(|row| row.end), Some(End::Open));
     }
 
     #[test]
