@@ -1,0 +1,216 @@
+//! What the network told us about one link: leases and announced DNS.
+//!
+//! It is kept in `/run/network/leases/<link>.json`, so that a restart of the
+//! service goes on with it and nobody notices. All moments are seconds of
+//! CLOCK_BOOTTIME: nothing jumps when the clock is set, and the file does not
+//! outlive the boot that they count from.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::prefix::Prefix;
+
+/// Seconds since the kernel started.
+pub type Moment = u64;
+
+/// A lifetime of this many seconds never ends (RFC 2131, RFC 8415, RFC 8106).
+pub const FOREVER: u32 = u32::MAX;
+
+/// All that is known of one link.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Learned {
+    /// Whose it is: a name can come to mean another link.
+    pub mac: String,
+    pub dhcp4: Option<Lease4>,
+    pub dhcp6: Option<Lease6>,
+    pub announced: Announced,
+}
+
+/// A DHCPv4 lease.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lease4 {
+    pub address: Prefix,
+    /// The server identifier; unspecified where it gave none.
+    pub server: Ipv4Addr,
+    pub obtained: Moment,
+    /// Seconds from `obtained` to the first renewal, T1.
+    pub renew: u32,
+    /// Seconds from `obtained` to rebinding, T2.
+    pub rebind: u32,
+    /// Seconds from `obtained` to its end.
+    pub lifetime: u32,
+    pub routers: Vec<Ipv4Addr>,
+    /// Option 121 (or 249). Where it is there, `routers` does not count.
+    pub classless_routes: Option<Vec<ClasslessRoute>>,
+    pub dns: Vec<Ipv4Addr>,
+    pub search: Vec<String>,
+    pub ntp: Vec<Ipv4Addr>,
+    pub host_name: Option<String>,
+    pub mtu: Option<u16>,
+}
+
+/// One route of option 121. An unspecified `via` is: on the link itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClasslessRoute {
+    pub to: Prefix,
+    pub via: Ipv4Addr,
+}
+
+/// A DHCPv6 address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lease6 {
+    pub address: Ipv6Addr,
+    pub obtained: Moment,
+    pub renew: u32,
+    pub preferred: u32,
+    pub valid: u32,
+    pub dns: Vec<Ipv6Addr>,
+    pub search: Vec<String>,
+    pub ntp: Vec<String>,
+}
+
+/// DNS from router advertisements.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Announced {
+    pub dns: Vec<Item<Ipv6Addr>>,
+    pub search: Vec<Item<String>>,
+}
+
+/// Something announced, and until when it holds; `None` is for ever.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Item<T> {
+    pub value: T,
+    pub until: Option<Moment>,
+}
+
+/// When something ends that was given at a moment for so many seconds.
+fn end(from: Moment, seconds: u32) -> Option<Moment> {
+    (seconds != FOREVER).then(|| from + Moment::from(seconds))
+}
+
+/// The seconds that are left at `now`; [`FOREVER`] stays.
+pub fn left(end: Option<Moment>, now: Moment) -> u32 {
+    match end {
+        None => FOREVER,
+        Some(end) => u32::try_from(end.saturating_sub(now)).unwrap_or(FOREVER - 1),
+    }
+}
+
+impl Lease4 {
+    pub fn expires(&self) -> Option<Moment> {
+        end(self.obtained, self.lifetime)
+    }
+}
+
+impl Lease6 {
+    pub fn expires(&self) -> Option<Moment> {
+        end(self.obtained, self.valid)
+    }
+
+    pub fn preferred_until(&self) -> Option<Moment> {
+        end(self.obtained, self.preferred)
+    }
+}
+
+impl Announced {
+    /// Takes over what an advertisement says. A lifetime of 0 takes it back.
+    pub fn take(&mut self, dns: &[Ipv6Addr], search: &[String], lifetime: u32, now: Moment) {
+        for server in dns {
+            put(&mut self.dns, server, lifetime, now);
+        }
+        for domain in search {
+            put(&mut self.search, domain, lifetime, now);
+        }
+    }
+}
+
+fn put<T: PartialEq + Clone>(items: &mut Vec<Item<T>>, value: &T, lifetime: u32, now: Moment) {
+    let until = end(now, lifetime);
+    match items.iter_mut().find(|item| item.value == *value) {
+        _ if lifetime == 0 => items.retain(|item| item.value != *value),
+        Some(item) => item.until = until,
+        None => items.push(Item {
+            value: value.clone(),
+            until,
+        }),
+    }
+}
+
+impl Learned {
+    /// Drops what has ended by now; whether there was something.
+    pub fn expire(&mut self, now: Moment) -> bool {
+        let before = self.clone();
+        let alive = |end: Option<Moment>| end.is_none_or(|end| now < end);
+        self.dhcp4.take_if(|lease| !alive(lease.expires()));
+        self.dhcp6.take_if(|lease| !alive(lease.expires()));
+        self.announced.dns.retain(|item| alive(item.until));
+        self.announced.search.retain(|item| alive(item.until));
+        *self != before
+    }
+
+    /// When something ends next.
+    pub fn next_end(&self) -> Option<Moment> {
+        let leases = [
+            self.dhcp4.as_ref().and_then(Lease4::expires),
+            self.dhcp6.as_ref().and_then(Lease6::expires),
+        ];
+        let announced = self.announced.dns.iter().map(|item| item.until);
+        let search = self.announced.search.iter().map(|item| item.until);
+        leases
+            .into_iter()
+            .chain(announced)
+            .chain(search)
+            .flatten()
+            .min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_ended_is_dropped_and_what_lasts_for_ever_stays() {
+        let mut learned = Learned::default();
+        let one = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+        let two = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+        learned
+            .announced
+            .take(&[one], &["example.org".to_owned()], 10, 100);
+        learned.announced.take(&[two], &[], FOREVER, 100);
+        assert_eq!(learned.next_end(), Some(110));
+        assert!(!learned.expire(109));
+        assert!(learned.expire(110));
+        assert_eq!(learned.announced.dns.len(), 1);
+        assert_eq!(learned.announced.dns[0].value, two);
+        assert!(learned.announced.search.is_empty());
+        assert_eq!(learned.next_end(), None);
+    }
+
+    #[test]
+    fn an_advertisement_renews_and_takes_back() {
+        let mut announced = Announced::default();
+        let server = Ipv6Addr::LOCALHOST;
+        announced.take(&[server], &[], 10, 100);
+        announced.take(&[server], &[], 10, 105);
+        assert_eq!(
+            announced.dns,
+            [Item {
+                value: server,
+                until: Some(115)
+            }]
+        );
+        announced.take(&[server], &[], 0, 106);
+        assert!(announced.dns.is_empty());
+    }
+
+    #[test]
+    fn what_is_left_is_never_negative() {
+        assert_eq!(left(Some(10), 20), 0);
+        assert_eq!(left(Some(20), 10), 10);
+        assert_eq!(left(None, 10), FOREVER);
+    }
+}
