@@ -165,6 +165,20 @@ fn a_corrupt_state_partition_is_repaired() {
 }
 
 #[test]
+fn a_lost_partition_table_is_restored_from_its_backup() {
+    let disk = Disk::new();
+    power_off(disk.boot("state-table-before"));
+    disk.write(0, &[0; 34 * 512]);
+
+    let mut machine = disk.boot("state-table");
+    let (state, notes, _, degraded) = storage(&mut machine);
+    assert_eq!((state.as_str(), degraded.as_str()), ("persistent", "[]"));
+    assert!(notes.contains("its back-up was used"), "{notes}");
+    power_off(machine);
+    disk.assert_sound();
+}
+
+#[test]
 fn foreign_data_is_left_alone_until_the_operator_lets_it_be_erased() {
     let disk = Disk::new();
     let (start, length) = disk.state();

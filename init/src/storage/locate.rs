@@ -33,6 +33,8 @@ const SECTOR: u64 = 512;
 pub struct Location {
     /// The disk's name, such as `vda`.
     pub disk: String,
+    /// Bytes of its sectors: its partition table begins in the second.
+    pub sector_size: u64,
     /// The state partition, where there is one.
     pub partition: Option<Partition>,
 }
@@ -88,6 +90,7 @@ fn locate_from(sys: &Path, root: &str) -> Result<Option<Location>, Error> {
         });
     Ok(Some(Location {
         disk: name_of(&disk),
+        sector_size: number(&disk.join("queue/logical_block_size"))?,
         partition,
     }))
 }
@@ -207,6 +210,8 @@ mod tests {
         let numbers = sys.join("dev/block");
         fs::create_dir_all(&numbers).unwrap();
         fs::create_dir_all(disk.join("slaves")).unwrap();
+        fs::create_dir_all(disk.join("queue")).unwrap();
+        fs::write(disk.join("queue/logical_block_size"), "512\n").unwrap();
         fs::write(disk.join("size"), format!("{disk_sectors}\n")).unwrap();
         for (number, label, start, size) in partitions {
             let name = format!("vda{number}");
@@ -241,7 +246,7 @@ mod tests {
         table.push((11, "state", 8192, 8192));
         let sys = sysfs(16384 + 33, &table);
         let location = locate_from(sys.path(), "254:0").unwrap().unwrap();
-        assert_eq!(location.disk, "vda");
+        assert_eq!((location.disk.as_str(), location.sector_size), ("vda", 512));
         assert_eq!(
             location.partition,
             Some(Partition {

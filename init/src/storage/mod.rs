@@ -28,6 +28,8 @@ mod superblock;
 mod sys;
 
 use std::fmt;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -257,6 +259,16 @@ fn first_pass(paths: &Paths) -> Outcome {
 
 const NO_DISK: &str = "the root is not on a disk with partitions, so there is no state partition";
 
+/// Whether the disk begins with a partition table. The kernel finds the
+/// partitions without it, from the back-up; a firmware need not.
+fn has_table(location: &Location, paths: &Paths) -> bool {
+    let mut signature = [0; 8];
+    File::open(paths.dev.join(&location.disk))
+        .and_then(|disk| disk.read_exact_at(&mut signature, location.sector_size))
+        .is_ok()
+        && signature == *b"EFI PART"
+}
+
 /// Mounts the partition of `location`; or says what stands against it, and
 /// whether that calls for a full check.
 fn obstacle(location: &Location, paths: &Paths) -> Option<(bool, String)> {
@@ -270,6 +282,12 @@ fn obstacle(location: &Location, paths: &Paths) -> Option<(bool, String)> {
                 "{} bytes behind {} are unused",
                 partition.free_behind, partition.name
             ),
+        ));
+    }
+    if !has_table(location, paths) {
+        return Some((
+            false,
+            format!("the partition table of {} is damaged", location.disk),
         ));
     }
     let device = paths.dev.join(&partition.name);
