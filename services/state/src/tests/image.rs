@@ -20,6 +20,7 @@ pub const STATE: u64 = 4 * MIB;
 /// A disk image in a directory of its own.
 pub struct Image {
     directory: TempDir,
+    sector_size: u64,
 }
 
 impl Image {
@@ -32,6 +33,14 @@ impl Image {
         image
     }
 
+    /// As [`Image::new`], on a disk with sectors of 4 KiB.
+    pub fn with_large_sectors(size: u64, state: u64) -> Self {
+        let mut image = Self::blank(size);
+        image.sector_size = 4096;
+        image.write_table(&table_of(size, state, 4096));
+        image
+    }
+
     /// An image that is all zero.
     pub fn blank(size: u64) -> Self {
         let image = Self {
@@ -39,6 +48,7 @@ impl Image {
             directory: tempfile::tempdir_in("/dev/shm")
                 .or_else(|_| tempfile::tempdir())
                 .unwrap(),
+            sector_size: 512,
         };
         File::create(image.path()).unwrap().set_len(size).unwrap();
         image
@@ -55,9 +65,9 @@ impl Image {
             .open(self.path())
             .unwrap();
         Disk {
-            sectors: file.metadata().unwrap().len() / 512,
+            sectors: file.metadata().unwrap().len() / self.sector_size,
             file,
-            sector_size: 512,
+            sector_size: self.sector_size,
         }
     }
 
@@ -71,8 +81,8 @@ impl Image {
             (last, PRIMARY, backup_array),
         ] {
             let place = HeaderPlace { own, other, array };
-            self.write(array * 512, &table.array());
-            self.write(own * 512, &table.header(place));
+            self.write(array * disk.sector_size, &table.array());
+            self.write(own * disk.sector_size, &table.header(place));
         }
         let mut mbr = [0; 512];
         mbr[446 + 4] = 0xee;
@@ -105,29 +115,34 @@ impl Image {
         filesystem::make(&filesystem, size).unwrap();
         fs::write(&text, GREETING).unwrap();
         debugfs(&filesystem, &format!("write {} greeting", text.display()));
-        self.write(STATE, &fs::read(&filesystem).unwrap());
+        let bytes = fs::read(&filesystem).unwrap();
+        for (index, bytes) in bytes.chunks(MIB as usize).enumerate() {
+            if bytes.iter().any(|byte| *byte != 0) {
+                self.write(STATE + index as u64 * MIB, bytes);
+            }
+        }
     }
 
-    /// The file system of the state partition as a file of its own.
-    pub fn state(&self) -> (TempDir, PathBuf) {
+    /// The file system of the state partition, as e2fsprogs take it.
+    fn state(&self) -> String {
         let found = gpt::read(&self.disk()).unwrap();
         let place = layout::find(&found.valid().unwrap().table)
             .unwrap()
             .unwrap();
         assert!(!place.unfinished);
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("fs");
-        fs::write(&path, self.read(place.start, place.length)).unwrap();
-        (directory, path)
+        format!("{}?offset={}", self.path().display(), place.start)
+    }
+
+    /// Runs one command of debugfs on the state's file system.
+    pub fn debugfs(&self, command: &str) -> String {
+        debugfs(self.state().as_ref(), command)
     }
 
     /// Whether e2fsck has nothing to say against the state's file system, and
     /// what is in its file.
     pub fn greeting(&self) -> String {
-        let (_directory, path) = self.state();
         let check = Command::new("/usr/sbin/e2fsck")
-            .args(["-fn"])
-            .arg(&path)
+            .args(["-fn", &self.state()])
             .output()
             .unwrap();
         assert!(
@@ -135,13 +150,13 @@ impl Image {
             "{}",
             String::from_utf8_lossy(&check.stdout)
         );
-        debugfs(&path, "cat greeting")
+        self.debugfs("cat greeting")
     }
 
     /// Runs `prepare` on a loop device of the image; `None` where this machine
     /// or user cannot have one.
     pub fn prepare(&self, change: impl FnOnce(&mut Request)) -> Option<Report> {
-        let device = Loop::attach(&self.path())?;
+        let device = Loop::attach(&self.path(), self.sector_size)?;
         let mut request = Request {
             disk: device.0.clone(),
             partition: None,
@@ -158,24 +173,29 @@ pub const GREETING: &str = "good day\n";
 
 /// A table for a disk of `size` bytes, as [`Image::new`] has it.
 pub fn table(size: u64, state: u64) -> Table {
+    table_of(size, state, 512)
+}
+
+fn table_of(size: u64, state: u64, sector_size: u64) -> Table {
+    let entries = vec![Entry::UNUSED; 128];
     let mut table = Table {
-        sector_size: 512,
+        sector_size,
         disk_guid: [0x33; 16],
-        first_usable: 2048,
-        last_usable: size / 512 - 34,
-        entries: vec![Entry::UNUSED; 128],
+        first_usable: MIB / sector_size,
+        last_usable: 0,
+        entries,
     };
-    let last = STATE / 512 - 1;
-    table.entries[0] = Entry::new([0x11; 16], [1; 16], 2048, last, "esp");
+    table.last_usable = size / sector_size - 2 - table.array_sectors();
+    let first = STATE / sector_size;
+    table.entries[0] = Entry::new([0x11; 16], [1; 16], table.first_usable, first - 1, "esp");
     if state > 0 {
-        let end = (STATE + state) / 512;
-        table.entries[1] = Entry::new(LINUX_GENERIC, [2; 16], last + 1, end - 1, layout::NAME);
+        let last = first + state / sector_size - 1;
+        table.entries[1] = Entry::new(LINUX_GENERIC, [2; 16], first, last, layout::NAME);
     }
     table
 }
 
-/// Runs one command of debugfs on a file system in a file.
-pub fn debugfs(filesystem: &Path, command: &str) -> String {
+fn debugfs(filesystem: &Path, command: &str) -> String {
     let output = Command::new("/usr/sbin/debugfs")
         .args(["-w", "-R", command])
         .arg(filesystem)
@@ -189,9 +209,10 @@ pub fn debugfs(filesystem: &Path, command: &str) -> String {
 struct Loop(PathBuf);
 
 impl Loop {
-    fn attach(image: &Path) -> Option<Self> {
+    fn attach(image: &Path, sector_size: u64) -> Option<Self> {
         let output = Command::new("/usr/sbin/losetup")
             .args(["--find", "--show", "--partscan"])
+            .args(["--sector-size", &sector_size.to_string()])
             .arg(image)
             .output()
             .ok()?;

@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use super::image::{GREETING, Image, MIB, STATE, debugfs, table};
+use super::image::{GREETING, Image, MIB, STATE, table};
 use crate::content::{self, Content};
 use crate::gpt::{self, Entry};
 use crate::layout::{self, UNFINISHED};
@@ -59,6 +59,20 @@ fn the_partition_grows_with_the_disk() {
     assert_eq!(image.greeting(), GREETING);
     let report = image.prepare(|_| {}).unwrap();
     assert_eq!(report.result, Outcome::Clean, "{report:?}");
+}
+
+#[test]
+fn a_disk_with_large_sectors_is_no_different() {
+    let image = Image::with_large_sectors(70 * MIB, 64 * MIB);
+    image.fill_state(64 * MIB);
+    image.grow(DISK);
+    let Some(report) = image.prepare(|request| request.partition = Some(2)) else {
+        return;
+    };
+    assert_eq!(report.result, Outcome::Changed, "{report:?}");
+    assert_eq!(report.size, Some(DISK - STATE - MIB));
+    assert_eq!(image.greeting(), GREETING);
+    assert_eq!(image.prepare(|_| {}).unwrap().result, Outcome::Clean);
 }
 
 #[test]
@@ -153,11 +167,9 @@ fn garbage_over_the_beginning_is_repaired_from_a_copy() {
 #[test]
 fn an_error_that_the_kernel_has_noted_is_repaired() {
     let image = whole();
-    let (_directory, path) = image.state();
     // s_state: valid, with errors; and an inode that is not what it should be.
-    debugfs(&path, "set_super_value state 3");
-    debugfs(&path, "set_inode_field greeting links_count 9");
-    image.write(STATE, &fs::read(&path).unwrap());
+    image.debugfs("set_super_value state 3");
+    image.debugfs("set_inode_field greeting links_count 9");
     let Some(report) = image.prepare(|_| {}) else {
         return;
     };
