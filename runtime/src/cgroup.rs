@@ -212,10 +212,15 @@ impl Cgroup {
         let program = devices::compile(resources.devices().as_deref().unwrap_or_default())?;
         for setting in settings {
             for line in setting.value.lines() {
-                write(self.fd(), &setting.file, line).map_err(|errno| {
-                    let operation = format!("set {}: write {line}", setting.field);
-                    self.error(&setting.file, operation, errno)
-                })?;
+                match write(self.fd(), &setting.file, line) {
+                    Ok(()) => {}
+                    // A kernel without swap: whatever the limit, none is used.
+                    Err(Errno::ENOENT) if setting.file == limits::SWAP => {}
+                    Err(errno) => {
+                        let operation = format!("set {}: write {line}", setting.field);
+                        return Err(self.error(&setting.file, operation, errno));
+                    }
+                }
             }
         }
         self.set_device_program(program.as_deref())

@@ -59,16 +59,8 @@ impl Plan {
     /// Checks `process`.
     pub fn new(process: &Process, seccomp: Option<Arc<Program>>) -> Result<Plan, Error> {
         let args = process.args().clone().unwrap_or_default();
-        if args.first().is_none_or(String::is_empty) {
-            return Err(Error::invalid("process.args", "names no program"));
-        }
         let env = process.env().clone().unwrap_or_default();
-        if let Some(bad) = env.iter().find(|variable| !is_variable(variable)) {
-            return Err(Error::invalid(
-                "process.env",
-                format!("\"{bad}\" is not NAME=value"),
-            ));
-        }
+        Image::new(&args, env.iter())?;
         let user = process.user();
         let umask = user.umask().unwrap_or(0o022);
         Ok(Plan {
@@ -240,10 +232,6 @@ fn rlimit(index: usize, limit: &PosixRlimit) -> Result<Rlimit, Error> {
         soft: limit.soft(),
         hard: limit.hard(),
     })
-}
-
-fn is_variable(text: &str) -> bool {
-    text.find('=').is_some_and(|at| at > 0)
 }
 
 /// Arguments and environment as execve takes them, and what to try to execute.

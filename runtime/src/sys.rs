@@ -202,16 +202,35 @@ pub fn placed(number: RawFd) -> BorrowedFd<'static> {
 }
 
 /// Gives every signal its default action and blocks none.
+///
+/// Not by the C library, which keeps two signals to itself.
 pub fn reset_signals() {
-    // SAFETY: an all-zero sigaction is SIG_DFL with no flags and an empty
-    // mask; the kernel refuses the numbers that cannot be set, which is well.
-    unsafe {
-        let default: libc::sigaction = std::mem::zeroed();
-        for signal in 1..=64 {
-            libc::sigaction(signal, &default, ptr::null_mut());
+    // `struct sigaction` of the kernel, all zero: SIG_DFL, no flags, no mask.
+    let default = [0_u64; 4];
+    let empty = 0_u64;
+    for signal in 1..=64 {
+        // SAFETY: `default` has the size and layout of the kernel's sigaction
+        // with a mask of 8 bytes. The kernel refuses the signals that cannot be
+        // set, which is well.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null_mut::<u64>(),
+                size_of_val(&empty),
+            );
         }
-        let empty: libc::sigset_t = std::mem::zeroed();
-        libc::sigprocmask(libc::SIG_SETMASK, &empty, ptr::null_mut());
+    }
+    // SAFETY: `empty` is a mask of the given size.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            ptr::from_ref(&empty),
+            ptr::null_mut::<u64>(),
+            size_of_val(&empty),
+        );
     }
 }
 

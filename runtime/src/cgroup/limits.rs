@@ -5,6 +5,9 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, Lin
 
 use crate::Error;
 
+/// The limit of swap, which is there only where the kernel has swap.
+pub(super) const SWAP: &str = "memory.swap.max";
+
 /// A value to be written, line by line, to a file of the cgroup.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Setting {
@@ -101,7 +104,7 @@ fn plan_memory(memory: &LinuxMemory, settings: &mut Vec<Setting>) -> Result<(), 
                 ));
             }
         };
-        settings.push(setting(field, "memory.swap.max", value));
+        settings.push(setting(field, SWAP, value));
     }
     if let Some(reservation) = memory.reservation() {
         let field = "linux.resources.memory.reservation";

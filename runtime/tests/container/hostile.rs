@@ -1,0 +1,132 @@
+//! Roots and specifications that try to reach the host.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::harness::{Container, can_run};
+
+#[test]
+fn a_mount_target_behind_a_link_to_the_host_stays_inside_the_root() {
+    if !can_run() {
+        return;
+    }
+    let host = TempDir::new().unwrap();
+    let container = Container::new("cat /proc/self/mountinfo | cut -d' ' -f5")
+        .mount("/link/below", "tmpfs", "tmpfs", &[])
+        .mount("/up/x", "tmpfs", "tmpfs", &[]);
+    let root = container.root.path();
+    symlink(host.path(), root.join("link")).unwrap();
+    // The same place inside the root, where the link leads there.
+    let inside = root.join(host.path().strip_prefix("/").unwrap());
+    fs::create_dir_all(&inside).unwrap();
+    symlink("../../../../../../../..", root.join("up")).unwrap();
+    let output = container.without_mount("/tmp").run().success();
+    let expected = format!("{}/below", host.path().display());
+    assert!(output.lines().any(|line| line == expected), "{output}");
+    assert!(output.lines().any(|line| line == "/x"), "{output}");
+    assert_eq!(fs::read_dir(host.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_dangling_link_as_mount_point_makes_nothing_on_the_host() {
+    if !can_run() {
+        return;
+    }
+    let host = TempDir::new().unwrap();
+    let missing = host.path().join("missing");
+    let container = Container::new("true").mount("/link", "tmpfs", "tmpfs", &[]);
+    symlink(&missing, container.root.path().join("link")).unwrap();
+    let message = container.run().failure();
+    assert!(message.contains("tmpfs on /link"), "{message}");
+    assert!(!missing.exists());
+}
+
+#[test]
+fn proc_and_sys_are_mounted_on_real_directories_only() {
+    if !can_run() {
+        return;
+    }
+    for name in ["proc", "sys"] {
+        let container = Container::new("true");
+        let place = container.root.path().join(name);
+        fs::remove_dir(&place).unwrap();
+        symlink("tmp", &place).unwrap();
+        let message = container.run().failure();
+        assert!(message.contains(&format!("on /{name}: ")), "{message}");
+    }
+}
+
+#[test]
+fn a_link_in_the_place_of_a_device_is_an_error() {
+    if !can_run() {
+        return;
+    }
+    let host = tempfile::NamedTempFile::new().unwrap();
+    let container = Container::new("true")
+        .without_mount("/dev")
+        .without_mount("/dev/pts");
+    symlink(host.path(), container.root.path().join("dev/null")).unwrap();
+    let message = container.run().failure();
+    assert_eq!(message, "making the device /dev/null: File exists");
+}
+
+#[test]
+fn the_working_directory_cannot_be_a_descriptor() {
+    if !can_run() {
+        return;
+    }
+    for number in [0, 3, 4, 7] {
+        let message = Container::new("true")
+            .set("/process/cwd", json!(format!("/proc/self/fd/{number}")))
+            .run()
+            .failure();
+        assert!(
+            message.starts_with("entering the working directory"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_working_directory_behind_a_link_is_inside_the_root() {
+    if !can_run() {
+        return;
+    }
+    let container = Container::new("pwd -P; ls").set("/process/cwd", json!("/link"));
+    symlink("/../../etc", container.root.path().join("link")).unwrap();
+    fs::write(container.root.path().join("etc/mine"), "").unwrap();
+    assert_eq!(container.run().success(), "/etc\nmine\n");
+}
+
+#[test]
+fn a_masked_path_behind_a_link_masks_nothing_of_the_host() {
+    if !can_run() {
+        return;
+    }
+    let host = tempfile::NamedTempFile::new().unwrap();
+    fs::write(host.path(), "host").unwrap();
+    let container =
+        Container::new("true").set("/linux/maskedPaths", json!(["/link", "/proc/keys"]));
+    symlink(host.path(), container.root.path().join("link")).unwrap();
+    container.run().success();
+    assert_eq!(fs::read_to_string(host.path()).unwrap(), "host");
+}
+
+#[test]
+fn the_old_root_cannot_be_reached() {
+    if !can_run() {
+        return;
+    }
+    let marker = tempfile::Builder::new()
+        .prefix("marker")
+        .tempfile_in("/tmp")
+        .unwrap();
+    let script = format!(
+        "ls {0} /../../../..{0} /proc/1/root{0} /proc/self/cwd{0} 2>/dev/null | wc -l",
+        marker.path().display()
+    );
+    assert_eq!(Container::new(&script).run().success(), "0\n");
+}

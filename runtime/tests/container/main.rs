@@ -1,0 +1,21 @@
+//! Real containers, started from this process (which has threads), with the
+//! machine's own `/usr` as their programs.
+//!
+//! They need root and a cgroup2 hierarchy. An ordinary user cannot make what
+//! they look at, so without root they say so and look at nothing; the VM tests
+//! start the same runtime as PID 1.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // All of it is a test.
+
+mod cgroups;
+mod descriptors;
+mod devices;
+mod exec;
+mod failures;
+mod harness;
+mod hostile;
+mod identity;
+mod mounts;
+mod namespaces;
+mod seccomp;
+mod specification;

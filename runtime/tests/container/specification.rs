@@ -1,0 +1,249 @@
+//! What is refused before anything is done. Needs no root.
+
+use serde_json::{Value, json};
+
+use crate::harness::Container;
+
+fn refusal(pointer: &str, value: Value) -> String {
+    let container = Container::new("true").set(pointer, value.clone());
+    match runtime::prepare(&container.spec()) {
+        Ok(_) => panic!("{pointer} = {value} was accepted"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn a_field_that_is_not_enforced_is_refused_by_name() {
+    for (pointer, value, field) in [
+        ("/process/terminal", json!(true), "process.terminal"),
+        (
+            "/process/apparmorProfile",
+            json!("x"),
+            "process.apparmorProfile",
+        ),
+        ("/process/selinuxLabel", json!("x"), "process.selinuxLabel"),
+        (
+            "/process/ioPriority",
+            json!({ "class": "IOPRIO_CLASS_RT", "priority": 1 }),
+            "process.ioPriority.",
+        ),
+        (
+            "/process/scheduler",
+            json!({ "policy": "SCHED_FIFO" }),
+            "process.scheduler.",
+        ),
+        (
+            "/process/execCPUAffinity",
+            json!({ "initial": "1" }),
+            "process.execCPUAffinity.",
+        ),
+        (
+            "/hooks",
+            json!({ "prestart": [{ "path": "/x" }] }),
+            "hooks.prestart[0].",
+        ),
+        (
+            "/mounts/0/uidMappings",
+            json!([{ "containerID": 0, "hostID": 0, "size": 1 }]),
+            "mounts[0].uidMappings[0].",
+        ),
+        (
+            "/linux/uidMappings",
+            json!([{ "containerID": 0, "hostID": 0, "size": 1 }]),
+            "linux.uidMappings[0].",
+        ),
+        ("/linux/cgroupsPath", json!("/x"), "linux.cgroupsPath"),
+        ("/linux/mountLabel", json!("x"), "linux.mountLabel"),
+        (
+            "/linux/intelRdt",
+            json!({ "closID": "x" }),
+            "linux.intelRdt.closID",
+        ),
+        (
+            "/linux/personality",
+            json!({ "domain": "LINUX32" }),
+            "linux.personality.domain",
+        ),
+        (
+            "/linux/timeOffsets",
+            json!({ "monotonic": { "secs": 1 } }),
+            "linux.timeOffsets.monotonic",
+        ),
+        (
+            "/linux/netDevices",
+            json!({ "eth0": { "name": "x" } }),
+            "linux.netDevices.eth0",
+        ),
+        (
+            "/linux/memoryPolicy",
+            json!({ "mode": "MPOL_BIND" }),
+            "linux.memoryPolicy.mode",
+        ),
+        (
+            "/linux/resources/memory/swappiness",
+            json!(0),
+            "linux.resources.memory.swappiness",
+        ),
+        (
+            "/linux/resources/memory/kernel",
+            json!(1),
+            "linux.resources.memory.kernel",
+        ),
+        (
+            "/linux/resources/cpu/realtimePeriod",
+            json!(1),
+            "linux.resources.cpu.realtimePeriod",
+        ),
+        (
+            "/linux/resources/network/classID",
+            json!(1),
+            "linux.resources.network.classID",
+        ),
+        (
+            "/linux/resources/rdma",
+            json!({ "x": { "hcaHandles": 1 } }),
+            "linux.resources.rdma.x.",
+        ),
+        (
+            "/linux/seccomp",
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x" }),
+            "linux.seccomp.listenerPath",
+        ),
+        (
+            "/linux/seccomp",
+            json!({ "defaultAction": "SCMP_ACT_NOTIFY" }),
+            "linux.seccomp.defaultAction",
+        ),
+        (
+            "/linux/namespaces/1/type",
+            json!("user"),
+            "linux.namespaces[1] (user)",
+        ),
+        (
+            "/windows",
+            json!({ "layerFolders": ["x"] }),
+            "windows.layerFolders",
+        ),
+    ] {
+        let text = refusal(pointer, value);
+        assert!(text.starts_with(field), "{pointer}: {text}");
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_enforced_is_refused_by_the_name_of_its_field() {
+    for (pointer, value, field) in [
+        ("/ociVersion", json!("2.0.0"), "ociVersion"),
+        ("/root/path", json!("rootfs"), "root.path"),
+        ("/process/args", json!([]), "process.args"),
+        ("/process/args", json!(["a\0b"]), "process.args"),
+        ("/process/env", json!(["NOTHING"]), "process.env"),
+        ("/process/cwd", json!("tmp"), "process.cwd"),
+        ("/process/user/umask", json!(0o1777), "process.user.umask"),
+        ("/process/oomScoreAdj", json!(2000), "process.oomScoreAdj"),
+        (
+            "/process/rlimits",
+            json!([{ "type": "RLIMIT_CORE", "soft": 2, "hard": 1 }]),
+            "process.rlimits[0]",
+        ),
+        (
+            "/process/capabilities",
+            json!({ "effective": ["CAP_KILL"] }),
+            "process.capabilities.effective",
+        ),
+        ("/hostname", json!("x".repeat(65)), "hostname"),
+        (
+            "/linux/namespaces",
+            json!([{ "type": "mount" }]),
+            "hostname",
+        ),
+        (
+            "/linux/namespaces",
+            json!([{ "type": "uts" }]),
+            "linux.namespaces",
+        ),
+        (
+            "/linux/namespaces/0/path",
+            json!("/proc/1/ns/mnt"),
+            "linux.namespaces[0].path",
+        ),
+        (
+            "/linux/namespaces/1/type",
+            json!("mount"),
+            "linux.namespaces[1]",
+        ),
+        (
+            "/linux/rootfsPropagation",
+            json!("sideways"),
+            "linux.rootfsPropagation",
+        ),
+        ("/linux/maskedPaths", json!(["proc"]), "linux.maskedPaths"),
+        (
+            "/linux/sysctl",
+            json!({ "vm.swappiness": "1" }),
+            "linux.sysctl[vm.swappiness]",
+        ),
+        (
+            "/linux/resources/memory",
+            json!({ "swap": 1 }),
+            "linux.resources.memory.swap",
+        ),
+        (
+            "/linux/resources/devices",
+            json!([{ "allow": true, "access": "x" }]),
+            "linux.resources.devices[0].access",
+        ),
+    ] {
+        let text = refusal(pointer, value);
+        assert!(text.starts_with(field), "{pointer}: {text}");
+    }
+}
+
+#[test]
+fn what_asks_for_nothing_is_accepted() {
+    for (pointer, value) in [
+        ("/process/terminal", json!(false)),
+        ("/hooks", json!({ "prestart": [] })),
+        ("/annotations", json!({ "any.thing": "x" })),
+        ("/linux/resources/memory/disableOOMKiller", json!(false)),
+        ("/linux/resources/network", json!({})),
+    ] {
+        let container = Container::new("true").set(pointer, value);
+        runtime::prepare(&container.spec()).unwrap();
+    }
+}
+
+#[test]
+fn every_enforced_field_exists_and_is_in_the_manual() {
+    let manual = include_str!("../../../docs/runtime.md");
+    for field in runtime::ENFORCED {
+        assert!(
+            manual.contains(&format!("`{field}`")),
+            "docs/runtime.md says nothing of {field}"
+        );
+    }
+    let table = manual
+        .split("## What is enforced")
+        .nth(1)
+        .and_then(|rest| rest.split("\n## ").next())
+        .unwrap();
+    for line in table.lines().filter(|line| line.starts_with("| `")) {
+        for field in line.split('|').nth(1).unwrap().split(',') {
+            let field = field.trim().trim_matches('`');
+            assert!(
+                runtime::ENFORCED.contains(&field),
+                "docs/runtime.md names {field}, which is not enforced"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_defaults_of_the_specification_crate_are_accepted_but_for_what_is_named() {
+    let mut spec = oci_spec::runtime::Spec::default();
+    let mut root = spec.root().clone().unwrap();
+    root.set_path("/somewhere".into());
+    spec.set_root(Some(root));
+    let result = runtime::prepare(&spec);
+    assert!(result.is_ok(), "{result:?}");
+}
