@@ -101,7 +101,7 @@ fn walk<M: Model>(mut state: M, seed: u64, length: usize) -> Result<(), Broken<M
         if choices.is_empty() {
             break;
         }
-        let choice = choices[draw(&mut random) % choices.len()].clone();
+        let choice = choices[draw(&mut random, choices.len())].clone();
         way.push(choice.clone());
         if let Err(law) = state.take(&choice).and_then(|()| state.check()) {
             return Err(Broken { way, law });
@@ -110,11 +110,11 @@ fn walk<M: Model>(mut state: M, seed: u64, length: usize) -> Result<(), Broken<M
     Ok(())
 }
 
-/// The next number of a sequence that is as good as random here (SplitMix64).
-fn draw(random: &mut u64) -> usize {
+/// A number below `bound`, as good as random here (SplitMix64).
+fn draw(random: &mut u64, bound: usize) -> usize {
     *random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut bits = *random;
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (bits >> 33) as usize
+    (bits >> 33) as usize % bound
 }

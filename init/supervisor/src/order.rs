@@ -3,7 +3,7 @@
 use crate::graph::{Graph, find};
 use crate::service::{Goal, Phase, Service, Stage, Terms};
 use crate::step::{Step, Supervisor};
-use crate::{Action, Failure, ServiceName};
+use crate::{Action, Failure, Ready, ServiceName};
 
 /// Why a service that is wanted does not start now.
 enum Obstacle {
@@ -80,7 +80,10 @@ impl Supervisor {
         let policy = &service.policy;
         let starting = Phase::Starting {
             terms: Terms {
-                ready: policy.ready,
+                ready: match policy.ready {
+                    Ready::Health if policy.health.is_none() => Ready::Started,
+                    ready => ready,
+                },
                 watchdog: policy.watchdog,
                 health: policy.health,
             },

@@ -12,7 +12,6 @@ impl Supervisor {
         };
         match terms.ready {
             Ready::Started => self.become_ready(at, step),
-            Ready::Health if terms.health.is_none() => self.become_ready(at, step),
             Ready::Health => {
                 probing.get_or_insert(Probing::first(step.now));
             }

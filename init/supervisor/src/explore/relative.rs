@@ -11,8 +11,7 @@ const NOT_WAITED_FOR: u32 = 3;
 
 /// The machine as seen from `now`: times to come as the time until then, past
 /// ones as their age as far as that matters, runs without their number.
-pub(super) fn relative(supervisor: &Supervisor, now: Duration) -> Supervisor {
-    let mut seen = supervisor.clone();
+pub(super) fn relative(mut seen: Supervisor, now: Duration) -> Supervisor {
     seen.last_run = 0;
     if let Some(ending) = &mut seen.ending {
         ending.deadline = ending.deadline.saturating_sub(now);

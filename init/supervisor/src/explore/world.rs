@@ -11,6 +11,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
 use std::time::Duration;
 
 pub(super) type Definitions = BTreeMap<ServiceName, Policy>;
@@ -31,6 +32,8 @@ pub(super) struct Setup {
     pub(super) succeeds: bool,
     /// Whether they may fail.
     pub(super) fails: bool,
+    /// Whether each state is serialized and hears of what never was: slow.
+    pub(super) thorough: bool,
     /// What is wrong with this world, so that a law must be broken.
     pub(super) fault: Option<Fault>,
 }
@@ -49,8 +52,8 @@ pub(super) enum Fault {
     StartsAreDoubled,
     /// The supervisor does not know of dependencies.
     DependenciesAreUnknown,
-    /// It does not know of them when the shutdown begins.
-    DependenciesAreForgotten,
+    /// It does not know any order when the shutdown begins.
+    OrderIsForgotten,
     /// The end is not heard of.
     FinishIsLost,
     /// Settled is said twice.
@@ -93,6 +96,7 @@ pub(super) struct Process {
     /// Since when it has been asked to stop, or said that it stops.
     pub(super) stopping: Option<Duration>,
     pub(super) said_stopping: bool,
+    pub(super) signalled: bool,
     /// It is stopped because of a failure of its own.
     pub(super) failed: bool,
     /// Its end will be by its own doing, though it is stopping.
@@ -122,7 +126,7 @@ pub(super) struct World<'a> {
     pub(super) now: Duration,
     /// The names of all services that are or may be defined.
     pub(super) names: &'a [ServiceName],
-    pub(super) definitions: Definitions,
+    pub(super) definitions: Rc<Definitions>,
     pub(super) processes: Vec<Option<Process>>,
     pub(super) records: Vec<Record>,
     pub(super) last_run: u32,
@@ -142,7 +146,7 @@ impl<'a> World<'a> {
             supervisor: Supervisor::new(LIMITS),
             now: SECOND,
             names,
-            definitions: setup.definitions.clone(),
+            definitions: Rc::new(setup.definitions.clone()),
             processes: vec![None; names.len()],
             records: vec![Record::default(); names.len()],
             last_run: 0,
@@ -164,12 +168,11 @@ impl<'a> World<'a> {
 
     /// Gives the event to the supervisor and does what it says.
     pub(super) fn tell(&mut self, event: Event) -> Result<(), String> {
-        let Some(event) = self.spoil_event(event) else {
-            return Ok(());
-        };
-        let actions = self.supervisor.step(self.now, event.clone());
-        for action in self.spoil_actions(actions) {
-            self.perform(action, &event)?;
+        if let Some(event) = self.spoil_event(event) {
+            let actions = self.supervisor.step(self.now, event.clone());
+            for action in self.spoil_actions(actions) {
+                self.perform(action, &event)?;
+            }
         }
         self.check_agreement()
     }
@@ -197,9 +200,9 @@ impl<'a> World<'a> {
                     policy.restart.backoff_max = Duration::ZERO;
                 }));
             }
-            (Fault::DependenciesAreForgotten, Event::Shutdown(_)) => {
-                let define = spoil(&self.definitions, |policy| policy.requires.clear());
-                self.supervisor.step(self.now, define);
+            (Fault::OrderIsForgotten, Event::Shutdown(_)) => {
+                let order = &mut self.supervisor.graph.before;
+                order.iter_mut().for_each(Vec::clear);
             }
             _ => {}
         }
@@ -235,7 +238,7 @@ impl<'a> World<'a> {
             choices.push(Choice::Exits(at, Exit::Signal(9)));
             return;
         }
-        if process.stopping.is_some() && !process.said_stopping {
+        if process.signalled {
             choices.push(Choice::Exits(at, Exit::Signal(15)));
         } else {
             if self.setup.fails {
@@ -301,7 +304,11 @@ impl<'a> World<'a> {
             Some(State::Starting | State::Ready) => true,
             _ => process.own_end,
         };
-        let success = exit.is_success() && !process.failed;
+        let may_end = match process.ready_by {
+            Ready::Started | Ready::Exit => true,
+            Ready::Notify | Ready::Health => process.ready,
+        };
+        let success = exit.is_success() && !process.failed && may_end;
         let record = &mut self.records[at];
         record.succeeded = success && process.ready_by == Ready::Exit;
         record.own_end = own.then_some((self.now, success));
@@ -359,12 +366,12 @@ impl Model for World<'_> {
             Choice::Change(change) => {
                 let definitions = self.setup.changes[*change].clone();
                 self.unchanged = false;
-                self.definitions.extend(definitions.clone());
+                Rc::make_mut(&mut self.definitions).extend(definitions.clone());
                 return self.command(Event::Define(definitions));
             }
             Choice::Remove(name) => {
                 self.unchanged = false;
-                self.definitions.remove(name);
+                Rc::make_mut(&mut self.definitions).remove(name);
                 return self.command(Event::Remove(name.clone()));
             }
             Choice::Shutdown(kind) => {
@@ -454,10 +461,12 @@ impl Model for World<'_> {
                 *end = (*end).min(policy.restart.backoff_min.max(window));
             }
         }
-        let shutdown = seen.shutdown.map(|(at, kind)| (self.now - at, kind));
+        let shutdown = self.shutdown.map(|(at, kind)| (self.now - at, kind));
         let mut hasher = DefaultHasher::new();
-        relative(&seen.supervisor, self.now).hash(&mut hasher);
-        seen.definitions.hash(&mut hasher);
+        relative(seen.supervisor, self.now).hash(&mut hasher);
+        if !self.unchanged {
+            seen.definitions.hash(&mut hasher);
+        }
         seen.processes.hash(&mut hasher);
         seen.records.hash(&mut hasher);
         (seen.commands, seen.unchanged, seen.settled).hash(&mut hasher);
