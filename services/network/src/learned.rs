@@ -62,8 +62,15 @@ pub struct ClasslessRoute {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Lease6 {
     pub address: Ipv6Addr,
+    /// Identifies the address to the server (IAID).
+    pub association: u32,
+    /// The server's DUID.
+    pub server: Vec<u8>,
     pub obtained: Moment,
+    /// Seconds from `obtained` to the first renewal, T1.
     pub renew: u32,
+    /// Seconds from `obtained` to rebinding, T2.
+    pub rebind: u32,
     pub preferred: u32,
     pub valid: u32,
     pub dns: Vec<Ipv6Addr>,
@@ -89,6 +96,15 @@ pub struct Item<T> {
 /// When something ends that was given at a moment for so many seconds.
 fn end(from: Moment, seconds: u32) -> Option<Moment> {
     (seconds != FOREVER).then(|| from + Moment::from(seconds))
+}
+
+/// Of so many seconds the ones that are left after those that are spent;
+/// [`FOREVER`] stays.
+pub fn remaining(seconds: u32, spent: Moment) -> u32 {
+    if seconds == FOREVER {
+        return FOREVER;
+    }
+    left(Some(seconds.into()), spent)
 }
 
 /// The seconds that are left at `now`; [`FOREVER`] stays.

@@ -326,8 +326,11 @@ fn a_leased_ipv6_address_stands_alone_and_loses_its_preference_first() {
     let learned = Learned {
         dhcp6: Some(Lease6 {
             address: "2001:db8::99".parse().unwrap(),
+            association: 1,
+            server: vec![0, 3],
             obtained: NOW - 60,
             renew: 30,
+            rebind: 35,
             preferred: 40,
             valid: 100,
             dns: vec![],

@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 use crate::clock;
 use crate::config::{Ipv6, LinkConfig};
 use crate::files::{self, Sync};
-use crate::learned::{Announced, Learned, Lease4};
+use crate::learned::{Announced, Learned, Lease4, Lease6};
 use crate::plan::Link;
 use crate::{dhcp4, dhcp6};
 
@@ -19,8 +19,9 @@ pub struct Managed {
     pub learned: Learned,
     /// What the file holds.
     kept: Learned,
-    /// A lease of an earlier run of this service, to go on with.
-    running: Option<Lease4>,
+    /// Leases of an earlier run of this service, to go on with.
+    running4: Option<Lease4>,
+    running6: Option<Lease6>,
     dhcp4: Option<AbortHandle>,
     dhcp6: Option<AbortHandle>,
 }
@@ -43,7 +44,8 @@ impl Managed {
         Self {
             name: link.name.clone(),
             // Without a carrier nobody knows where the cable will be put next.
-            running: learned.dhcp4.clone().filter(|_| link.carrier),
+            running4: learned.dhcp4.clone().filter(|_| link.carrier),
+            running6: learned.dhcp6.clone().filter(|_| link.carrier),
             learned,
             kept,
             dhcp4: None,
@@ -69,7 +71,7 @@ impl Managed {
         let mac = link.mac.filter(|_| config.dhcp4 && link.carrier);
         match (mac, &self.dhcp4) {
             (Some(mac), None) => {
-                let running = self.running.take();
+                let running = self.running4.take();
                 let client = dhcp4::start(link.index, &link.name, mac, running, leased.clone());
                 self.dhcp4 = Some(client);
             }
@@ -92,7 +94,9 @@ impl Managed {
         let wanted = config.ipv6 == Ipv6::Auto && link.carrier && link.dhcp6_announced;
         match (link.mac.zip(local).filter(|_| wanted), &self.dhcp6) {
             (Some((mac, local)), None) => {
-                let client = dhcp6::start(link.index, &link.name, mac, local, leased.clone());
+                let running = self.running6.take();
+                let client =
+                    dhcp6::start(link.index, &link.name, mac, local, running, leased.clone());
                 self.dhcp6 = Some(client);
             }
             (None, Some(client)) => {

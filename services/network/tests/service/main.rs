@@ -1,0 +1,11 @@
+//! The real program against a real DHCP server, in network namespaces of its
+//! own that a pair of Ethernet links connects. Needs root, and the Debian
+//! packages dnsmasq-base and iproute2.
+
+mod configuration;
+mod fixed;
+mod ipv6;
+mod lease;
+mod link;
+mod restart;
+mod world;
