@@ -21,6 +21,11 @@ use crate::store::{Failing, Store};
 /// A line whose end has not come for this long is stored as it is: its writer
 /// may be gone, and the pipe does not tell, because PID 1 holds it open.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// While the beginning of a line waits, its pipe is looked into this often. A
+/// write that fills a pipe which is not empty, and then blocks, makes no event
+/// before it is done (fs/pipe.c, pipe_write), and it is done only once
+/// something was taken out.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// A service's pipe.
 pub struct Output {
@@ -30,8 +35,14 @@ pub struct Output {
     begun: Option<Begun>,
     /// Nobody is left to write.
     pub closed: bool,
-    /// How much of a line waits in the pipe, and since when.
-    waiting: Option<(usize, Instant)>,
+    waiting: Option<Waiting>,
+}
+
+/// The beginning of a line in the pipe.
+struct Waiting {
+    length: usize,
+    since: Instant,
+    look: Instant,
 }
 
 /// How it went.
@@ -86,10 +97,17 @@ impl Output {
         self.identity == other.identity
     }
 
-    /// When to call [`Output::drain`] with [`Rest::Take`], because the end of
-    /// a line does not come.
+    /// When to look into the pipe without having been told to.
     pub fn due(&self) -> Option<Instant> {
-        self.waiting.map(|(_, since)| since + PATIENCE)
+        self.waiting.as_ref().map(|waiting| waiting.look)
+    }
+
+    /// What to do then with a line that has no end.
+    pub fn rest(&self, now: Instant) -> Rest {
+        match &self.waiting {
+            Some(waiting) if waiting.since + PATIENCE <= now => Rest::Take,
+            _ => Rest::Wait,
+        }
     }
 
     /// Stores what is in the pipe, one batch of it.
@@ -101,7 +119,10 @@ impl Output {
     ) -> Result<Drained, Trouble> {
         let seen = match peek.look(self.pipe.as_fd())? {
             Peeked::Bytes(seen) => seen,
-            Peeked::Empty => return Ok(Drained::Empty),
+            Peeked::Empty => {
+                self.waiting = None;
+                return Ok(Drained::Empty);
+            }
             Peeked::Closed => return Ok(Drained::Closed),
         };
         // The end of what was seen need not be the end of what is there.
@@ -156,38 +177,46 @@ impl Output {
             self.waiting = None;
         } else if peek.is_full(self.pipe.as_fd())? {
             return self.drain(peek, store, Rest::Take);
-        } else if self.waiting.is_none_or(|(before, _)| before != left) {
-            self.waiting = Some((left, Instant::now()));
+        } else {
+            let now = Instant::now();
+            let before = self.waiting.as_ref().filter(|before| before.length == left);
+            self.waiting = Some(Waiting {
+                length: left,
+                since: before.map_or(now, |before| before.since),
+                look: now + LOOK,
+            });
         }
         Ok(Drained::Empty)
     }
 
     /// While nothing can be stored: makes room for the newest lines at the
-    /// cost of the oldest, before the service has to wait. How many lines
-    /// that cost.
-    pub fn relieve(&mut self, peek: &mut Peek) -> io::Result<u64> {
-        let Peeked::Bytes(seen) = peek.look(self.pipe.as_fd())? else {
-            return Ok(0);
+    /// cost of the oldest, before the service has to wait.
+    pub fn relieve(&mut self, peek: &mut Peek, store: &mut Store) -> io::Result<Drained> {
+        let seen = match peek.look(self.pipe.as_fd())? {
+            Peeked::Bytes(seen) => seen,
+            Peeked::Empty => return Ok(Drained::Empty),
+            Peeked::Closed => return Ok(Drained::Closed),
         };
         if seen <= peek::SIZE / 2 && !peek.is_full(self.pipe.as_fd())? {
-            return Ok(0);
+            return Ok(Drained::More);
         }
         let keep = (seen / 2).min(MAX_MESSAGE);
         let bytes = peek.bytes(seen);
         let mut taken = 0;
-        let mut lost = 0;
+        let mut lines = 0;
         while seen - taken > keep
             && let Some(line) = lines::first(&bytes[taken..], self.begun, Rest::Take)
         {
             taken += line.length;
-            lost += u64::from(!line.unfinished);
+            lines += u64::from(!line.unfinished);
             self.begun = line.unfinished.then_some(Begun {
                 level: line.level,
                 certain: true,
             });
         }
         peek.take(self.pipe.as_fd(), taken)?;
-        Ok(lost)
+        store.dropped(&self.service, lines);
+        Ok(Drained::More)
     }
 }
 

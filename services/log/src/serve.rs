@@ -114,7 +114,12 @@ impl Server {
         let deadline = Instant::now() + FAREWELL;
         self.ready = self.pipes.keys().copied().collect();
         self.ready.push_front(KERNEL);
-        while !self.ready.is_empty() && !self.store.is_failing() && Instant::now() < deadline {
+        loop {
+            let now = Instant::now();
+            let useless = self.store.failing_until(now).is_some();
+            if self.ready.is_empty() || useless || now >= deadline {
+                break;
+            }
             self.round(Rest::Take);
         }
         self.store.close()
@@ -122,16 +127,20 @@ impl Server {
 
     /// Until when there is nothing to do.
     fn timeout(&self) -> EpollTimeout {
-        if !self.ready.is_empty() && !self.store.is_failing() {
-            return EpollTimeout::ZERO;
-        }
-        let lines = self.pipes.values().filter_map(Output::due);
-        let due = self.store.due().into_iter().chain(lines).min();
+        let now = Instant::now();
+        let due = match self.store.failing_until(now) {
+            Some(retry) => self.store.sync_due().into_iter().chain([retry]).min(),
+            None if !self.ready.is_empty() => return EpollTimeout::ZERO,
+            None => {
+                let lines = self.pipes.values().filter_map(Output::due);
+                self.store.sync_due().into_iter().chain(lines).min()
+            }
+        };
         let Some(due) = due else {
             return EpollTimeout::NONE;
         };
         // A millisecond more: the timeout is rounded down.
-        let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        let left = due.saturating_duration_since(now) + Duration::from_millis(1);
         EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
     }
 
@@ -162,17 +171,20 @@ impl Server {
         }
     }
 
-    /// Lines whose end does not come.
+    /// Pipes in which a line waits for its end.
     fn take_overdue(&mut self) {
         let now = Instant::now();
-        let overdue: Vec<u64> = self
+        if self.store.failing_until(now).is_some() {
+            return;
+        }
+        let overdue: Vec<(u64, Rest)> = self
             .pipes
             .iter()
             .filter(|(_, output)| output.due().is_some_and(|due| due <= now))
-            .map(|(pipe, _)| *pipe)
+            .map(|(pipe, output)| (*pipe, output.rest(now)))
             .collect();
-        for pipe in overdue {
-            if self.pipe_turn(pipe, Rest::Take) && !self.ready.contains(&pipe) {
+        for (pipe, rest) in overdue {
+            if self.pipe_turn(pipe, rest) && !self.ready.contains(&pipe) {
                 self.ready.push_back(pipe);
             }
         }
@@ -183,18 +195,15 @@ impl Server {
         let Some(output) = self.pipes.get_mut(&pipe) else {
             return false;
         };
-        let drained = if self.store.is_failing() {
-            match output.relieve(&mut self.peek) {
-                Ok(0) => Ok(Drained::More),
-                Ok(lines) => {
-                    self.store.dropped(&output.service, lines);
-                    Ok(Drained::More)
-                }
-                Err(error) => Err(Trouble::Pipe(error)),
-            }
-        } else {
-            output.drain(&mut self.peek, &mut self.store, rest)
+        let mut drained = match self.store.failing_until(Instant::now()) {
+            Some(_) => Err(Trouble::Store),
+            None => output.drain(&mut self.peek, &mut self.store, rest),
         };
+        if let Err(Trouble::Store) = drained {
+            drained = output
+                .relieve(&mut self.peek, &mut self.store)
+                .map_err(Trouble::Pipe);
+        }
         match drained {
             Ok(Drained::More) | Err(Trouble::Store) => true,
             Ok(Drained::Empty) => false,
@@ -290,7 +299,7 @@ impl Server {
 
     /// The kernel's turn; whether it has more to say.
     fn kernel_turn(&mut self) -> bool {
-        if self.store.is_failing() {
+        if self.store.failing_until(Instant::now()).is_some() {
             // Messages wait in the kernel's buffer.
             return true;
         }

@@ -74,16 +74,15 @@ impl Store {
         self.failure.as_ref().map(|failure| failure.reason.as_str())
     }
 
-    /// Whether it is no use to try.
-    pub fn is_failing(&self) -> bool {
-        self.failure
-            .as_ref()
-            .is_some_and(|failure| Instant::now() < failure.retry)
+    /// Until when it is no use to try, if that is still to come.
+    pub fn failing_until(&self, now: Instant) -> Option<Instant> {
+        let retry = self.failure.as_ref()?.retry;
+        (retry > now).then_some(retry)
     }
 
     /// The journal; opens it when it could not be before.
     fn writer(&mut self) -> Result<&mut Writer, Failing> {
-        if self.is_failing() {
+        if self.failing_until(Instant::now()).is_some() {
             return Err(Failing);
         }
         if self.writer.is_none() {
@@ -143,6 +142,9 @@ impl Store {
 
     /// Lines of a service were given up because nothing could be stored.
     pub fn dropped(&mut self, service: &str, lines: u64) {
+        if lines == 0 {
+            return;
+        }
         *self.dropped.entry(service.to_owned()).or_default() += lines;
     }
 
@@ -169,11 +171,8 @@ impl Store {
     }
 
     /// When [`Store::tick`] has something to do.
-    pub fn due(&self) -> Option<Instant> {
-        let now = Instant::now();
-        let retry = self.failure.as_ref().map(|failure| failure.retry);
-        let retry = retry.filter(|retry| *retry > now);
-        retry.into_iter().chain(self.schedule.due()).min()
+    pub fn sync_due(&self) -> Option<Instant> {
+        self.schedule.due()
     }
 
     /// Syncs when it is time.

@@ -271,7 +271,8 @@ impl Writer {
     /// Drops old segments until `more` bytes are allowed.
     fn make_room(&mut self, more: u64) -> Result<(), Error> {
         while self.older.len() >= MAX_SEGMENTS || self.used() + blocks(more) > self.allowed {
-            if !self.drop_oldest(self.allowed < self.limits.max_bytes)? {
+            // Early where others took the space that the journal had.
+            if !self.drop_oldest(self.used() > self.allowed)? {
                 break;
             }
         }
