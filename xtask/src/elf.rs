@@ -37,6 +37,8 @@ fn direct(tree: &Tools, path: &str) -> Result<Vec<String>> {
     parse(&data)
         .with_context(|| format!("read {path} of the tools tree as ELF"))?
         .into_iter()
+        // The loader is there as itself; the C library names it as a library too.
+        .filter(|name| !name.starts_with("ld-linux"))
         .map(|name| {
             if name.starts_with('/') {
                 return Ok(name.replacen("/lib64/", "/usr/lib64/", 1));

@@ -71,19 +71,24 @@ pub fn make(workspace: &Workspace, tree: &Tools) -> Result<Kernel> {
         .text("pinned", &PINNED.join("\n"))
         .finish();
     let folder = workspace.cache.join("kernel").join(&key);
-    if !folder.join("complete").exists() {
-        let objects = Fingerprint::of("objects 1")
-            .text("source", &source)
-            .text("compiler", &compiler)
-            .finish();
-        let work = Work {
-            tree,
-            log: workspace.log("kernel"),
-            source: unpack(workspace, tree, &source)?,
-            objects: workspace.cache.join("kernel/objects").join(objects),
-        };
-        work.build(&fragments, &folder)?;
-        fs::write(folder.join("complete"), "")?;
+    let complete = folder.join("complete");
+    if !complete.exists() {
+        let _lock = workspace.lock_cache()?;
+        // Somebody else may have made it while this waited.
+        if !complete.exists() {
+            let objects = Fingerprint::of("objects 1")
+                .text("source", &source)
+                .text("compiler", &compiler)
+                .finish();
+            let work = Work {
+                tree,
+                log: workspace.log("kernel"),
+                source: unpack(workspace, tree, &source)?,
+                objects: workspace.cache.join("kernel/objects").join(objects),
+            };
+            work.build(&fragments, &folder)?;
+            fs::write(&complete, "")?;
+        }
     }
     let config = fs::read_to_string(folder.join("config")).context("read the kernel's config")?;
     Needs::load(&workspace.root.join("kernel-config/needs.toml"))?.check(&config)?;

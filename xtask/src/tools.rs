@@ -25,10 +25,15 @@ pub fn make(workspace: &Workspace) -> Result<Tools> {
     let key = Fingerprint::of("tools 1").path(&recipe)?.finish();
     let home = workspace.cache.join("tools").join(&key);
     let tree = home.join("tree");
-    if !home.join("complete").exists() {
+    let complete = home.join("complete");
+    if !complete.exists() {
         check_host()?;
-        build(workspace, &recipe, &home)?;
-        fs::write(home.join("complete"), "")?;
+        let _lock = workspace.lock_cache()?;
+        // Somebody else may have made it while this waited.
+        if !complete.exists() {
+            build(workspace, &recipe, &home)?;
+            fs::write(&complete, "")?;
+        }
     }
     link(&tree, &workspace.build.join("tools"))?;
     Ok(Tools::at(tree))

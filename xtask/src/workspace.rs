@@ -58,10 +58,15 @@ impl Workspace {
         Ok(self)
     }
 
-    /// Waits until no other `cargo xtask` builds into the cache or this
-    /// checkout; the lock ends with the returned value.
-    pub fn lock(&self) -> Result<[Flock<File>; 2]> {
-        Ok([lock(&self.cache)?, lock(&self.build)?])
+    /// Waits until nobody else builds in this checkout; the lock ends with the
+    /// returned value. Who needs the cache's lock too takes this one first.
+    pub fn lock(&self) -> Result<Flock<File>> {
+        lock(&self.build)
+    }
+
+    /// Waits until nobody else makes something for the cache.
+    pub fn lock_cache(&self) -> Result<Flock<File>> {
+        lock(&self.cache)
     }
 
     /// A log file for the output of a stage's programs.

@@ -114,7 +114,7 @@ impl Qemu {
         if let Some(disk) = &self.disk {
             qemu.arg("-drive")
                 .arg(drive("if=none,id=disk,discard=unmap", disk))
-                .args(["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
+                .args(["-device", "virtio-blk-pci,drive=disk"]);
         }
         if let Some(network) = &self.network {
             qemu.args(["-netdev", network])
