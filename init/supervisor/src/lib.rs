@@ -61,8 +61,8 @@
 //! - each service that it `requires` is up, and
 //! - none that it is `after` is about to start: that one's first try has been
 //!   made, or it waits for something that is not about to start, and
-//! - none that depends on it, directly or by way of others, is still
-//!   stopping. So no run ever sees two runs of what it requires.
+//! - none that requires it is still stopping. So no run ever sees two runs of
+//!   what it requires.
 //!
 //! It cannot start, and is Failed until that is mended, when what it requires
 //! is not defined (`MissingDependency`), has failed or, not being a one-shot,

@@ -23,28 +23,29 @@ impl Supervisor {
         }
     }
 
-    /// For each service, one that must have stopped before it stops or
-    /// starts: one that depends on it, maybe by way of others.
-    pub(crate) fn held(&self) -> Vec<Option<usize>> {
-        let mut held = vec![None; self.services.len()];
+    /// For each service, whether one that depends on it, maybe by way of
+    /// others, is still stopping.
+    fn held(&self) -> Vec<bool> {
+        let mut held = vec![false; self.services.len()];
         for &at in self.graph.order.iter().rev() {
-            let stopping = self.services[at].phase.is_stopping().then_some(at);
+            let holds = held[at] || self.services[at].phase.is_stopping();
             for &dependency in &self.graph.before[at] {
-                held[dependency] = held[dependency].or(stopping).or(held[at]);
+                held[dependency] |= holds;
             }
         }
         held
     }
 
     /// Sends the stop signal to each that no other one holds any more.
-    pub(crate) fn terminate(&mut self, held: &[Option<usize>], step: &mut Step) {
+    pub(crate) fn terminate(&mut self, step: &mut Step) {
+        let held = self.held();
         for place in (0..self.graph.order.len()).rev() {
             let at = self.graph.order[place];
             let service = &self.services[at];
             let Phase::Stopping { stage, .. } = &service.phase else {
                 continue;
             };
-            if *stage == Stage::Held && held[at].is_none() {
+            if *stage == Stage::Held && !held[at] {
                 step.actions.push(Action::Terminate {
                     service: service.name.clone(),
                     run: service.run,
@@ -56,7 +57,7 @@ impl Supervisor {
     }
 
     /// Starts each that is wanted and that nothing keeps down any more.
-    pub(crate) fn start(&mut self, held: &[Option<usize>], step: &mut Step) {
+    pub(crate) fn start(&mut self, step: &mut Step) {
         if self.ending.is_some() {
             return;
         }
@@ -65,7 +66,7 @@ impl Supervisor {
             if !self.services[at].is_to_start(step) {
                 continue;
             }
-            match self.obstacle(at, held[at]) {
+            match self.obstacle(at) {
                 Some(Obstacle::Wait(on)) => self.enter(at, Phase::Waiting { on }, step),
                 Some(Obstacle::Failure(failure)) => self.enter(at, Phase::Failed(failure), step),
                 None => self.start_run(at, step),
@@ -100,7 +101,7 @@ impl Supervisor {
     }
 
     /// What cannot be mended by waiting goes before what can.
-    fn obstacle(&self, at: usize, held: Option<usize>) -> Option<Obstacle> {
+    fn obstacle(&self, at: usize) -> Option<Obstacle> {
         if let Some(cycle) = self.graph.cycle(at) {
             let names = cycle.iter().map(|&at| self.services[at].name.clone());
             return Some(Obstacle::Failure(Failure::Cycle(names.collect())));
@@ -121,15 +122,13 @@ impl Supervisor {
                 Some(_) => wait = wait.or(Some(name)),
             }
         }
-        let before = self.graph.before[at].iter();
+        let name = |at: &usize| &self.services[*at].name;
+        let coming = |at: &&usize| self.is_coming(**at);
+        let stopping = |at: &&usize| self.services[**at].phase.is_stopping();
+        let graph = &self.graph;
         let wait = wait
-            .or_else(|| {
-                before
-                    .filter(|&&before| self.is_coming(before))
-                    .map(|&before| &self.services[before].name)
-                    .next()
-            })
-            .or(held.map(|held| &self.services[held].name));
+            .or_else(|| graph.before[at].iter().find(coming).map(name))
+            .or_else(|| graph.required_by[at].iter().find(stopping).map(name));
         wait.cloned().map(Obstacle::Wait)
     }
 

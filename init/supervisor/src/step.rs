@@ -57,9 +57,8 @@ impl Supervisor {
             self.expire(&mut step);
             self.stop_with_the_fallen(&mut step);
             self.forget_removed();
-            let held = self.held();
-            self.terminate(&held, &mut step);
-            self.start(&held, &mut step);
+            self.terminate(&mut step);
+            self.start(&mut step);
             self.settle(&mut step);
             self.finish(&mut step);
         }

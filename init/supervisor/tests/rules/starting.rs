@@ -155,3 +155,13 @@ fn starting_what_is_up_changes_nothing() {
     assert_eq!(machine.actions, []);
     assert_eq!(machine.supervisor, before);
 }
+
+#[test]
+fn one_that_only_comes_after_another_does_not_delay_its_restart() {
+    let mut machine = Machine::running([("a", after("log", daemon(""))), ("log", daemon(""))]);
+    machine.stop("a");
+    machine.exits("log", 1);
+    machine.passes(secs(1));
+    assert_eq!(machine.state("a"), State::Stopping);
+    assert_eq!(machine.done(), "start log");
+}
