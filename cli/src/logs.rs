@@ -264,8 +264,8 @@ fn boot_table(boots: &[Boot], reader: Reader) -> String {
         table.row([
             Cell::from(back),
             Cell::from(boot.index.to_string()),
-            Cell::from(when::show(boot.first)),
-            Cell::from(when::show(boot.last)),
+            Cell::from(when::show_seconds(boot.first)),
+            Cell::from(when::show_seconds(boot.last)),
             Cell::from(boot.entries.to_string()),
             Cell::from(boot.id.to_string()),
         ]);

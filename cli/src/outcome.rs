@@ -259,7 +259,8 @@ fn report(place: &Place, courses: &[Course], took: Duration) -> Result<(), Failu
 /// console's font has little more.
 struct Spinner {
     on: bool,
-    turns: usize,
+    /// How often it has turned: what is over sooner needs no spinner.
+    turns: u32,
 }
 
 impl Spinner {
@@ -274,11 +275,12 @@ impl Spinner {
     }
 
     fn turn(&mut self, courses: &[Course], elapsed: Duration) {
-        if !self.on {
+        let due = Self::TURN * (self.turns + 1);
+        if !self.on || elapsed < due {
             return;
         }
-        let hand = ['|', '/', '-', '\\'][self.turns % 4];
-        self.turns += 1;
+        self.turns = u32::try_from(elapsed.as_millis() / Self::TURN.as_millis()).unwrap_or(0);
+        let hand = ['|', '/', '-', '\\'][self.turns as usize % 4];
         let waiting: Vec<String> = courses
             .iter()
             .filter(|course| course.progress == Progress::UnderWay)
@@ -303,7 +305,7 @@ impl Spinner {
     }
 
     fn clear(&self) {
-        if self.on {
+        if self.turns > 0 {
             eprint!("\r\x1b[K");
         }
     }

@@ -47,6 +47,13 @@ pub fn show(time: SystemTime) -> String {
     text.trim_end_matches('Z').replacen('T', " ", 1)
 }
 
+/// As [`show`], to the second.
+pub fn show_seconds(time: SystemTime) -> String {
+    let mut text = show(time);
+    text.truncate("2026-11-21 09:00:00".len());
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -90,15 +90,15 @@ impl Machine {
             .replace('\n', "\r\n")
     }
 
-    /// The prompt of a shell that expands `\w` (busybox ash). The name comes
-    /// from configuration: what a shell would expand is left out.
+    /// The prompt: the shell expands it each time. The name comes from
+    /// configuration, so what a shell would expand in it is left out.
     pub fn prompt(&self) -> String {
         let name: String = self
             .hostname
             .chars()
             .filter(|it| it.is_ascii_alphanumeric() || ".-_".contains(*it))
             .collect();
-        format!("{name}:\\w# ")
+        format!("{name}:$PWD# ")
     }
 }
 
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn neither_greeting_nor_prompt_carries_what_a_terminal_or_shell_obeys() {
         let machine = describe(&status("ready", &[]));
-        assert_eq!(machine.prompt(), "boatreboot:\\w# ");
+        assert_eq!(machine.prompt(), "boatreboot:$PWD# ");
         assert!(!machine.greeting("ttyS0").contains('\x1b'));
         assert!(machine.greeting("ttyS0").contains("(ttyS0)\r\n"));
     }
