@@ -190,8 +190,9 @@ impl Init {
                 Ok(id) => {
                     self.invalid.remove(&found.name);
                     if let Some((name, policy)) = self.policy(id) {
-                        let requires = policy.requires.iter().map(ToString::to_string).collect();
-                        self.boot.defined(name.as_str(), requires, now);
+                        let awaited = policy.requires.union(&policy.after);
+                        let awaited = awaited.map(ToString::to_string).collect();
+                        self.boot.defined(name.as_str(), awaited, now);
                         policies.insert(name, policy);
                     }
                 }

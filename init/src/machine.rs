@@ -150,7 +150,7 @@ pub fn tune_kernel() {
     for (path, text) in [
         // Everything that services and PID 1 log, without a rate limit of the
         // kernel's: the log service bounds what it keeps.
-        ("/proc/sys/kernel/printk_devkmsg", "on"),
+        ("/proc/sys/kernel/printk_devkmsg", "on\n"),
         // PID 1 is told of Ctrl-Alt-Del instead of the kernel acting on it.
         ("/proc/sys/kernel/ctrl-alt-del", "0"),
         ("/proc/sys/vm/panic_on_oom", "0"),

@@ -34,7 +34,7 @@ const SAFE: MsFlags = MsFlags::MS_NOSUID
 
 /// In the order of mounting. `/dev` is the kernel's own mount
 /// (`CONFIG_DEVTMPFS_MOUNT`) and mounting it again changes nothing.
-const EARLY: [Early; 11] = [
+const EARLY: [Early; 10] = [
     early("/proc", "proc", SAFE, "", true),
     early("/sys", "sysfs", SAFE, "", true),
     early("/dev", "devtmpfs", MsFlags::MS_NOSUID, "mode=0755", true),
@@ -75,7 +75,6 @@ const EARLY: [Early; 11] = [
     ),
     early("/sys/fs/bpf", "bpf", SAFE, "mode=0700", false),
     early("/sys/kernel/security", "securityfs", SAFE, "", false),
-    early("/sys/fs/pstore", "pstore", SAFE, "", false),
 ];
 
 const fn early(

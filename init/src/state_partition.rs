@@ -18,10 +18,12 @@ use serde::{Deserialize, Serialize};
 use supervisor::{Event, Exit};
 
 use crate::catalog::{self, Found};
+use crate::definition::Mount;
 use crate::init::Init;
 use crate::job::Job;
 use crate::kernel_log::log;
 use crate::machine::{self, Kept};
+use crate::mount;
 use crate::reap::Child;
 use crate::service::Run;
 use crate::source::Source;
@@ -72,8 +74,33 @@ enum Stage {
 enum Report {
     Outcome(Outcome),
     Kept(Kept),
+    Complaints(Vec<String>),
     Definitions(Vec<Found>),
     Growth(Result<Growth, String>),
+}
+
+/// Reads the operator's definitions and makes the folders that they mount. It
+/// may block.
+fn read_operator(complaints: &mut Vec<String>) -> Vec<Found> {
+    let found = catalog::read(Path::new(catalog::OPERATOR));
+    for entry in found
+        .iter()
+        .filter_map(|found| catalog::understand(found).ok())
+    {
+        complaints.extend(make_sources(&entry.definition.mounts));
+    }
+    found
+}
+
+/// Makes the folders below `/state` that services mount, where they are not
+/// there. Returns what could not be made, a sentence each.
+fn make_sources(mounts: &[Mount]) -> Vec<String> {
+    mounts
+        .iter()
+        .map(|mount| Path::new(&mount.source))
+        .filter(|source| source.starts_with(storage::STATE) && !source.exists())
+        .filter_map(|source| mount::make_folder(source, 0o755).err())
+        .collect()
 }
 
 impl StatePartition {
@@ -117,6 +144,12 @@ impl Init {
     }
 
     fn start_pass(&mut self, pass: Pass) -> Result<(), String> {
+        let system: Vec<Mount> = self
+            .services
+            .iter()
+            .flatten()
+            .flat_map(|service| service.entry.definition.mounts.clone())
+            .collect();
         let job = Job::start(|reporter| {
             let paths = Paths::default();
             let outcome = storage::run(pass, &paths);
@@ -130,9 +163,10 @@ impl Init {
             reporter.send(&Report::Outcome(outcome));
             if is_mounted {
                 reporter.send(&Report::Kept(machine::read_kept(&paths.state)));
-                reporter.send(&Report::Definitions(catalog::read(Path::new(
-                    catalog::OPERATOR,
-                ))));
+                let mut complaints = make_sources(&system);
+                let definitions = read_operator(&mut complaints);
+                reporter.send(&Report::Complaints(complaints));
+                reporter.send(&Report::Definitions(definitions));
             }
             if let Some(device) = device {
                 let growth = storage::grow_mounted(&device, &paths.state);
@@ -161,9 +195,10 @@ impl Init {
             Err("the state partition is still being looked at; try again".to_owned())
         } else {
             Job::start(|reporter| {
-                reporter.send(&Report::Definitions(catalog::read(Path::new(
-                    catalog::OPERATOR,
-                ))));
+                let mut complaints = Vec::new();
+                let definitions = read_operator(&mut complaints);
+                reporter.send(&Report::Complaints(complaints));
+                reporter.send(&Report::Definitions(definitions));
             })
             .and_then(|job| self.watch_job(job))
         };
@@ -186,6 +221,11 @@ impl Init {
             match report {
                 Report::Outcome(outcome) => self.take_outcome(outcome),
                 Report::Kept(kept) => self.machine.adopt(&kept),
+                Report::Complaints(complaints) => {
+                    for complaint in complaints {
+                        log!(Warning, "{complaint}");
+                    }
+                }
                 Report::Definitions(found) => self.take_definitions(found),
                 Report::Growth(Ok(growth)) if growth.to > growth.from => {
                     let note = format!(

@@ -5,6 +5,7 @@
 //! numbers, which makes the sets of states finite: an exploration that
 //! returns has seen every one of them.
 
+mod chaos;
 mod laws;
 mod relative;
 mod toy;

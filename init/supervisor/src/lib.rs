@@ -14,30 +14,32 @@
 //! # States
 //!
 //! ```text
-//!                        wanted
-//!        ┌─────────┐ ─────────────► ┌─────────┐   nothing in its way
-//!   ●───►│ Stopped │                │ Waiting │ ──────────────────────┐
-//!        └─────────┘ ◄───────────── └─────────┘                       │
-//!           ▲  ▲        stop          ▲  │ ▲                          │
-//!           │  │                mended│  │ │until                     ▼
-//!           │  │ stop     ┌────────┐  │  │ │     ┌─────────┐ failed ┌──────────┐
-//!           │  ├───────── │ Failed │ ─┘  │ └──── │ Backoff │ ◄───── │ Starting │
-//!           │  │          └────────┘ ◄───┘       └─────────┘        └──────────┘
-//!           │  │            ▲ limit    dependency  ▲  │                │  │  │
-//!           │  │            └──────────failed      │  │ stop    ready  │  │  │
-//!           │  ├───────────────────────────────────┼──┘                ▼  │  │
-//!           │  │ stop     ┌───────┐   success      │ failed       ┌───────┐  │
-//!           │  └───────── │ Ended │ ◄──────────────┴───────────── │ Ready │  │
-//!           │             └───────┘ ◄─ (a one-shot's success)     └───────┘  │
-//!           │                                                       │        │ stop,
-//!           │ the run has ended      ┌──────────┐                   │        │ a dependency
-//!           └─────────────────────── │ Stopping │ ◄─────────────────┴────────┘ goes down,
-//!              (a failure: Backoff)  └──────────┘                              a deadline
+//!             wanted            free             ready
+//! ┌─────────┐        ┌─────────┐       ┌──────────┐       ┌───────┐
+//! │ Stopped ├───────►│ Waiting ├──────►│ Starting ├──────►│ Ready │
+//! └─────────┘        └─┬─────▲─┘       └─┬──┬───┬─┘       └─┬─┬─┬─┘
+//!   ▲ ▲       cannot be│     │mended     │  │   └───┐   ┌───┘ │ │
+//!   │ │                ▼     │           │  │   stop▼   ▼stop │ │
+//!   │ │ stop         ┌───────┴┐          │  │   ┌──────────┐  │ │
+//!   │ ├──────────────┤ Failed │          │  │   │ Stopping │  │ │
+//!   │ │              └────▲───┘          │  │   └────┬─────┘  │ │
+//!   │ │          too often│              │  │        │        │ │
+//!   │ │ stop         ┌────┴────┐  failure│  │        │        │ │
+//!   │ ├──────────────┤ Backoff │◄────────┴──┼────────┼────────┘ │
+//!   │ │              └────┬────┘            │        │          │
+//!   │ │                   └─► Waiting       │        │          │
+//!   │ │ stop         ┌───────┐       success│        │          │
+//!   │ └──────────────┤ Ended │◄─────────────┴────────┼──────────┘
+//!   │                └───────┘                       │
+//!   └────────────────────────────────────────────────┘
+//!     the run has ended (stopped for a failure: as a failure)
 //! ```
 //!
 //! A service has a *run* from [`Action::Start`] until [`Event::Exited`] or
 //! [`Event::StartFailed`], that is in Starting, Ready and Stopping; never
-//! two. Each run of any service has its own number; events of another run
+//! two. Waiting, Failed for another service's sake, and Stopped while wanted
+//! are judged anew after each event, so they may be passed through in one
+//! step. Each run of any service has its own number; events of another run
 //! than the current one, and of unknown services, change nothing.
 //!
 //! A service is *up* when it is Ready, or Ended where it is a one-shot

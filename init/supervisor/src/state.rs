@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// Down, and not wanted.
+    /// Down; and not wanted, unless another state follows in the same step.
     Stopped,
     /// Wanted, and starts as soon as this other service lets it.
     Waiting {

@@ -249,6 +249,21 @@ impl World<'_> {
             told.as_ref() != Some(&state),
             "a change of state is a change",
         )?;
+        if self.commands == self.setup.commands {
+            let own_end = self.records[at].own_end.map(|(_, success)| success);
+            let follows = match &state {
+                State::Backoff { .. } => own_end.is_some(),
+                State::Ended => own_end == Some(true),
+                State::Failed(failure) => failure.mends_itself() || own_end == Some(false),
+                State::Stopped
+                | State::Waiting { .. }
+                | State::Starting
+                | State::Ready
+                | State::Stopping => true,
+            };
+            let given_up = state == State::Failed(Failure::StopTimeout);
+            law(follows || given_up, "what follows on an end is as it ended")?;
+        }
         let by_itself = matches!(event, Event::Tick | Event::Probed { .. });
         if by_itself
             && state == State::Stopping

@@ -320,16 +320,16 @@ impl<'a> World<'a> {
     }
 
     fn not_started(&mut self, at: usize) -> Result<(), String> {
-        let process = self.processes[at].take();
+        let Some(process) = self.processes[at].take() else {
+            return Err("the explorer ended a process that is not there".into());
+        };
+        let starting = self.supervisor.state(&self.names[at]) == Some(State::Starting);
         let record = &mut self.records[at];
         record.succeeded = false;
-        record.own_end = match self.supervisor.state(&self.names[at]) {
-            Some(State::Starting) => Some((self.now, false)),
-            _ => None,
-        };
+        record.own_end = (starting || process.own_end).then_some((self.now, false));
         self.tell(Event::StartFailed {
             service: self.names[at].clone(),
-            run: process.map_or(0, |process| process.run),
+            run: process.run,
             reason: "no memory".into(),
         })
     }

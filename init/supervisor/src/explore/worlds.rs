@@ -308,7 +308,7 @@ fn laws_hold_when_definitions_change() {
 }
 
 /// Services of all kinds with dependencies at random, cycles included.
-fn any_definitions(random: &mut u64) -> Definitions {
+pub(super) fn any_definitions(random: &mut u64) -> Definitions {
     let all = ["a", "b", "c", "d", "e", "f"];
     let some = |random: &mut u64, one_in: usize| -> BTreeSet<ServiceName> {
         let chosen = all.iter().filter(|_| draw(random, one_in) == 0);

@@ -1,5 +1,6 @@
 use crate::machine::*;
-use supervisor::{Event, Notice, Policy, Shutdown};
+use std::time::Duration;
+use supervisor::{Event, Health, Notice, Policy, Restart, Shutdown, State};
 
 fn shut_down(machine: &mut Machine) {
     machine.event(Event::Shutdown(Shutdown::Poweroff));
@@ -96,4 +97,34 @@ fn nothing_follows_on_the_end() {
     assert_eq!(machine.actions, []);
     machine.start("a");
     assert_eq!(machine.actions, []);
+}
+
+#[test]
+fn the_largest_durations_mean_never() {
+    let patient = Policy {
+        start_timeout: Some(Duration::MAX),
+        stop_timeout: Duration::MAX,
+        watchdog: Some(Duration::MAX),
+        restart: Restart {
+            backoff_min: Duration::MAX,
+            backoff_max: Duration::MAX,
+            ..daemon("").restart
+        },
+        health: Some(Health {
+            interval: Duration::MAX,
+            timeout: Duration::MAX,
+            retries: u32::MAX,
+        }),
+        ..daemon("")
+    };
+    let mut machine = Machine::running([("a", patient.clone()), ("b", patient)]);
+    machine.notifies("a", Notice::Watchdog);
+    machine.exits("b", 1);
+    machine.passes(secs(1_000_000));
+    assert_eq!(machine.state("a"), State::Ready);
+    assert!(matches!(machine.state("b"), State::Backoff { .. }));
+    shut_down(&mut machine);
+    machine.passes(secs(60));
+    machine.passes(secs(5));
+    assert_eq!(machine.done(), "finish poweroff");
 }
