@@ -116,6 +116,5 @@ pub fn image(workspace: &Workspace, format: Format, output: Option<PathBuf>) -> 
 /// `cargo xtask bench`
 pub fn bench(workspace: &Workspace, what: &Bench) -> Result<()> {
     let Bench::Boot { runs, json } = *what;
-    let build = machine::Build::from_env()?;
-    bench::boot(workspace, &build, bench::Options { runs, json })
+    bench::boot(workspace, bench::Options { runs, json })
 }

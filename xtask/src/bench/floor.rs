@@ -1,16 +1,14 @@
 //! The floor's disk: an erofs root with one program, its hash tree behind it.
 
-use crate::process;
 use crate::workspace::Workspace;
+use crate::{crates, process};
 use anyhow::{Context, Result};
 use machine::Build;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use tempfile::TempDir;
 
-/// Programs of the image are static.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// dm-verity's and erofs' block.
 const BLOCK: u64 = 4096;
 /// Any salt costs the same.
@@ -29,7 +27,8 @@ impl Floor {
     /// Builds the program and puts it on a verified root of its own.
     pub fn make(workspace: &Workspace, build: &Build) -> Result<Self> {
         let log = workspace.log("bench");
-        let program = compile(workspace, &log)?;
+        let programs = crates::build(workspace, &BTreeSet::from(["floor".to_owned()]))?;
+        let program = programs.get("floor").context("cargo made no floor")?;
         let scratch = TempDir::with_prefix("wherry-floor-").context("make a scratch folder")?;
         let disk = scratch.path().join("disk.raw");
         let tools = build.tools()?;
@@ -38,7 +37,7 @@ impl Floor {
         for folder in ["dev", "proc", "usr/bin"] {
             fs::create_dir_all(root.join(folder)).context("lay out the floor's root")?;
         }
-        fs::copy(&program, root.join("usr/bin/init"))
+        fs::copy(program, root.join("usr/bin/init"))
             .with_context(|| format!("copy {}", program.display()))?;
         let mut mkfs = tools.command("mkfs.erofs")?;
         mkfs.args(["--quiet", "--all-root", "-T0"])
@@ -84,19 +83,6 @@ fn table(blocks: u64, root_hash: &str) -> String {
 
 fn round_up(length: u64) -> u64 {
     length.next_multiple_of(BLOCK)
-}
-
-fn compile(workspace: &Workspace, log: &Path) -> Result<PathBuf> {
-    let target = workspace.build.join("target");
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .args(["build", "--release", "--package=floor", "--target", TARGET])
-        .arg("--target-dir")
-        .arg(&target)
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
-        .current_dir(&workspace.root);
-    process::run(&mut cargo, log, |_| {})?;
-    Ok(target.join(TARGET).join("release/floor"))
 }
 
 #[cfg(test)]

@@ -14,12 +14,12 @@ mod figures;
 mod floor;
 mod run;
 
+use crate::image;
 use crate::progress::Stage;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, ensure};
 use figures::{Figures, Sizes};
 use floor::Floor;
-use machine::Build;
 use std::fs;
 use std::path::Path;
 
@@ -32,10 +32,15 @@ pub struct Options {
     pub json: bool,
 }
 
-/// Measures the build that is there.
-pub fn boot(workspace: &Workspace, build: &Build, options: Options) -> Result<()> {
+/// Builds what is not up to date, then measures.
+pub fn boot(workspace: &Workspace, options: Options) -> Result<()> {
     ensure!(options.runs > 0, "--runs 0 measures nothing");
-    let floor = Floor::make(workspace, build)?;
+    let (build, floor) = {
+        let _lock = workspace.lock()?;
+        let build = image::make(workspace)?;
+        let floor = Floor::make(workspace, &build)?;
+        (build, floor)
+    };
     let mut stage = Stage::begin(
         "bench",
         "the floor, Wherry, and Wherry through its firmware",
@@ -43,11 +48,11 @@ pub fn boot(workspace: &Workspace, build: &Build, options: Options) -> Result<()
     stage.expect_more(u64::from(options.runs) * 3);
     let mut runs = Vec::new();
     for _ in 0..options.runs {
-        let floor = run::floor(build, &floor)?;
+        let floor = run::floor(&build, &floor)?;
         stage.step("floor");
-        let direct = run::direct(build)?;
+        let direct = run::direct(&build)?;
         stage.step("direct");
-        let firmware = run::firmware(build)?;
+        let firmware = run::firmware(&build)?;
         stage.step("firmware");
         runs.push(figures::Run {
             floor,
