@@ -304,7 +304,8 @@ fn story(service: &Row) -> String {
     format!("{}: {}", service.name, parts.join(", "))
 }
 
-/// One service waited for another.
+/// One service waited for another. What it waited for through a third is not
+/// drawn: the way through that one shows it.
 struct Link {
     from: usize,
     to: usize,
@@ -315,6 +316,13 @@ fn links(chart: &Chart) -> Vec<Link> {
     let mut links = Vec::new();
     for (to, service) in chart.services.iter().enumerate() {
         for &from in &service.requires {
+            let through_another = service
+                .requires
+                .iter()
+                .any(|&other| chart.services[other].requires.contains(&from));
+            if through_another {
+                continue;
+            }
             let critical = chart.critical.windows(2).any(|pair| *pair == [from, to]);
             links.push(Link { from, to, critical });
         }
@@ -387,7 +395,7 @@ fn legend(middle: f64) -> Group {
         .add(cross(x + 6.0, middle))
         .add(text(x + 18.0, middle + 4.0, "failed"));
     x = tenth(x + 18.0 + width_of("failed") + 18.0);
-    for (words, colour) in [("requires", INK), ("critical path", CRITICAL)] {
+    for (words, colour) in [("waited for", INK), ("critical path", CRITICAL)] {
         group = group
             .add(
                 line(x, middle, x + 18.0, middle)
