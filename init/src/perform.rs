@@ -562,12 +562,15 @@ fn matching(start: &str, end: &str) -> Vec<PathBuf> {
         .filter_map(|entry| {
             let path = entry.ok()?.path();
             let text = path.to_str()?;
-            let kind = fs::metadata(&path).ok()?.file_type();
-            (text.len() >= start.len() + end.len()
+            let is_wanted = text.len() >= start.len() + end.len()
                 && text.starts_with(start)
-                && text.ends_with(end)
-                && (kind.is_char_device() || kind.is_block_device()))
-            .then_some(path)
+                && text.ends_with(end);
+            if !is_wanted {
+                return None;
+            }
+            // Only then: /dev has a hundred nodes.
+            let kind = fs::metadata(&path).ok()?.file_type();
+            (kind.is_char_device() || kind.is_block_device()).then_some(path)
         })
         .collect();
     paths.sort_unstable();
