@@ -77,21 +77,3 @@ fn a_cycle_is_over_when_a_definition_cuts_it() {
     assert_eq!(machine.done(), "start a");
     assert_eq!(machine.waits_for("b"), "a");
 }
-
-#[test]
-fn a_new_definition_tries_a_failed_service_again() {
-    let never = restarting(RestartPolicy::Never, daemon(""));
-    let mut machine = Machine::with([("a", never)]);
-    machine.exits("a", 3);
-    machine.define([("a", daemon(""))]);
-    assert_eq!(machine.done(), "start a");
-}
-
-#[test]
-fn a_failed_service_that_is_disabled_stays_down() {
-    let never = restarting(RestartPolicy::Never, daemon(""));
-    let mut machine = Machine::with([("a", never)]);
-    machine.exits("a", 3);
-    machine.define([("a", on_demand(daemon("")))]);
-    assert_eq!(machine.state("a"), State::Stopped);
-}

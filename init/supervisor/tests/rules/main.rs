@@ -1,5 +1,6 @@
 //! Each rule of the specification, one test a rule.
 
+mod defining;
 mod failing;
 mod machine;
 mod names_of_services;

@@ -133,3 +133,28 @@ fn a_start_that_failed_is_tried_again() {
     machine.passes(secs(1));
     assert_eq!(machine.done(), "start a");
 }
+
+#[test]
+fn restarts_with_a_dependency_do_not_count_and_do_not_wait() {
+    let b = limited(1, secs(60), daemon("a"));
+    let mut machine = Machine::running([("a", daemon("")), ("b", b)]);
+    for _ in 0..5 {
+        machine.restart("a");
+        machine.ends("b", Exit::Signal(15));
+        machine.exits("a", 0);
+        machine.executed("a");
+        assert_eq!(machine.done(), "start b");
+        machine.executed("b");
+    }
+    assert_eq!(machine.service("b").restarts(), 0);
+}
+
+#[test]
+fn an_operators_start_of_a_service_that_stops_for_a_failure_does_not_wait() {
+    let mut machine = Machine::with([("a", notifying(""))]);
+    machine.passes(secs(30));
+    assert_eq!(machine.done(), "terminate a");
+    machine.start("a");
+    machine.ends("a", Exit::Signal(15));
+    assert_eq!(machine.done(), "start a");
+}

@@ -128,3 +128,17 @@ fn the_largest_durations_mean_never() {
     machine.passes(secs(5));
     assert_eq!(machine.done(), "finish poweroff");
 }
+
+#[test]
+fn a_second_shutdown_gives_no_more_time() {
+    let slow = Policy {
+        stop_timeout: secs(1000),
+        ..daemon("")
+    };
+    let mut machine = Machine::running([("a", slow)]);
+    shut_down(&mut machine);
+    machine.passes(secs(59));
+    shut_down(&mut machine);
+    machine.passes(secs(1));
+    assert_eq!(machine.done(), "kill a");
+}

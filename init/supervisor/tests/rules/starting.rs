@@ -165,3 +165,13 @@ fn one_that_only_comes_after_another_does_not_delay_its_restart() {
     assert_eq!(machine.state("a"), State::Stopping);
     assert_eq!(machine.done(), "start log");
 }
+
+#[test]
+fn starting_a_service_starts_what_an_operator_stopped_below_it() {
+    let mut machine = Machine::running([("a", daemon("")), ("b", daemon("a"))]);
+    machine.stop("a");
+    machine.exits("b", 0);
+    machine.exits("a", 0);
+    machine.start("b");
+    assert_eq!(machine.done(), "start a");
+}

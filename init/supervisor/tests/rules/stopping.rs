@@ -1,5 +1,5 @@
 use crate::machine::*;
-use supervisor::{Event, Exit, Failure, Notice, State};
+use supervisor::{Exit, Failure, Notice, State};
 
 #[test]
 fn stopping_a_dependency_stops_its_dependents_first() {
@@ -150,37 +150,4 @@ fn a_service_started_while_it_stops_comes_back_at_once() {
     assert_eq!(machine.state("a"), State::Stopping);
     machine.exits("a", 0);
     assert_eq!(machine.done(), "start a");
-}
-
-#[test]
-fn a_removed_service_stops_and_is_forgotten() {
-    let mut machine = Machine::running([("a", daemon("")), ("b", daemon("a"))]);
-    machine.event(Event::Remove(name("a")));
-    assert_eq!(machine.done(), "terminate b");
-    machine.exits("b", 0);
-    assert_eq!(machine.failure("b"), Failure::MissingDependency(name("a")));
-    assert_eq!(machine.done(), "terminate a");
-    machine.exits("a", 0);
-    assert_eq!(machine.supervisor.service(&name("a")), None);
-}
-
-#[test]
-fn a_service_removed_and_defined_again_while_it_stops_comes_back() {
-    let mut machine = Machine::running([("a", daemon(""))]);
-    machine.event(Event::Remove(name("a")));
-    machine.define([("a", daemon(""))]);
-    machine.exits("a", 0);
-    assert_eq!(machine.done(), "start a");
-}
-
-#[test]
-fn a_changed_definition_leaves_a_running_service_running() {
-    let mut machine = Machine::running([("a", daemon(""))]);
-    machine.define([("a", notifying("missing"))]);
-    assert_eq!(machine.actions, []);
-    assert_eq!(machine.state("a"), State::Ready);
-    machine.restart("a");
-    machine.exits("a", 0);
-    let missing = Failure::MissingDependency(name("missing"));
-    assert_eq!(machine.failure("a"), missing);
 }
