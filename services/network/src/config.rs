@@ -114,8 +114,8 @@ impl Default for LinkConfig {
 pub struct Candidate<'a> {
     pub name: &'a str,
     pub mac: Option<Mac>,
-    /// A piece of hardware (or of a hypervisor's), not a link that software
-    /// made: veth, bridge, VLAN….
+    /// A piece of hardware (or of a hypervisor's), neither a link that software
+    /// made (veth, bridge, VLAN…) nor a part of one.
     pub physical: bool,
 }
 

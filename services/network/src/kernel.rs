@@ -275,10 +275,13 @@ fn read_link(message: &LinkMessage) -> Option<Link> {
                 link.mac = mac.as_slice().try_into().ok().map(Mac);
             }
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-            LinkAttribute::LinkInfo(infos) => {
-                if infos.iter().any(|info| matches!(info, LinkInfo::Kind(_))) {
-                    link.physical = false;
-                }
+            // A part of another link (bond, bridge, a hypervisor's link with
+            // its fast path), which has the addresses.
+            LinkAttribute::Controller(_) => link.physical = false,
+            LinkAttribute::LinkInfo(infos)
+                if infos.iter().any(|info| matches!(info, LinkInfo::Kind(_))) =>
+            {
+                link.physical = false;
             }
             LinkAttribute::AfSpecUnspec(families) => {
                 for inet6 in families.iter().filter_map(|family| match family {

@@ -21,6 +21,7 @@ pub struct Link {
     pub index: u32,
     pub name: String,
     pub mac: Option<Mac>,
+    /// Hardware, and no part of another link.
     pub physical: bool,
     pub up: bool,
     pub carrier: bool,

@@ -57,6 +57,14 @@ const RETRY: Duration = Duration::from_secs(5);
 /// takes further addresses away with one that is removed.
 const ROUNDS: usize = 3;
 
+/// So many looks in a row may find something to change: a link is set up, gets
+/// its lease, its routes. With more, something undoes what the service does,
+/// and it must not fight with it as fast as it can.
+const CHANGES: u32 = 10;
+
+/// How soon the service may make a change for each of those once more.
+const REGAINED: Duration = Duration::from_secs(1);
+
 struct Service {
     options: Options,
     loaded: Loaded,
@@ -68,6 +76,8 @@ struct Service {
     leased6: (Sender<dhcp6::Leased>, Receiver<dhcp6::Leased>),
     started: Instant,
     ready: bool,
+    /// How many more looks may make changes now, and since when that holds.
+    changes: (u32, Instant),
     /// What was said last, to say only what is new.
     said: Option<Status>,
     /// The errors of the last look, for the same reason.
@@ -76,7 +86,11 @@ struct Service {
 
 impl Service {
     fn start(options: Options) -> std::io::Result<Self> {
-        fs::create_dir_all(options.directory.join("leases"))?;
+        let leases = options.directory.join("leases");
+        if let Err(error) = fs::create_dir_all(&leases) {
+            // The network without its files is better than none.
+            log::error!("{}: {error}", leases.display());
+        }
         let service = Self {
             loaded: last_good::load(&options.config, &options.last_good),
             options,
@@ -89,6 +103,7 @@ impl Service {
             leased6: channel(8),
             started: Instant::now(),
             ready: false,
+            changes: (CHANGES, Instant::now()),
             said: None,
             errors: BTreeSet::new(),
         };
@@ -117,11 +132,12 @@ impl Service {
                 }
             };
             // Reports of what is none of ours do not end the wait.
-            let moment = tokio::time::sleep(wait);
+            let calm = self.may_change();
+            let moment = tokio::time::sleep(if calm { wait } else { wait.min(REGAINED) });
             tokio::pin!(moment);
             loop {
                 let matters = tokio::select! {
-                    reports = self.watch.next() => self.take_reports(reports),
+                    reports = self.watch.next() => self.take_reports(reports) && calm,
                     Some((link, lease)) = self.leased4.1.recv() => self.take_lease4(link, lease),
                     Some((link, lease)) = self.leased6.1.recv() => self.take_lease6(link, lease),
                     () = &mut moment => true,
@@ -235,6 +251,17 @@ impl Service {
             .min(longest)
     }
 
+    /// Whether the next look may come as soon as there is a reason.
+    fn may_change(&mut self) -> bool {
+        let (left, since) = self.changes;
+        let regained = since.elapsed().as_secs() / REGAINED.as_secs();
+        if regained > 0 {
+            let regained = u32::try_from(regained).unwrap_or(CHANGES);
+            self.changes = (left.saturating_add(regained).min(CHANGES), Instant::now());
+        }
+        self.changes.0 > 0
+    }
+
     /// Looks at everything and puts it right.
     async fn put_right(&mut self) -> Result<(), KernelError> {
         let mut snapshot = self.kernel.snapshot().await?;
@@ -249,11 +276,13 @@ impl Service {
                 log::warn!("{}: what was leased or announced has ended", managed.name);
             }
         }
-        for _ in 0..ROUNDS {
-            if !self.change(&snapshot, &mut errors).await {
-                break;
-            }
+        let mut rounds = 0;
+        while rounds < ROUNDS && self.change(&snapshot, &mut errors).await {
+            rounds += 1;
             snapshot = self.kernel.snapshot().await?;
+        }
+        if rounds > 0 {
+            self.changes.0 = self.changes.0.saturating_sub(1);
         }
         for error in errors.difference(&self.errors) {
             log::error!("{error}");

@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use crate::world::{ETH0, World};
 
 #[test]
@@ -33,7 +35,7 @@ fn a_link_without_a_carrier_is_not_waited_for() {
     world.configure(&format!("wait = \"20s\"\n{ETH0}"));
     world.server_ip(&["link", "set", "server0", "down"]);
     world.start();
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let message = world.ready();
     assert!(start.elapsed().as_secs() < 10);
     assert!(message.contains("STATUS=eth0: no carrier"), "{message}");
@@ -132,4 +134,27 @@ fn what_somebody_removes_comes_back_and_what_others_made_stays() {
         !world.ipv4().contains(&"10.7.0.10/24".to_owned())
     });
     assert_eq!(world.addresses("br0")[0], "172.17.0.1/16");
+}
+
+#[test]
+fn who_insists_on_undoing_something_is_not_fought_as_fast_as_possible() {
+    let Some(mut world) = World::new() else {
+        return;
+    };
+    world.configure(
+        "[[link]]\nmatch = { name = \"eth0\" }\naddresses = [\"10.7.0.2/24\"]\ngateway = \"10.7.0.1\"\n",
+    );
+    world.start();
+    world.ready();
+    let start = Instant::now();
+    let mut removed = 0;
+    while start.elapsed() < Duration::from_secs(4) {
+        if world.routes().contains("default") {
+            world.ip(&["route", "del", "default"]);
+            removed += 1;
+        }
+    }
+    // Ten at once, then one a second.
+    assert!((2..30).contains(&removed), "{removed}");
+    world.until("the route is back", || world.routes().contains("default"));
 }
