@@ -219,11 +219,18 @@ impl Init {
             return Ok(id);
         }
         let service = Service::open(entry, operator)?;
-        let id = Id::try_from(self.services.len()).map_err(|error| error.to_string())?;
+        let place = match self.services.iter().position(Option::is_none) {
+            Some(free) => free,
+            None => {
+                self.services.push(None);
+                self.services.len() - 1
+            }
+        };
+        let id = Id::try_from(place).map_err(|error| error.to_string())?;
         self.sources
             .add(&service.notify, Source::Notify(id), EpollFlags::EPOLLIN)?;
         self.outputs.hand_over(service.name(), &service.output.read);
-        self.services.push(Some(service));
+        self.services[place] = Some(service);
         self.flush_outputs();
         Ok(id)
     }
@@ -269,6 +276,7 @@ impl Init {
             }
             self.feed(Event::Tick);
             self.give_up_remains();
+            self.forget_removed();
             self.continue_ending();
             if std::mem::take(&mut self.reexec_wanted) {
                 self.reexecute();
@@ -371,6 +379,21 @@ impl Init {
                 .is_some_and(|service| service.name() == name)
         })?;
         Id::try_from(place).ok()
+    }
+
+    /// Lets go of what is held for services that the supervisor has forgotten.
+    fn forget_removed(&mut self) {
+        for place in &mut self.services {
+            let forgotten = place.as_ref().is_some_and(|service| {
+                service.run.is_none() && self.supervisor.service(&service.entry.name).is_none()
+            });
+            if forgotten && let Some(service) = place.take() {
+                self.sources.remove(&service.notify);
+                for socket in &service.sockets {
+                    self.sources.remove(socket);
+                }
+            }
+        }
     }
 
     /// Sends waiting pipes to the log service.
