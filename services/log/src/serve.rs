@@ -79,10 +79,7 @@ impl Server {
     /// Tells PID 1 that lines are taken. Where they cannot be stored now, that
     /// is no reason to keep the machine from starting.
     pub fn announce(&self) {
-        match self.store.failure() {
-            None => notify::say("READY=1"),
-            Some(reason) => notify::say(&format!("READY=1\nSTATUS=cannot store: {reason}")),
-        }
+        notify::say("READY=1");
     }
 
     /// Serves until it is asked to stop.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use journal::{BootId, Error, Level, Limits, Record, Writer};
 
 use crate::clock::Stamp;
+use crate::notify;
 use crate::sync::Schedule;
 
 /// How long to wait before storing is tried again.
@@ -67,11 +68,6 @@ impl Store {
             }
         }
         Ok(store)
-    }
-
-    /// Why nothing can be stored, if so.
-    pub fn failure(&self) -> Option<&str> {
-        self.failure.as_ref().map(|failure| failure.reason.as_str())
     }
 
     /// Until when it is no use to try, if that is still to come.
@@ -211,11 +207,14 @@ impl Store {
 
     fn fail(&mut self, error: &Error) -> Failing {
         let now = Instant::now();
+        let reason = format!("{}: {}", error, source(error));
         self.pushed = None;
-        let since = self.failure.as_ref().map_or(now, |failure| failure.since);
+        if self.failure.is_none() {
+            notify::say(&format!("STATUS=cannot store: {reason}"));
+        }
         self.failure = Some(Failure {
-            reason: format!("{}: {}", error, source(error)),
-            since,
+            reason,
+            since: self.failure.as_ref().map_or(now, |failure| failure.since),
             retry: now + RETRY,
         });
         Failing
@@ -239,6 +238,7 @@ impl Store {
             );
         }
         if let Some(failure) = self.failure.take() {
+            notify::say("STATUS=");
             let seconds = failure.since.elapsed().as_secs();
             let message = format!(
                 "nothing could be stored for {seconds} s: {}",

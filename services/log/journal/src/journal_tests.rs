@@ -6,23 +6,23 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
-use crate::segment::{self, Name};
+use crate::segment;
 use crate::{BootId, BootSelector, Entry, Error, Journal, Level, Limits, Query, Record, Writer};
 
-const BOOT: BootId = BootId([1; 16]);
-const OTHER_BOOT: BootId = BootId([2; 16]);
+pub const BOOT: BootId = BootId([1; 16]);
+pub const OTHER_BOOT: BootId = BootId([2; 16]);
 /// Never short of space, whatever disk the tests run on.
-const LIMITS: Limits = Limits {
+pub const LIMITS: Limits = Limits {
     max_bytes: 32 << 20,
     keep_free_bytes: 0,
     keep_free_percent: 0,
 };
 
-fn open(directory: &Path, boot: BootId) -> Writer {
+pub fn open(directory: &Path, boot: BootId) -> Writer {
     Writer::open(directory, boot, LIMITS).unwrap()
 }
 
-fn line<'a>(service: &'a str, level: Level, at: u64, message: &'a [u8]) -> Record<'a> {
+pub fn line<'a>(service: &'a str, level: Level, at: u64, message: &'a [u8]) -> Record<'a> {
     Record {
         service,
         level,
@@ -34,14 +34,14 @@ fn line<'a>(service: &'a str, level: Level, at: u64, message: &'a [u8]) -> Recor
     }
 }
 
-fn store(writer: &mut Writer, service: &str, at: u64, message: &str) {
+pub fn store(writer: &mut Writer, service: &str, at: u64, message: &str) {
     let record = line(service, Level::Info, at, message.as_bytes());
     writer.push(&record).unwrap();
     writer.commit().unwrap();
 }
 
 /// Entries and damages of a query.
-fn read(directory: &Path, query: &Query) -> (Vec<Entry>, Vec<Error>) {
+pub fn read(directory: &Path, query: &Query) -> (Vec<Entry>, Vec<Error>) {
     let (mut entries, mut damages) = (Vec::new(), Vec::new());
     for next in Journal::open(directory).entries(query).unwrap() {
         match next {
@@ -55,7 +55,7 @@ fn read(directory: &Path, query: &Query) -> (Vec<Entry>, Vec<Error>) {
     (entries, damages)
 }
 
-fn texts(directory: &Path, query: &Query) -> Vec<String> {
+pub fn texts(directory: &Path, query: &Query) -> Vec<String> {
     let (entries, damages) = read(directory, query);
     assert!(damages.is_empty(), "{damages:?}");
     entries
@@ -64,12 +64,12 @@ fn texts(directory: &Path, query: &Query) -> Vec<String> {
         .collect()
 }
 
-fn paths(directory: &Path) -> Vec<PathBuf> {
+pub fn paths(directory: &Path) -> Vec<PathBuf> {
     let names = segment::list(directory).unwrap();
     names.iter().map(|name| name.path(directory)).collect()
 }
 
-fn size(directory: &Path) -> u64 {
+pub fn size(directory: &Path) -> u64 {
     let sizes = paths(directory)
         .into_iter()
         .map(|path| fs::metadata(path).unwrap().len());
@@ -346,144 +346,6 @@ fn a_question_about_one_service_reads_little_of_a_sealed_segment() {
     assert_eq!(read(directory.path(), &Query::default()).1.len(), 1);
 }
 
-/// A journal with one segment as a crash leaves it, its bytes, and where each
-/// record ends.
-fn crashed(lines: u64) -> (TempDir, PathBuf, Vec<u8>, Vec<usize>) {
-    let directory = TempDir::new().unwrap();
-    let mut writer = open(directory.path(), BOOT);
-    let mut ends = Vec::new();
-    for number in 0..lines {
-        let service = ["kernel", "network"][number as usize % 2];
-        store(&mut writer, service, number, &format!("line {number}"));
-        ends.push(size(directory.path()) as usize);
-    }
-    drop(writer);
-    let path = paths(directory.path()).remove(0);
-    let bytes = fs::read(&path).unwrap();
-    (directory, path, bytes, ends)
-}
-
-#[test]
-fn a_torn_tail_is_cut_off_at_every_byte() {
-    let (directory, path, bytes, ends) = crashed(6);
-    let name = Name::parse(path.file_name().unwrap().to_str().unwrap()).unwrap();
-    for length in 0..=bytes.len() {
-        let whole = ends.iter().filter(|end| **end <= length).count();
-        for boot in [BOOT, OTHER_BOOT] {
-            for path in paths(directory.path()) {
-                fs::remove_file(path).unwrap();
-            }
-            fs::write(name.path(directory.path()), &bytes[..length]).unwrap();
-            // A reader takes the torn record for one that is being written.
-            assert_eq!(texts(directory.path(), &Query::default()).len(), whole);
-            let mut writer = open(directory.path(), boot);
-            store(&mut writer, "network", 99, "after");
-            let (entries, damages) = read(directory.path(), &Query::default());
-            assert!(damages.is_empty(), "{length}: {damages:?}");
-            assert_eq!(entries.len(), whole + 1, "{length}");
-            assert_eq!(entries[whole].text(), "after");
-            let sequences: Vec<u64> = entries.iter().map(|entry| entry.sequence).collect();
-            assert_eq!(sequences, (1..=whole as u64 + 1).collect::<Vec<_>>());
-            let fresh = boot == OTHER_BOOT && whole > 0;
-            assert_eq!(entries[whole].boot, 1 + u64::from(fresh), "{length}");
-        }
-    }
-}
-
-#[test]
-fn garbage_behind_the_last_record_is_cut_off() {
-    let (directory, path, bytes, _) = crashed(6);
-    for garbage in [vec![0; 5000], vec![0xff; 300], bytes[128..150].to_vec()] {
-        fs::write(&path, [bytes.as_slice(), &garbage].concat()).unwrap();
-        let mut writer = open(directory.path(), BOOT);
-        assert_eq!(writer.resumed().cut_off, garbage.len() as u64);
-        store(&mut writer, "network", 99, "after");
-        drop(writer);
-        let texts = texts(directory.path(), &Query::default());
-        assert_eq!(texts.len(), 7);
-        assert_eq!(texts[6], "after");
-    }
-}
-
-/// Sealed and not, each byte changed in turn: only the record that it
-/// belongs to may go, and it goes with a word.
-#[test]
-fn a_damaged_byte_costs_the_record_it_is_in() {
-    for sealed in [false, true] {
-        let (directory, path, _, ends) = crashed(6);
-        if sealed {
-            open(directory.path(), BOOT).close().unwrap();
-        }
-        let bytes = fs::read(&path).unwrap();
-        for position in 0..bytes.len() {
-            for change in [0x01, 0x80, 0xff] {
-                let mut damaged = bytes.clone();
-                damaged[position] ^= change;
-                fs::write(&path, &damaged).unwrap();
-                let touched = ends.iter().position(|end| position < *end);
-                let touched = touched.filter(|_| position >= 128);
-                let expected: Vec<String> = (0..6)
-                    .filter(|number| Some(*number) != touched)
-                    .map(|number| format!("line {number}"))
-                    .collect();
-                let (entries, damages) = read(directory.path(), &Query::default());
-                let found: Vec<_> = entries.iter().map(Entry::text).collect();
-                assert_eq!(found, expected, "byte {position}");
-                // Damage to the last record of a segment that is still
-                // written looks as if the record was still coming.
-                let told = touched.is_some_and(|number| sealed || number < 5);
-                assert_eq!(damages.len(), usize::from(told), "byte {position}");
-                for service in ["kernel", "network"] {
-                    let query = Query {
-                        services: vec![service.into()],
-                        ..Query::default()
-                    };
-                    let of_service = entries.iter().filter(|entry| entry.service == service);
-                    assert!(read(directory.path(), &query).0.iter().eq(of_service));
-                }
-                let journal = Journal::open(directory.path());
-                assert_eq!(journal.boots().unwrap().len(), 1);
-                journal.services().unwrap();
-            }
-        }
-    }
-}
-
-#[test]
-fn a_segment_without_a_header_is_told_of_and_its_numbers_are_not_used_again() {
-    let (directory, path, mut bytes, _) = crashed(6);
-    bytes[..128].fill(0);
-    fs::write(&path, &bytes).unwrap();
-    let mut writer = open(directory.path(), OTHER_BOOT);
-    store(&mut writer, "network", 99, "after");
-    let (entries, damages) = read(directory.path(), &Query::default());
-    assert_eq!(entries.len(), 1);
-    assert!(entries[0].sequence > 6);
-    assert_eq!(damages.len(), 1);
-}
-
-#[test]
-fn a_line_cannot_forge_a_record() {
-    let (_elsewhere, _, forged, _) = crashed(3);
-    let directory = TempDir::new().unwrap();
-    let mut writer = open(directory.path(), BOOT);
-    store(&mut writer, "network", 1, "before");
-    writer.push(&line("evil", Level::Info, 1, &forged)).unwrap();
-    writer.commit().unwrap();
-    let end = size(directory.path()) as usize;
-    store(&mut writer, "network", 1, "after");
-    drop(writer);
-    let path = paths(directory.path()).remove(0);
-    let mut bytes = fs::read(&path).unwrap();
-    // Damage the record around the forged ones.
-    bytes[end - 1] ^= 1;
-    fs::write(&path, bytes).unwrap();
-    let (entries, damages) = read(directory.path(), &Query::default());
-    let found: Vec<_> = entries.iter().map(Entry::text).collect();
-    assert_eq!(found, ["before", "after"]);
-    assert_eq!(damages.len(), 1);
-}
-
 #[test]
 fn the_oldest_goes_when_the_journal_is_full() {
     let directory = TempDir::new().unwrap();
@@ -636,4 +498,67 @@ fn a_follower_waits_for_a_journal_that_is_still_empty() {
     store(&mut open(directory.path(), BOOT), "network", 1, "first");
     let entry = follow.next_within(Some(Duration::from_secs(10)));
     assert_eq!(entry.unwrap().unwrap().text(), "first");
+}
+
+/// Rotation, dropping, stopping and killing included.
+#[test]
+fn a_reader_beside_the_writer_sees_whole_entries_in_order() {
+    let directory = TempDir::new().unwrap();
+    let limits = Limits {
+        max_bytes: 400_000,
+        ..LIMITS
+    };
+    let path = directory.path().to_owned();
+    let writing = std::thread::spawn(move || {
+        let mut writer = Writer::open(&path, BOOT, limits).unwrap();
+        for number in 0..30_000u64 {
+            let text = format!("line {number} {}", "x".repeat(number as usize % 60));
+            let service = ["a", "b"][number as usize % 2];
+            writer
+                .push(&line(service, Level::Info, number, text.as_bytes()))
+                .unwrap();
+            if number % 3 == 0 {
+                writer.commit().unwrap();
+            }
+            if number % 5000 == 4998 {
+                writer.commit().unwrap();
+                if number % 2 == 0 {
+                    writer.close().unwrap();
+                } else {
+                    drop(writer);
+                }
+                writer = Writer::open(&path, BOOT, limits).unwrap();
+            }
+        }
+        writer.commit().unwrap();
+    });
+    let journal = Journal::open(directory.path());
+    let mut follow = journal.follow(&Query::default()).unwrap();
+    let mut followed = 0;
+    let mut rounds = 0;
+    let queries = [
+        Query::default(),
+        Query {
+            services: vec!["b".into()],
+            tail: Some(100),
+            ..Query::default()
+        },
+    ];
+    loop {
+        let done = writing.is_finished();
+        let (entries, damages) = read(directory.path(), &queries[rounds % 2]);
+        assert!(damages.is_empty(), "{damages:?}");
+        assert!(entries.is_sorted_by(|a, b| a.sequence < b.sequence));
+        while let Some(entry) = follow.next_within(Some(Duration::ZERO)) {
+            let sequence = entry.unwrap().sequence;
+            assert!(sequence > followed);
+            followed = sequence;
+        }
+        rounds += 1;
+        if done {
+            break;
+        }
+    }
+    writing.join().unwrap();
+    assert_eq!(followed, 30_000);
 }

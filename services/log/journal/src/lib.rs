@@ -56,4 +56,6 @@ pub use writer::{Dropped, KERNEL_SEQUENCE, Resumed, Writer};
 pub const MAX_MESSAGE: usize = 16 * 1024;
 
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 mod journal_tests;

@@ -508,15 +508,17 @@ impl Writer {
             Err(Error::Damaged { length, .. }) => {
                 // Nothing in it can be read. No number that may be in it is
                 // given again: an entry is longer than its record's header.
-                self.boot = name.boot + 1;
-                self.next_sequence = name.first + length / format::RECORD_HEADER as u64;
+                self.boot = name.boot.saturating_add(1);
+                self.next_sequence = name
+                    .first
+                    .saturating_add(length / format::RECORD_HEADER as u64);
                 return Ok(true);
             }
             Err(error) => return Err(error),
         };
         let header = segment.header;
         let same_boot = header.boot_id == self.boot_id;
-        self.boot = header.boot + u64::from(!same_boot);
+        self.boot = header.boot.saturating_add(u64::from(!same_boot));
 
         let sealed = match segment.seal()? {
             Some((end, Some(index))) => Some((end, index)),
@@ -529,7 +531,7 @@ impl Writer {
         };
         self.next_sequence = index
             .span
-            .map_or(header.first, |span| span.last_sequence + 1);
+            .map_or(header.first, |span| span.last_sequence.saturating_add(1));
         if was_sealed && !same_boot {
             return Ok(true);
         }
