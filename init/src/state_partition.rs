@@ -3,8 +3,8 @@
 //! partition first.
 //!
 //! ```text
-//! start ─▶ child: first pass ─ mounted ───────────────────────▶ ended
-//!               └─ needs preparation ─▶ container ─▶ child: second pass ─▶ ended
+//! start ─▶ child: first pass ─ mounted ───────────────────────▶ ended ─▶ growing
+//!               └─ needs preparation ─▶ container ─▶ child: second pass ─▶ ended ─▶ growing
 //! ```
 //!
 //! It ends well in any case: where nothing can be mounted, the state is
@@ -65,6 +65,9 @@ enum Stage {
     FirstPass,
     Preparing(Preparation),
     SecondPass,
+    /// The service has ended well, and the child still grows the file system: on
+    /// a large disk that takes a while, and nobody has to wait for it.
+    Growing,
     /// A reload reads the operator's definitions.
     Reading(Option<u32>),
 }
@@ -108,7 +111,11 @@ impl StatePartition {
     pub fn disk(&self) -> Option<&Path> {
         match &self.stage {
             Stage::Preparing(preparation) => Some(Path::new(&preparation.disk)),
-            Stage::Idle | Stage::FirstPass | Stage::SecondPass | Stage::Reading(_) => None,
+            Stage::Idle
+            | Stage::FirstPass
+            | Stage::SecondPass
+            | Stage::Growing
+            | Stage::Reading(_) => None,
         }
     }
 
@@ -298,8 +305,13 @@ impl Init {
             log!(Info, "{name}: its definition is gone");
             self.feed(Event::Remove(name));
         }
-        if let Stage::Reading(client) = self.state_partition.stage {
-            self.answer_reload(client, Ok(complaints));
+        match self.state_partition.stage {
+            Stage::FirstPass | Stage::SecondPass => {
+                self.state_partition.stage = Stage::Growing;
+                self.end_state();
+            }
+            Stage::Reading(client) => self.answer_reload(client, Ok(complaints)),
+            Stage::Idle | Stage::Preparing(_) | Stage::Growing => {}
         }
     }
 
@@ -310,7 +322,7 @@ impl Init {
             self.sources.remove(&job.descriptor().as_fd());
         }
         match std::mem::take(&mut self.state_partition.stage) {
-            Stage::Idle | Stage::Reading(_) => {}
+            Stage::Idle | Stage::Growing | Stage::Reading(_) => {}
             Stage::Preparing(preparation) => self.start_preparation(preparation),
             Stage::FirstPass | Stage::SecondPass => {
                 if !exit.is_success() {
