@@ -3,6 +3,8 @@
 //! their console.
 
 #[cfg(test)]
+mod console;
+#[cfg(test)]
 mod init;
 #[cfg(test)]
 mod operator;

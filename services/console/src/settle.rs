@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use control::{Client, Reply, Request, ServiceState};
 
-/// A machine that takes longer has a problem, and someone to look at it needs
-/// the shell.
-pub const LIMIT: Duration = Duration::from_secs(5);
+/// A machine that takes longer has a problem, and who waits for a prompt may
+/// not know that a key brings it. Long enough for a slow machine under load, so
+/// that the prompt still follows what PID 1 says at the end of the boot.
+pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// Follows the services' states until all have settled.
 #[derive(Debug)]
