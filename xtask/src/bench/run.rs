@@ -19,13 +19,7 @@ pub fn floor(build: &Build, floor: &Floor) -> Result<Booted> {
         .append(&floor.command_line)
         .start()?;
     let started = Instant::now();
-    let line = machine.wait_for("floor: ", BOOT)?;
-    let wall = started.elapsed();
-    let line = match line.ends_with("kB") {
-        true => line,
-        // The rest of the line had not come yet.
-        false => line + &machine.wait_for("\n", COMMAND)?,
-    };
+    let (line, wall) = line(&mut machine, started, "floor: ")?;
     let (ready, memory) =
         floor_line(&line).with_context(|| format!("the floor printed '{line}'"))?;
     Ok(Booted {
@@ -50,12 +44,7 @@ pub fn firmware(build: &Build) -> Result<Booted> {
 fn wherry(builder: MachineBuilder<'_>) -> Result<Booted> {
     let mut machine = builder.start()?;
     let started = Instant::now();
-    let line = machine.wait_for("wherry: ", BOOT)?;
-    let wall = started.elapsed();
-    let line = match line.ends_with(')') {
-        true => line,
-        false => line + &machine.wait_for("\n", COMMAND)?,
-    };
+    let (line, wall) = line(&mut machine, started, "wherry: ")?;
     let Some((ready, kernel)) = ready_line(&line) else {
         bail!(
             "instead of being ready the machine said '{line}'; its console is in {}",
@@ -76,6 +65,19 @@ fn wherry(builder: MachineBuilder<'_>) -> Result<Booted> {
         memory,
         init_private,
     })
+}
+
+/// The console's first line that begins with `begin`, and when it was seen.
+fn line(machine: &mut Machine, started: Instant, begin: &str) -> Result<(String, Duration)> {
+    machine.wait_for(begin, BOOT)?;
+    let wall = started.elapsed();
+    // The rest of the line may come later.
+    machine.wait_for("\n", COMMAND)?;
+    let console = machine.console();
+    let line = console
+        .lines()
+        .find_map(|line| line.find(begin).map(|at| &line[at..]));
+    Ok((line.unwrap_or_default().trim_end().to_owned(), wall))
 }
 
 /// Seconds and memory of `floor: 0.9 s MemTotal 1 kB MemFree 1 kB MemAvailable 1 kB`.
