@@ -69,11 +69,10 @@ fn reload(place: &Place) -> Result<(), Failure> {
 fn render(detail: &ServiceDetail, now_us: u64, reader: Reader) -> String {
     let service = &detail.service;
     let (tone, state) = status::state_of(service);
-    let mut state = format!(
-        "{}, {}",
-        reader.paint(tone, state),
-        units::ago(now_us.saturating_sub(service.since_us))
-    );
+    let mut state = reader.paint(tone, state);
+    if let Some(since) = status::since(service, now_us) {
+        state += &format!(", {since}");
+    }
     if !service.detail.is_empty() {
         state += &format!(": {}", harmless(&service.detail));
     }

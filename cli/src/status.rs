@@ -139,7 +139,7 @@ pub fn services(services: &[Service], now_us: u64, reader: Reader) -> String {
         table.row([
             Cell::from(&service.name),
             Cell::new(tone, state),
-            Cell::from(units::ago(now_us.saturating_sub(service.since_us))),
+            Cell::from(since(service, now_us).unwrap_or_default()),
             Cell::from(service.memory.map(units::size).unwrap_or_default()),
             match service.restarts {
                 0 => Cell::from(""),
@@ -149,6 +149,12 @@ pub fn services(services: &[Service], now_us: u64, reader: Reader) -> String {
         ]);
     }
     table.render(reader)
+}
+
+/// How long ago the state began; `None` for one that the service has had all
+/// along, such as that of a definition with an error.
+pub fn since(service: &Service, now_us: u64) -> Option<String> {
+    (service.since_us > 0).then(|| units::ago(now_us.saturating_sub(service.since_us)))
 }
 
 /// The state as it is shown, with what it means. A ready service whose probe
@@ -236,7 +242,10 @@ pub mod tests {
                 notes: vec!["grown to the end of the disk".into()],
             },
             services: vec![
-                service("broken", ServiceState::Invalid),
+                Service {
+                    since_us: 0,
+                    ..service("broken", ServiceState::Invalid)
+                },
                 log,
                 network,
                 service("state", ServiceState::Ended),
