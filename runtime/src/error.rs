@@ -165,7 +165,7 @@ steps! {
     Hostname "setting the host name"
     Propagation "cutting the mounts off from the host's"
     Root "opening the root"
-    MountSource "opening the source of a mount,"
+    MountSource "opening the source of"
     MountPoint "making the mount point for"
     MountTarget "opening the mount point of"
     MountOption "setting the option"

@@ -12,93 +12,94 @@ use crate::Error;
 /// Every field that is enforced; `[]` stands for an item of a list, `*` for a key of a map.
 ///
 /// A list of strings counts as one field. `docs/runtime.md` says what each does.
+/// Sorted as bytes, for [`find`].
 pub const ENFORCED: &[&str] = &[
-    "ociVersion",
-    "root.path",
-    "root.readonly",
-    "hostname",
-    "domainname",
     "annotations.*",
-    "mounts[].destination",
-    "mounts[].type",
-    "mounts[].source",
-    "mounts[].options",
-    "process.args",
-    "process.env",
-    "process.cwd",
-    "process.user.uid",
-    "process.user.gid",
-    "process.user.umask",
-    "process.user.additionalGids",
-    "process.capabilities.bounding",
-    "process.capabilities.effective",
-    "process.capabilities.inheritable",
-    "process.capabilities.permitted",
-    "process.capabilities.ambient",
-    "process.rlimits[].type",
-    "process.rlimits[].soft",
-    "process.rlimits[].hard",
-    "process.noNewPrivileges",
-    "process.oomScoreAdj",
-    "linux.namespaces[].type",
-    "linux.namespaces[].path",
-    "linux.devices[].path",
-    "linux.devices[].type",
+    "domainname",
+    "hostname",
+    "linux.devices[].fileMode",
+    "linux.devices[].gid",
     "linux.devices[].major",
     "linux.devices[].minor",
-    "linux.devices[].fileMode",
+    "linux.devices[].path",
+    "linux.devices[].type",
     "linux.devices[].uid",
-    "linux.devices[].gid",
-    "linux.sysctl.*",
     "linux.maskedPaths",
+    "linux.namespaces[].path",
+    "linux.namespaces[].type",
     "linux.readonlyPaths",
-    "linux.rootfsPropagation",
-    "linux.seccomp.defaultAction",
-    "linux.seccomp.defaultErrnoRet",
-    "linux.seccomp.architectures",
-    "linux.seccomp.flags",
-    "linux.seccomp.syscalls[].names",
-    "linux.seccomp.syscalls[].action",
-    "linux.seccomp.syscalls[].errnoRet",
-    "linux.seccomp.syscalls[].args[].index",
-    "linux.seccomp.syscalls[].args[].value",
-    "linux.seccomp.syscalls[].args[].valueTwo",
-    "linux.seccomp.syscalls[].args[].op",
-    "linux.resources.devices[].allow",
-    "linux.resources.devices[].type",
-    "linux.resources.devices[].major",
-    "linux.resources.devices[].minor",
-    "linux.resources.devices[].access",
-    "linux.resources.memory.limit",
-    "linux.resources.memory.reservation",
-    "linux.resources.memory.swap",
-    "linux.resources.cpu.shares",
-    "linux.resources.cpu.quota",
-    "linux.resources.cpu.period",
-    "linux.resources.cpu.burst",
-    "linux.resources.cpu.idle",
-    "linux.resources.cpu.cpus",
-    "linux.resources.cpu.mems",
-    "linux.resources.pids.limit",
+    "linux.resources.blockIO.throttleReadBpsDevice[].major",
+    "linux.resources.blockIO.throttleReadBpsDevice[].minor",
+    "linux.resources.blockIO.throttleReadBpsDevice[].rate",
+    "linux.resources.blockIO.throttleReadIOPSDevice[].major",
+    "linux.resources.blockIO.throttleReadIOPSDevice[].minor",
+    "linux.resources.blockIO.throttleReadIOPSDevice[].rate",
+    "linux.resources.blockIO.throttleWriteBpsDevice[].major",
+    "linux.resources.blockIO.throttleWriteBpsDevice[].minor",
+    "linux.resources.blockIO.throttleWriteBpsDevice[].rate",
+    "linux.resources.blockIO.throttleWriteIOPSDevice[].major",
+    "linux.resources.blockIO.throttleWriteIOPSDevice[].minor",
+    "linux.resources.blockIO.throttleWriteIOPSDevice[].rate",
     "linux.resources.blockIO.weight",
     "linux.resources.blockIO.weightDevice[].major",
     "linux.resources.blockIO.weightDevice[].minor",
     "linux.resources.blockIO.weightDevice[].weight",
-    "linux.resources.blockIO.throttleReadBpsDevice[].major",
-    "linux.resources.blockIO.throttleReadBpsDevice[].minor",
-    "linux.resources.blockIO.throttleReadBpsDevice[].rate",
-    "linux.resources.blockIO.throttleWriteBpsDevice[].major",
-    "linux.resources.blockIO.throttleWriteBpsDevice[].minor",
-    "linux.resources.blockIO.throttleWriteBpsDevice[].rate",
-    "linux.resources.blockIO.throttleReadIOPSDevice[].major",
-    "linux.resources.blockIO.throttleReadIOPSDevice[].minor",
-    "linux.resources.blockIO.throttleReadIOPSDevice[].rate",
-    "linux.resources.blockIO.throttleWriteIOPSDevice[].major",
-    "linux.resources.blockIO.throttleWriteIOPSDevice[].minor",
-    "linux.resources.blockIO.throttleWriteIOPSDevice[].rate",
-    "linux.resources.hugepageLimits[].pageSize",
+    "linux.resources.cpu.burst",
+    "linux.resources.cpu.cpus",
+    "linux.resources.cpu.idle",
+    "linux.resources.cpu.mems",
+    "linux.resources.cpu.period",
+    "linux.resources.cpu.quota",
+    "linux.resources.cpu.shares",
+    "linux.resources.devices[].access",
+    "linux.resources.devices[].allow",
+    "linux.resources.devices[].major",
+    "linux.resources.devices[].minor",
+    "linux.resources.devices[].type",
     "linux.resources.hugepageLimits[].limit",
+    "linux.resources.hugepageLimits[].pageSize",
+    "linux.resources.memory.limit",
+    "linux.resources.memory.reservation",
+    "linux.resources.memory.swap",
+    "linux.resources.pids.limit",
     "linux.resources.unified.*",
+    "linux.rootfsPropagation",
+    "linux.seccomp.architectures",
+    "linux.seccomp.defaultAction",
+    "linux.seccomp.defaultErrnoRet",
+    "linux.seccomp.flags",
+    "linux.seccomp.syscalls[].action",
+    "linux.seccomp.syscalls[].args[].index",
+    "linux.seccomp.syscalls[].args[].op",
+    "linux.seccomp.syscalls[].args[].value",
+    "linux.seccomp.syscalls[].args[].valueTwo",
+    "linux.seccomp.syscalls[].errnoRet",
+    "linux.seccomp.syscalls[].names",
+    "linux.sysctl.*",
+    "mounts[].destination",
+    "mounts[].options",
+    "mounts[].source",
+    "mounts[].type",
+    "ociVersion",
+    "process.args",
+    "process.capabilities.ambient",
+    "process.capabilities.bounding",
+    "process.capabilities.effective",
+    "process.capabilities.inheritable",
+    "process.capabilities.permitted",
+    "process.cwd",
+    "process.env",
+    "process.noNewPrivileges",
+    "process.oomScoreAdj",
+    "process.rlimits[].hard",
+    "process.rlimits[].soft",
+    "process.rlimits[].type",
+    "process.user.additionalGids",
+    "process.user.gid",
+    "process.user.uid",
+    "process.user.umask",
+    "root.path",
+    "root.readonly",
 ];
 
 /// Refuses the first field that is set and not enforced.
@@ -109,7 +110,7 @@ pub(crate) fn check(spec: &Spec) -> Result<(), Error> {
 
 /// `pattern` is the place in the form of [`ENFORCED`], `place` the same with indices and keys.
 fn walk(value: &Value, pattern: &mut String, place: &mut String) -> Result<(), Error> {
-    if is_unset(value) || ENFORCED.contains(&pattern.as_str()) {
+    if is_unset(value) || find(pattern) == Found::Field {
         return Ok(());
     }
     let ends = (pattern.len(), place.len());
@@ -118,7 +119,7 @@ fn walk(value: &Value, pattern: &mut String, place: &mut String) -> Result<(), E
             for (name, field) in fields {
                 enter(pattern, name);
                 enter(place, name);
-                if !is_known(pattern) {
+                if find(pattern) == Found::Nothing {
                     pattern.truncate(ends.0);
                     enter(pattern, "*");
                 }
@@ -153,13 +154,28 @@ fn enter(path: &mut String, name: &str) {
     path.push_str(name);
 }
 
-/// Whether a field of this place, or one below it, is enforced.
-fn is_known(pattern: &str) -> bool {
-    ENFORCED.iter().any(|field| {
-        field
-            .strip_prefix(pattern)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-    })
+#[derive(PartialEq, Eq)]
+enum Found {
+    /// The place is an enforced field.
+    Field,
+    /// Enforced fields are below it.
+    Above,
+    Nothing,
+}
+
+fn find(pattern: &str) -> Found {
+    let first = ENFORCED.partition_point(|field| *field < pattern);
+    let mut candidates = ENFORCED[first..]
+        .iter()
+        .map_while(|field| field.strip_prefix(pattern))
+        .peekable();
+    if candidates.peek() == Some(&"") {
+        Found::Field
+    } else if candidates.any(|rest| rest.starts_with(['.', '['])) {
+        Found::Above
+    } else {
+        Found::Nothing
+    }
 }
 
 /// An absent value, an empty one and `false` ask for nothing. Zero does.
@@ -170,5 +186,24 @@ fn is_unset(value: &Value) -> bool {
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
         Value::Object(fields) => fields.values().all(is_unset),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_are_sorted_and_none_is_above_another() {
+        assert!(ENFORCED.is_sorted());
+        for field in ENFORCED {
+            assert!(find(field) == Found::Field, "{field}");
+            for (end, _) in field.match_indices(['.', '[']) {
+                assert!(find(&field[..end]) == Found::Above, "{field} at {end}");
+            }
+        }
+        for nothing in ["linux.resource", "rooty", "root.path.x", "x", ""] {
+            assert!(find(nothing) == Found::Nothing, "{nothing}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::sys::{
 /// A mount, ready to be made.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// For messages: `tmpfs on /dev`.
+    /// For messages: `tmpfs on /dev`, `bind mount of /a on /b`.
     pub label: CString,
     /// Where, inside the root; absolute.
     pub target: CString,
@@ -195,10 +195,13 @@ pub(crate) fn plan(index: usize, mount: &Mount) -> Result<Plan, Error> {
         ));
     }
 
-    let name = if bind { "bind mount" } else { kind };
+    let what = match mount.source() {
+        Some(source) if bind => format!("bind mount of {}", source.display()),
+        Some(_) | None => kind.to_string(),
+    };
     let label = c_string(
         &field("destination"),
-        format!("{name} on {}", mount.destination().display()),
+        format!("{what} on {}", mount.destination().display()),
     )?;
 
     let mut single = MountAttr::default();

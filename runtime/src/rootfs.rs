@@ -228,7 +228,7 @@ fn attach<'a>(root: &OwnedFd, mount: &'a mount::Plan) -> Result<(), Failure<'a>>
     let label = mount.label.as_bytes();
     let (tree, plain) = match &mount.source {
         Source::Bind { path, recursive } => (
-            sys::clone_tree(path, *recursive).at(Step::MountSource, path.to_bytes())?,
+            sys::clone_tree(path, *recursive).at(Step::MountSource, label)?,
             false,
         ),
         Source::New {

@@ -16,7 +16,7 @@ mod syscalls;
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
+use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use nix::errno::Errno;
@@ -100,7 +100,7 @@ struct Profile {
 
 /// Compiles a profile, or takes the program that an equal one was compiled to.
 pub(crate) fn compile(profile: &LinuxSeccomp) -> Result<Arc<Program>, Error> {
-    static PROGRAMS: Mutex<Vec<(u128, Weak<Program>)>> = Mutex::new(Vec::new());
+    static PROGRAMS: Mutex<Vec<(u64, Weak<Program>)>> = Mutex::new(Vec::new());
 
     let digest = digest(profile)?;
     let mut programs = PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,26 +114,13 @@ pub(crate) fn compile(profile: &LinuxSeccomp) -> Result<Arc<Program>, Error> {
     Ok(program)
 }
 
-/// Two hashes with keys that nobody outside knows: no profile can be made to collide.
-fn digest(profile: &LinuxSeccomp) -> Result<u128, Error> {
-    static KEYS: OnceLock<[RandomState; 2]> = OnceLock::new();
+/// A hash with a key that nobody outside knows: no profile can be made to collide.
+fn digest(profile: &LinuxSeccomp) -> Result<u64, Error> {
+    static KEY: OnceLock<RandomState> = OnceLock::new();
 
-    struct Hashes([std::hash::DefaultHasher; 2]);
-    impl std::io::Write for Hashes {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.iter_mut().for_each(|hasher| hasher.write(bytes));
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let keys = KEYS.get_or_init(|| [RandomState::new(), RandomState::new()]);
-    let mut hashes = Hashes(keys.each_ref().map(RandomState::build_hasher));
-    serde_json::to_writer(&mut hashes, profile).map_err(Error::Spec)?;
-    let [high, low] = hashes.0.map(|hasher| u128::from(hasher.finish()));
-    Ok(high << 64 | low)
+    // In one piece: hashing many small ones costs more than the copy.
+    let text = serde_json::to_vec(profile).map_err(Error::Spec)?;
+    Ok(KEY.get_or_init(RandomState::new).hash_one(text))
 }
 
 impl Profile {

@@ -183,6 +183,17 @@ impl Container {
     }
 }
 
+/// What a test that failed has left.
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.cgroup.kill();
+            let _ = waitpid(self.started.pid, None);
+            let _ = self.cgroup.remove();
+        }
+    }
+}
+
 impl Running {
     /// Waits until the container has ended.
     pub fn finish(mut self) -> Outcome {
