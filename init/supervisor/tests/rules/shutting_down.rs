@@ -79,6 +79,8 @@ fn at_the_deadline_all_that_is_left_is_killed_and_then_given_up() {
     };
     let mut machine = Machine::running([("a", daemon("")), ("b", slow)]);
     shut_down(&mut machine);
+    let deadline = machine.now + secs(60);
+    assert_eq!(machine.supervisor.next_deadline(), Some(deadline));
     machine.passes(secs(59));
     assert_eq!(machine.done(), "");
     machine.passes(secs(1));
