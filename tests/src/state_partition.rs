@@ -119,6 +119,21 @@ fn storage(machine: &mut Machine) -> (String, String, u64, String) {
     )
 }
 
+/// The size of the state's file system, once it no longer grows: that goes on
+/// after the machine is ready.
+fn grown(machine: &mut Machine) -> u64 {
+    let mut sizes = vec![0];
+    loop {
+        let (_, _, total, _) = storage(machine);
+        if sizes.last() == Some(&total) {
+            return total;
+        }
+        sizes.push(total);
+        assert!(sizes.len() < 20, "it does not stop to grow: {sizes:?}");
+        thread::sleep(Duration::from_millis(500));
+    }
+}
+
 fn power_off(mut machine: Machine) {
     machine.type_line("wherry poweroff").unwrap();
     machine.wait_end(Duration::from_secs(60)).unwrap();
@@ -128,12 +143,13 @@ fn power_off(mut machine: Machine) {
 fn the_state_partition_is_grown_at_the_first_boot_and_kept_at_the_next() {
     let disk = Disk::new();
     let mut machine = disk.boot("state-first-boot");
-    let (state, notes, total, degraded) = storage(&mut machine);
+    let (state, notes, _, degraded) = storage(&mut machine);
     assert_eq!((state.as_str(), degraded.as_str()), ("persistent", "[]"));
     assert!(notes.contains("was grown"), "{notes}");
     let (start, length) = disk.state();
     assert!(start + length > DISK - 3 * MIB, "{start} + {length}");
     // The file system's own structures take the rest.
+    let total = grown(&mut machine);
     assert!(total > length / 10 * 9, "{total} of {length}");
     run(&mut machine, "echo kept > /state/var/kept && sync");
     machine.cut_power();
@@ -257,23 +273,46 @@ fn a_full_state_partition_does_not_keep_the_machine_from_being_ready() {
     disk.assert_sound();
 }
 
-#[test]
-fn a_power_cut_at_any_moment_of_the_first_boot_does_no_harm() {
-    let disk = Disk::new();
-    // In the course of the kernel's boot, of preparing, mounting and growing:
-    // each boot begins with what the last one left.
-    for tenths in [8, 12, 16, 20, 24, 28, 34, 40] {
-        let name = format!("state-cut-{tenths}");
-        let machine = disk.machine(&name).start().unwrap();
-        thread::sleep(Duration::from_millis(100 * tenths));
+/// Cuts the power in boot after boot, each of which begins with what the last
+/// one left, at longer and longer times after PID 1 has seen that there is
+/// something to do; until there is nothing left to do. Then all must be well.
+fn cut_everywhere(disk: &Disk, name: &str) {
+    for hundredths in [0, 15, 30, 60, 100] {
+        let name = format!("{name}-{hundredths}");
+        let mut machine = disk.machine(&name).append("loglevel=7").start().unwrap();
+        machine.wait_for("init: state: starting", BOOT).unwrap();
+        machine.wait_for("init: state: ", BOOT).unwrap();
+        machine.wait_for("\n", BOOT).unwrap();
+        thread::sleep(Duration::from_millis(10 * hundredths));
+        let console = machine.console();
         machine.cut_power();
+        let table = GptConfig::new().open(disk.path()).unwrap();
+        assert!(table.primary_header().is_ok(), "{console}");
+        if !console.contains("are unused") && !console.contains("no state partition") {
+            break;
+        }
     }
-    let mut machine = disk.boot("state-cut-last");
-    let (state, _, total, degraded) = storage(&mut machine);
+    let mut machine = disk.boot(&format!("{name}-last"));
+    let (state, _, _, degraded) = storage(&mut machine);
     assert_eq!((state.as_str(), degraded.as_str()), ("persistent", "[]"));
     let (start, length) = disk.state();
     assert!(start + length > DISK - 3 * MIB, "{start} + {length}");
+    let total = grown(&mut machine);
     assert!(total > length / 10 * 9, "{total} of {length}");
     power_off(machine);
     disk.assert_sound();
+}
+
+#[test]
+fn a_power_cut_at_any_moment_of_the_first_boot_does_no_harm() {
+    cut_everywhere(&Disk::new(), "state-cut");
+}
+
+#[test]
+fn a_power_cut_while_the_state_partition_is_made_does_no_harm() {
+    let disk = Disk::new();
+    let (start, _) = disk.state();
+    remove_state(&disk.path());
+    disk.write(start, &vec![0; MIB as usize]);
+    cut_everywhere(&disk, "state-cut-made");
 }
