@@ -12,14 +12,17 @@ use crate::operator::{
 };
 
 const END: Duration = Duration::from_secs(120);
+/// Emulated, twenty thousand processes take a minute or two, and far longer on
+/// a machine that does something else beside.
+const ORPHANS: Duration = Duration::from_secs(900);
 
 #[test]
 fn ten_thousand_orphans_are_reaped_while_the_machine_answers() {
     let build = build();
-    let mut machine = settled(Machine::builder(&build, "init-orphans"));
+    let mut machine = settled(Machine::builder(&build, "init-orphans").limit(ORPHANS + END));
     let orphans =
         "i=0; while [ $i -lt 10000 ]; do (: &); i=$((i+1)); done; wherry status > /dev/null";
-    let output = machine.shell(orphans, Duration::from_secs(280)).unwrap();
+    let output = machine.shell(orphans, ORPHANS).unwrap();
     assert_eq!(output.exit, 0, "{}", output.text);
     let zombies = run(
         &mut machine,
@@ -94,9 +97,9 @@ fn a_fresh_pid_1_takes_over_and_no_service_notices() {
     run(&mut machine, "wherry service stop ticker");
     let ticks = run(
         &mut machine,
-        "sleep 1; wherry logs --service ticker | grep -o 'tick [0-9]*' | head -20",
+        "sleep 1; wherry logs --service ticker | grep -o 'tick [0-9]*' | head -10",
     );
-    for number in 1..=20 {
+    for number in 1..=10 {
         assert!(
             ticks.lines().any(|line| line == format!("tick {number}")),
             "{ticks}"
@@ -110,8 +113,9 @@ fn a_crash_of_pid_1_is_told_and_restarts_the_machine() {
     let build = build();
     let mut machine = settled(Machine::builder(&build, "init-crash"));
     machine.type_line("kill -SEGV 1").unwrap();
-    let line = machine.wait_for("wherry: emergency", COMMAND).unwrap();
-    assert!(line.contains("SIGSEGV"), "{line}");
+    machine
+        .wait_for("wherry: emergency: PID 1 failed: SIGSEGV", COMMAND)
+        .unwrap();
     // A restart ends a machine that is not to start again.
     machine.wait_end(END).unwrap();
 }
