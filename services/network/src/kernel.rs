@@ -2,9 +2,10 @@
 //! change. Decides nothing.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt;
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo,
 };
@@ -13,10 +14,10 @@ use rtnetlink::packet_route::link::{
     LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
+    RouteType,
 };
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::config::Mac;
 use crate::learned::FOREVER;
@@ -143,23 +144,15 @@ impl Kernel {
     }
 
     async fn routes(&self) -> Result<Vec<(u32, Route)>, KernelError> {
-        let mut routes = Vec::new();
-        for message in [
-            RouteMessageBuilder::<Ipv4Addr>::new().build(),
-            RouteMessageBuilder::<Ipv6Addr>::new().build(),
-        ] {
-            let mut more: Vec<_> = self
-                .handle
-                .route()
-                .get(message)
-                .execute()
-                .try_filter_map(async |message| Ok(read_route(&message)))
-                .try_collect()
-                .await
-                .map_err(failed("list the routes"))?;
-            routes.append(&mut more);
-        }
-        Ok(routes)
+        // The default message names no family: those of both come at once.
+        self.handle
+            .route()
+            .get(RouteMessage::default())
+            .execute()
+            .try_filter_map(async |message| Ok(read_route(&message)))
+            .try_collect()
+            .await
+            .map_err(failed("list the routes"))
     }
 
     /// Lets the link carry packets.
@@ -360,8 +353,9 @@ fn read_route(message: &RouteMessage) -> Option<(u32, Route)> {
         }
     }
     let any = match header.address_family {
-        rtnetlink::packet_route::AddressFamily::Inet => Prefix::DEFAULT_V4,
-        _ => Prefix::DEFAULT_V6,
+        AddressFamily::Inet => Prefix::DEFAULT_V4,
+        AddressFamily::Inet6 => Prefix::DEFAULT_V6,
+        _ => return None,
     };
     let to = Prefix::new(
         to.unwrap_or(any.address()),
@@ -443,10 +437,7 @@ fn route_message(link: &Link, route: &WantedRoute, protocol: RouteProtocol) -> R
         message.header.scope = RouteScope::Link;
     }
     if route.onlink {
-        message
-            .header
-            .flags
-            .insert(rtnetlink::packet_route::route::RouteFlags::Onlink);
+        message.header.flags.insert(RouteFlags::Onlink);
     }
     let attributes = &mut message.attributes;
     if route.to.length() > 0 {

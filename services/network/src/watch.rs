@@ -8,6 +8,7 @@
 
 use std::io;
 
+use futures_util::FutureExt;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 
@@ -48,6 +49,9 @@ pub enum Report {
     Dns { link: u32, options: Vec<DnsOption> },
 }
 
+/// Somebody who reports without end must not keep us from acting.
+const MOST: usize = 1000;
+
 /// The socket.
 pub struct Watch {
     socket: TokioSocket,
@@ -68,8 +72,21 @@ impl Watch {
         Ok(Self { socket })
     }
 
-    /// Waits for reports. May be dropped while it waits without losing one.
+    /// Waits for reports and returns all that there are: a change comes in
+    /// several, and one look is enough for them. May be dropped while it waits
+    /// without losing one.
     pub async fn next(&self) -> Vec<Report> {
+        let mut reports = self.receive().await;
+        for _ in 0..MOST {
+            match self.receive().now_or_never() {
+                Some(mut more) => reports.append(&mut more),
+                None => break,
+            }
+        }
+        reports
+    }
+
+    async fn receive(&self) -> Vec<Report> {
         match self.socket.recv_from_full().await {
             // Only the kernel's own messages: any process may send some.
             Ok((bytes, from)) if from.port_number() == 0 => parse(&bytes),
