@@ -4,7 +4,7 @@ use control::{Client, Health, Machine, Reply, Request, Service, ServiceState, St
 
 use crate::arguments::Place;
 use crate::failure::Failure;
-use crate::table::{Align, Cell, Table, shortened};
+use crate::table::{Align, Cell, Table};
 use crate::terminal::{self, Reader, Tone, harmless};
 use crate::units;
 
@@ -40,19 +40,8 @@ fn render(status: &Status, reader: Reader) -> String {
         lines.push(format!("         {}", harmless(note)));
     }
     lines.push(String::new());
-    let width = reader.width.unwrap_or(usize::MAX);
-    // The tables cut their own lines; here colour stands at line ends only in
-    // lines that are short.
-    let mut text = String::new();
-    for line in lines {
-        text += &if line.contains('\x1b') {
-            line
-        } else {
-            shortened(&line, width)
-        };
-        text.push('\n');
-    }
-    text + &services(&status.services, status.machine.uptime_us, reader)
+    // A reason is read whole: what is too long for a line goes on in the next.
+    lines.join("\n") + "\n" + &services(&status.services, status.machine.uptime_us, reader)
 }
 
 fn head(machine: &Machine, reader: Reader) -> Vec<String> {
