@@ -4,8 +4,9 @@
 //! PID 1 makes each service's output a pipe, keeps it, and hands its read end
 //! to this process (`outputs.rs`). From there a line goes: looked at in the
 //! pipe (`peek.rs`), cut from its neighbours (`lines.rs`), stored (`store.rs`,
-//! crate `journal`), and only then taken out of the pipe (`output.rs`). So
-//! this process may be killed or restarted at any moment and no line is lost;
+//! crate `journal`), and only then taken out of the pipe (`output.rs`,
+//! `ledger.rs`). So this process may be killed or restarted at any moment and
+//! no line is lost;
 //! and while it is slow, pipes fill and services wait: there is no other rate
 //! limit.
 //!
@@ -13,7 +14,9 @@
 
 mod arguments;
 mod clock;
+mod inherited;
 mod kernel_log;
+mod ledger;
 mod lines;
 mod notify;
 mod output;
@@ -33,6 +36,7 @@ use journal::BootId;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::inherited::Inherited;
 use crate::outputs::Outputs;
 use crate::serve::Server;
 use crate::store::Store;
@@ -56,15 +60,17 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn std::error::Error>> {
     let variable = |name| env::var(name).ok();
-    let outputs = Outputs::inherit(
+    let mut inherited = Inherited::take(
         variable("LISTEN_FDS").as_deref(),
         variable("LISTEN_FDNAMES").as_deref(),
     )?;
+    let outputs = Outputs::new(inherited.one(outputs::NAME)?);
     let arguments = arguments::parse(env::args_os().skip(1))?;
     let signals = stop_signals()?;
     let store = Store::open(arguments.directory, arguments.limits, boot_id()?)?;
     let mut server = Server::new(outputs, signals, store, arguments.kernel_log)?;
     server.announce();
+    server.take_up(inherited.all(ledger::NAME));
     server.serve()?;
     server.stop()?;
     Ok(())

@@ -1,9 +1,9 @@
 //! One service's output: from its pipe to the journal
 //!
-//! Order is everything: look at the bytes, store the lines, take the bytes.
-//! Killed before the store, nothing has happened; killed between store and
-//! take, the next log service finds the same bytes again and stores these
-//! lines a second time. Never is a line lost.
+//! Order is everything: look at the bytes, claim them, store the lines, take
+//! the bytes. Killed before the store, nothing has happened; killed between
+//! store and take, the next log service learns it from the claim
+//! (`ledger.rs`). Never is a line lost.
 
 use std::fs::File;
 use std::io;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use journal::{MAX_MESSAGE, Record};
 
 use crate::clock::Stamp;
+use crate::ledger::{Claim, Ledger};
 use crate::lines::{self, Begun, Rest};
 use crate::peek::{self, Peek, Peeked};
 use crate::store::{Failing, Store};
@@ -92,6 +93,11 @@ impl Output {
         })
     }
 
+    /// The pipe's inode.
+    pub fn inode(&self) -> u64 {
+        self.identity.1
+    }
+
     /// Whether both are the same pipe.
     pub fn is_same(&self, other: &Output) -> bool {
         self.identity == other.identity
@@ -115,6 +121,7 @@ impl Output {
         &mut self,
         peek: &mut Peek,
         store: &mut Store,
+        ledger: &mut Ledger,
         rest: Rest,
     ) -> Result<Drained, Trouble> {
         let seen = match peek.look(self.pipe.as_fd())? {
@@ -133,6 +140,7 @@ impl Output {
             rest => rest,
         };
         let now = Stamp::now();
+        let first = store.next_sequence()?;
         let mut begun = self.begun;
         let mut taken = 0;
         let bytes = peek.bytes(seen);
@@ -155,14 +163,25 @@ impl Output {
             });
         }
         let full = store.is_full();
-        store.commit()?;
-        peek.take(self.pipe.as_fd(), taken)?;
-        self.begun = begun;
+        if taken > 0 {
+            ledger.claim(&Claim {
+                first,
+                last: store.next_sequence()? - 1,
+                pipe: self.inode(),
+                length: taken as u64,
+            });
+            if let Err(failing) = store.commit() {
+                ledger.clear();
+                return Err(failing.into());
+            }
+            ledger.take(self.pipe.as_fd(), taken)?;
+            self.begun = begun;
+        }
         if !all || full || self.closed {
             self.waiting = None;
             return Ok(Drained::More);
         }
-        self.wait(peek, store, seen - taken)
+        self.wait(peek, store, ledger, seen - taken)
     }
 
     /// A line's beginning of `left` bytes stays in the pipe, unless that
@@ -171,12 +190,13 @@ impl Output {
         &mut self,
         peek: &mut Peek,
         store: &mut Store,
+        ledger: &mut Ledger,
         left: usize,
     ) -> Result<Drained, Trouble> {
         if left == 0 {
             self.waiting = None;
         } else if peek.is_full(self.pipe.as_fd())? {
-            return self.drain(peek, store, Rest::Take);
+            return self.drain(peek, store, ledger, Rest::Take);
         } else {
             let now = Instant::now();
             let before = self.waiting.as_ref().filter(|before| before.length == left);
@@ -191,7 +211,12 @@ impl Output {
 
     /// While nothing can be stored: makes room for the newest lines at the
     /// cost of the oldest, before the service has to wait.
-    pub fn relieve(&mut self, peek: &mut Peek, store: &mut Store) -> io::Result<Drained> {
+    pub fn relieve(
+        &mut self,
+        peek: &mut Peek,
+        store: &mut Store,
+        ledger: &mut Ledger,
+    ) -> io::Result<Drained> {
         let seen = match peek.look(self.pipe.as_fd())? {
             Peeked::Bytes(seen) => seen,
             Peeked::Empty => return Ok(Drained::Empty),
@@ -214,7 +239,7 @@ impl Output {
                 certain: true,
             });
         }
-        peek.take(self.pipe.as_fd(), taken)?;
+        ledger.take(self.pipe.as_fd(), taken)?;
         store.dropped(&self.service, lines);
         Ok(Drained::More)
     }

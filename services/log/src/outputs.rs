@@ -13,8 +13,6 @@ use crate::sys;
 /// The socket's name in `LISTEN_FDNAMES`.
 pub const NAME: &str = "outputs";
 
-/// The first descriptor that a service manager passes (sd_listen_fds(3)).
-const FIRST: i32 = 3;
 /// The longest message; a service's name is shorter than a file name.
 const LONGEST: usize = 1024;
 
@@ -43,19 +41,9 @@ struct Announcement<'a> {
 }
 
 impl Outputs {
-    /// Takes the socket over from PID 1, as these two variables tell where it
-    /// is. (`LISTEN_PID` is not asked: this process is PID 1's child, and has
-    /// another number in its own namespace.)
-    pub fn inherit(descriptors: Option<&str>, names: Option<&str>) -> io::Result<Outputs> {
-        let number = position(descriptors, names).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("LISTEN_FDS and LISTEN_FDNAMES name no descriptor \"{NAME}\""),
-            )
-        })?;
-        Ok(Outputs {
-            socket: sys::inherit(number)?,
-        })
+    /// The socket that PID 1 passed.
+    pub fn new(socket: OwnedFd) -> Outputs {
+        Outputs { socket }
     }
 
     /// The next message.
@@ -87,29 +75,5 @@ impl Outputs {
 impl AsFd for Outputs {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-/// The number of the descriptor that is called [`NAME`].
-fn position(descriptors: Option<&str>, names: Option<&str>) -> Option<i32> {
-    let count: usize = descriptors?.parse().ok()?;
-    let index = names?
-        .split(':')
-        .take(count)
-        .position(|name| name == NAME)?;
-    Some(FIRST + i32::try_from(index).ok()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_socket_is_found_by_its_name() {
-        assert_eq!(position(Some("1"), Some("outputs")), Some(3));
-        assert_eq!(position(Some("2"), Some("other:outputs")), Some(4));
-        assert_eq!(position(Some("1"), Some("other:outputs")), None);
-        assert_eq!(position(None, Some("outputs")), None);
-        assert_eq!(position(Some("x"), None), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Reading a pipe without taking anything out of it
 //!
 //! tee(2) copies what is in a pipe into another one, which is then read. The
-//! bytes leave the first only when they are [taken](Peek::take), after they
+//! bytes leave the first only when they are taken (`ledger.rs`), after they
 //! were stored: whoever has the pipe after this process was killed finds what
 //! was not.
 
@@ -36,21 +36,26 @@ pub enum Peeked {
 }
 
 impl Peek {
-    pub fn new() -> io::Result<Peek> {
+    /// For looking at up to `size` bytes at once.
+    pub fn new(size: usize) -> io::Result<Peek> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        let capacity = fcntl(&writer, FcntlArg::F_GETPIPE_SZ)?;
+        let mut capacity = fcntl(&writer, FcntlArg::F_GETPIPE_SZ)?;
+        if size > SIZE {
+            capacity = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(size as i32))?;
+        }
         Ok(Peek {
             reader,
             writer,
             capacity,
-            bytes: vec![0; SIZE],
+            bytes: vec![0; size],
         })
     }
 
     /// Looks what is in `pipe`, from its oldest byte on.
     pub fn look(&mut self, pipe: BorrowedFd<'_>) -> io::Result<Peeked> {
         let copied = loop {
-            match tee(pipe, &self.writer, SIZE, SpliceFFlags::SPLICE_F_NONBLOCK) {
+            let size = self.bytes.len();
+            match tee(pipe, &self.writer, size, SpliceFFlags::SPLICE_F_NONBLOCK) {
                 Ok(0) => return Ok(Peeked::Closed),
                 Ok(copied) => break copied,
                 Err(Errno::EAGAIN) => return Ok(Peeked::Empty),
@@ -58,18 +63,13 @@ impl Peek {
                 Err(errno) => return Err(errno.into()),
             }
         };
-        self.read_exactly(None, copied)?;
+        self.read_copy(copied)?;
         Ok(Peeked::Bytes(copied))
     }
 
     /// What the last [`Peek::look`] saw.
     pub fn bytes(&self, count: usize) -> &[u8] {
         &self.bytes[..count]
-    }
-
-    /// Takes `count` bytes that were seen in `pipe` out of it.
-    pub fn take(&mut self, pipe: BorrowedFd<'_>, count: usize) -> io::Result<()> {
-        self.read_exactly(Some(pipe), count)
     }
 
     /// Whether nobody can write to `pipe` until something is taken out of it.
@@ -90,16 +90,15 @@ impl Peek {
         };
         let mut polled = [PollFd::new(self.writer.as_fd(), PollFlags::POLLOUT)];
         let room = poll(&mut polled, PollTimeout::ZERO);
-        self.read_exactly(None, copied)?;
+        self.read_copy(copied)?;
         Ok(room? == 0)
     }
 
-    /// Reads `count` bytes that are there, from `pipe` or the copy.
-    fn read_exactly(&mut self, pipe: Option<BorrowedFd<'_>>, count: usize) -> io::Result<()> {
-        let from = pipe.unwrap_or(self.reader.as_fd());
+    /// Reads the copy, all `count` bytes of it.
+    fn read_copy(&mut self, count: usize) -> io::Result<()> {
         let mut done = 0;
         while done < count {
-            match read(from, &mut self.bytes[done..count]) {
+            match read(&self.reader, &mut self.bytes[done..count]) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(length) => done += length,
                 Err(Errno::EINTR) => {}

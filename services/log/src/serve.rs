@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,12 @@ use nix::sys::signalfd::SignalFd;
 
 use crate::clock::Stamp;
 use crate::kernel_log::{KernelLog, Next};
+use crate::ledger::{Ledger, Open};
 use crate::lines::{Begun, Rest};
 use crate::notify;
 use crate::output::{Drained, Output, Trouble};
 use crate::outputs::{Outputs, Received};
-use crate::peek::Peek;
+use crate::peek::{self, Peek};
 use crate::store::{Failing, Store};
 
 /// What epoll gives back for each source; pipes count up from the last.
@@ -49,6 +50,9 @@ pub struct Server {
     /// Who has something to say, in the order of their turns.
     ready: VecDeque<u64>,
     peek: Peek,
+    ledger: Ledger,
+    /// Stored by the log service before this one, and not all taken yet.
+    untaken: Option<Open>,
     store: Store,
 }
 
@@ -71,7 +75,9 @@ impl Server {
             pipes: BTreeMap::new(),
             next_pipe: FIRST_PIPE,
             ready: VecDeque::new(),
-            peek: Peek::new()?,
+            peek: Peek::new(peek::SIZE)?,
+            ledger: Ledger::unused(),
+            untaken: None,
             store,
         })
     }
@@ -80,6 +86,20 @@ impl Server {
     /// is no reason to keep the machine from starting.
     pub fn announce(&self) {
         notify::say("READY=1");
+    }
+
+    /// Goes on where the log service before this one was killed, with the
+    /// ledger that PID 1 kept.
+    pub fn take_up(&mut self, kept: Vec<OwnedFd>) {
+        let (ledger, open) = Ledger::open(kept);
+        self.ledger = ledger;
+        self.untaken = open.filter(|open| {
+            // Where that cannot be told, lines twice are better than none.
+            self.store.has_just_stored(&open.claim).unwrap_or(false)
+        });
+        if self.untaken.is_none() {
+            self.ledger.clear();
+        }
     }
 
     /// Serves until it is asked to stop.
@@ -194,11 +214,12 @@ impl Server {
         };
         let mut drained = match self.store.failing_until(Instant::now()) {
             Some(_) => Err(Trouble::Store),
-            None => output.drain(&mut self.peek, &mut self.store, rest),
+            None => output.drain(&mut self.peek, &mut self.store, &mut self.ledger, rest),
         };
-        if let Err(Trouble::Store) = drained {
+        let failing = self.store.failing_until(Instant::now()).is_some();
+        if failing && let Err(Trouble::Store) = drained {
             drained = output
-                .relieve(&mut self.peek, &mut self.store)
+                .relieve(&mut self.peek, &mut self.store, &mut self.ledger)
                 .map_err(Trouble::Pipe);
         }
         match drained {
@@ -250,7 +271,7 @@ impl Server {
         }
     }
 
-    fn add(&mut self, service: String, pipe: std::os::fd::OwnedFd) {
+    fn add(&mut self, service: String, pipe: OwnedFd) {
         let begun = self.store.take_unfinished(&service).map(|level| Begun {
             level,
             certain: false,
@@ -259,6 +280,14 @@ impl Server {
         let added = Output::new(service.clone(), pipe, begun).and_then(|output| {
             if self.pipes.values().any(|known| known.is_same(&output)) {
                 return Ok(());
+            }
+            if let Some(open) = self
+                .untaken
+                .filter(|open| open.claim.pipe == output.inode())
+            {
+                let left = open.claim.length - open.taken;
+                self.ledger.take(output.as_fd(), left as usize)?;
+                self.untaken = None;
             }
             let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
             self.epoll.add(&output, EpollEvent::new(flags, token))?;

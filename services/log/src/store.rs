@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 use journal::{BootId, Error, Level, Limits, Record, Writer};
 
 use crate::clock::Stamp;
+use crate::ledger::Claim;
 use crate::notify;
 use crate::sync::Schedule;
 
 /// How long to wait before storing is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// Records are gathered up to about so many bytes for one write.
-const BATCH: usize = 64 * 1024;
+/// Records are gathered up to about so many bytes for one write; up to the
+/// lesser number where the disk has no room for more.
+const BATCH: (usize, usize) = (4 * 1024, 64 * 1024);
 
 /// The journal, open or not.
 pub struct Store {
@@ -26,8 +28,15 @@ pub struct Store {
     boot_id: BootId,
     writer: Option<Writer>,
     schedule: Schedule,
+    batch: usize,
     failure: Option<Failure>,
+    /// What is to be told once something can be stored: lines given up, by
+    /// service, …
     dropped: BTreeMap<String, u64>,
+    /// … and how much of an unfinished record was cut off.
+    cut_off: u64,
+    /// Something was stored since that was last told.
+    stored: bool,
     /// The most severe level pushed and not committed.
     pushed: Option<Level>,
     /// Lines that the log service before this one left unfinished.
@@ -55,8 +64,11 @@ impl Store {
             boot_id,
             writer: None,
             schedule: Schedule::default(),
+            batch: BATCH.1,
             failure: None,
             dropped: BTreeMap::new(),
+            cut_off: 0,
+            stored: false,
             pushed: None,
             unfinished: BTreeMap::new(),
         };
@@ -95,6 +107,27 @@ impl Store {
         self.writer().map(|writer| writer.kernel_position())
     }
 
+    /// The sequence number that the next record pushed gets.
+    pub fn next_sequence(&mut self) -> Result<u64, Failing> {
+        self.writer().map(|writer| writer.next_sequence())
+    }
+
+    /// Whether exactly these lines were stored last. If only some were,
+    /// because the log service before this one was killed during the write,
+    /// they are removed: they are still in their pipe. When others were stored
+    /// behind them the claim is not to be trusted.
+    pub fn has_just_stored(&mut self, claim: &Claim) -> Result<bool, Failing> {
+        let writer = self.writer()?;
+        let next = writer.next_sequence();
+        if claim.first < next && next <= claim.last {
+            if let Err(error) = writer.roll_back(claim.first) {
+                return Err(self.fail(&error));
+            }
+            self.unfinished = writer.resumed().unfinished.clone();
+        }
+        Ok(next == claim.last.saturating_add(1))
+    }
+
     /// The level of the line that the log service before this one stored the
     /// beginning of. It is told once.
     pub fn take_unfinished(&mut self, service: &str) -> Option<Level> {
@@ -105,7 +138,7 @@ impl Store {
     pub fn is_full(&self) -> bool {
         self.writer
             .as_ref()
-            .is_some_and(|writer| writer.pending() >= BATCH)
+            .is_some_and(|writer| writer.pending() >= self.batch)
     }
 
     /// Takes a record for the next commit.
@@ -131,7 +164,8 @@ impl Store {
         }
         if let Some(level) = pushed {
             self.schedule.stored(level, Instant::now());
-            self.account();
+            self.batch = (self.batch * 2).min(BATCH.1);
+            self.stored = true;
         }
         Ok(())
     }
@@ -166,13 +200,17 @@ impl Store {
         })
     }
 
-    /// When [`Store::tick`] has something to do.
+    /// When [`Store::tick`] is to sync.
     pub fn sync_due(&self) -> Option<Instant> {
         self.schedule.due()
     }
 
-    /// Syncs when it is time.
+    /// Tells what is to be told, and syncs when it is time. Not between storing
+    /// lines and taking them: then they are to be the newest in the journal.
     pub fn tick(&mut self) {
+        if std::mem::take(&mut self.stored) {
+            self.account();
+        }
         let now = Instant::now();
         if self.schedule.due().is_none_or(|due| due > now) {
             return;
@@ -195,20 +233,21 @@ impl Store {
     }
 
     fn adopt(&mut self, writer: Writer) {
-        let cut_off = writer.resumed().cut_off;
+        self.cut_off = writer.resumed().cut_off;
+        self.stored |= self.cut_off > 0;
         self.unfinished = writer.resumed().unfinished.clone();
         self.writer = Some(writer);
-        if cut_off > 0 {
-            let message = format!("{cut_off} bytes of a record that was not finished were cut off");
-            let bytes = cut_off.to_string();
-            let _ = self.push_event(Level::Notice, "cut-off", &message, &[("bytes", &bytes)]);
-        }
     }
 
     fn fail(&mut self, error: &Error) -> Failing {
+        self.pushed = None;
+        if self.batch > BATCH.0 && is_full(error) {
+            // Less may still fit.
+            self.batch = BATCH.0;
+            return Failing;
+        }
         let now = Instant::now();
         let reason = format!("{}: {}", error, source(error));
-        self.pushed = None;
         if self.failure.is_none() {
             notify::say(&format!("STATUS=cannot store: {reason}"));
         }
@@ -222,6 +261,12 @@ impl Store {
 
     /// Something was stored: tells what could not be, and what had to go.
     fn account(&mut self) {
+        let cut_off = std::mem::take(&mut self.cut_off);
+        if cut_off > 0 {
+            let message = format!("{cut_off} bytes of a record that was not finished were cut off");
+            let bytes = cut_off.to_string();
+            let _ = self.push_event(Level::Notice, "cut-off", &message, &[("bytes", &bytes)]);
+        }
         let trimmed = self
             .writer
             .as_mut()
@@ -260,6 +305,14 @@ impl Store {
         if self.pushed.is_some() {
             let _ = self.commit();
         }
+    }
+}
+
+fn is_full(error: &Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    match error {
+        Error::Write { source, .. } => matches!(source.kind(), StorageFull | QuotaExceeded),
+        _ => false,
     }
 }
 

@@ -169,6 +169,28 @@ fn an_uncommitted_record_is_not_stored() {
 }
 
 #[test]
+fn rolled_back_entries_are_gone_and_their_numbers_are_given_again() {
+    let directory = TempDir::new().unwrap();
+    let mut writer = open(directory.path(), BOOT);
+    for number in 1..=5 {
+        store(&mut writer, ["a", "b"][number % 2], 1, &format!("{number}"));
+    }
+    writer.roll_back(6).unwrap();
+    writer.roll_back(4).unwrap();
+    assert_eq!(writer.next_sequence(), 4);
+    assert_eq!(texts(directory.path(), &Query::default()), ["1", "2", "3"]);
+    store(&mut writer, "a", 1, "again");
+    writer.close().unwrap();
+    let query = Query {
+        services: vec!["a".into()],
+        ..Query::default()
+    };
+    assert_eq!(texts(directory.path(), &query), ["2", "again"]);
+    let (entries, _) = read(directory.path(), &Query::default());
+    assert_eq!(entries[3].sequence, 4);
+}
+
+#[test]
 fn a_second_writer_is_refused() {
     let directory = TempDir::new().unwrap();
     let writer = open(directory.path(), BOOT);

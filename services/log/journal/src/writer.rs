@@ -153,6 +153,39 @@ impl Writer {
         self.kernel_position
     }
 
+    /// The sequence number that the next record pushed gets.
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// Removes the newest entries again, from that sequence number on, as far
+    /// as they are in the segment in use. Nothing may be pushed and
+    /// uncommitted.
+    pub fn roll_back(&mut self, first: u64) -> Result<(), Error> {
+        debug_assert!(self.buffer.is_empty());
+        let Some(active) = &mut self.active else {
+            return Ok(());
+        };
+        let path = active.name.path(&self.directory);
+        let failed = |source| Error::Write {
+            path: path.clone(),
+            source,
+        };
+        let file = File::open(&path).map_err(failed)?;
+        let Some(mut segment) = Segment::from_file(file, &path)? else {
+            return Ok(());
+        };
+        let (end, index, unfinished) = scan(&mut segment, first)?;
+        active.file.set_len(end).map_err(failed)?;
+        active.length = end;
+        self.next_sequence = first.max(active.name.first).min(self.next_sequence);
+        self.kernel_position = index.kernel_position;
+        self.committed = (self.next_sequence, self.kernel_position);
+        self.resumed.unfinished = unfinished;
+        active.index = index;
+        Ok(())
+    }
+
     /// This boot's number.
     pub fn boot(&self) -> u64 {
         self.boot
@@ -527,7 +560,7 @@ impl Writer {
         let was_sealed = sealed.is_some();
         let (end, index, unfinished) = match sealed {
             Some((end, index)) => (end, index, BTreeMap::new()),
-            None => scan(&mut segment)?,
+            None => scan(&mut segment, u64::MAX)?,
         };
         self.next_sequence = index
             .span
@@ -616,9 +649,12 @@ fn create(path: &Path, header: &[u8]) -> io::Result<File> {
     }
 }
 
-/// What an unsealed segment holds: where its last whole record ends, and its
-/// index.
-fn scan(segment: &mut Segment) -> Result<(u64, Index, BTreeMap<String, Level>), Error> {
+/// What an unsealed segment holds before the entry with this number: where its
+/// last whole record ends, its index, and which lines are unfinished.
+fn scan(
+    segment: &mut Segment,
+    before: u64,
+) -> Result<(u64, Index, BTreeMap<String, Level>), Error> {
     let mut index = Index {
         kernel_position: segment.header.kernel_position,
         ..Index::default()
@@ -627,6 +663,9 @@ fn scan(segment: &mut Segment) -> Result<(u64, Index, BTreeMap<String, Level>), 
     let mut offset = format::HEADER_SIZE as u64;
     loop {
         match segment.find(offset)? {
+            Found::Entry(entry, _) if entry.sequence >= before => {
+                return Ok((offset, index, unfinished));
+            }
             Found::Entry(entry, next) => {
                 let time = format::time_to_micros(entry.realtime);
                 index.add(offset, &entry.service, entry.level, entry.sequence, time);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod full_disk;
+mod killed;
 mod pid1;
 
 use std::fs::{self, File, OpenOptions};
@@ -288,96 +289,6 @@ fn a_flood_does_not_keep_others_from_being_heard() {
     for (position, line) in flood.iter().enumerate() {
         assert_eq!(*line, format!("flood {}", first + position));
     }
-}
-
-/// A small generator of moments (xorshift): the same in each run of the test.
-struct Moments(u64);
-
-impl Moments {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
-    }
-}
-
-#[test]
-fn no_line_is_lost_when_the_service_is_killed_at_any_moment() {
-    const SERVICES: [&str; 3] = ["fast", "long", "slow"];
-    let mut pid1 = Pid1::new();
-    pid1.arguments = vec!["--kernel-log".into(), "/nonexistent".into()];
-    let stop = Arc::new(AtomicBool::new(false));
-    let writers: Vec<_> = SERVICES
-        .iter()
-        .map(|service| {
-            let mut output = pid1.add(service);
-            let stop = Arc::clone(&stop);
-            thread::spawn(move || {
-                let mut number = 0usize;
-                while !stop.load(Ordering::Relaxed) {
-                    match *service {
-                        "long" => say(&mut output, &format!("{number} {}", "x".repeat(3000))),
-                        "fast" => say(&mut output, &format!("{number} ")),
-                        _ => {
-                            // In two writes, with a pause.
-                            output.write_all(format!("{number}").as_bytes()).unwrap();
-                            thread::sleep(Duration::from_millis(1));
-                            output.write_all(b" \n").unwrap();
-                        }
-                    }
-                    number += 1;
-                    // Enough to be caught in the act, and no more than fits
-                    // into the journal.
-                    thread::sleep(Duration::from_micros(300));
-                }
-                number
-            })
-        })
-        .collect();
-    let mut moments = Moments(0x9e37_79b9_7f4a_7c15);
-    for _ in 0..60 {
-        pid1.spawn();
-        thread::sleep(Duration::from_micros(moments.next(40_000)));
-        pid1.kill();
-    }
-    stop.store(true, Ordering::Relaxed);
-    pid1.start();
-    let counts: Vec<usize> = writers
-        .into_iter()
-        .map(|writer| writer.join().unwrap())
-        .collect();
-    for (service, count) in SERVICES.iter().zip(&counts) {
-        let last = format!("{} ", count - 1);
-        pid1.wait_for("the last line", |entries| {
-            let mut of_service = entries.iter().filter(|entry| entry.service == *service);
-            of_service.any(|entry| entry.text().starts_with(&last))
-        });
-    }
-    assert!(pid1.stop().success());
-    for (service, count) in SERVICES.iter().zip(counts) {
-        let mut times = vec![0; count];
-        let mut greatest = None;
-        for line in pid1.said(service) {
-            let number: usize = line.split(' ').next().unwrap().parse().unwrap();
-            times[number] += 1;
-            // In order; what comes a second time comes in order too.
-            assert!(
-                greatest.is_none_or(|greatest| number <= greatest + 1),
-                "{service} {number}"
-            );
-            greatest = greatest.max(Some(number));
-        }
-        assert!(count > 20, "{service} said {count} lines only");
-        assert!(
-            times.iter().all(|times| (1..=2).contains(times)),
-            "{service}: {times:?}"
-        );
-        let twice = times.iter().filter(|times| **times == 2).count();
-        println!("{service}: {count} lines, {twice} twice");
-    }
-    let sequences: Vec<u64> = pid1.entries().iter().map(|entry| entry.sequence).collect();
-    assert!(sequences.is_sorted_by(|a, b| a < b));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! the service with a fresh socket, hands the pipes out, and hears its word
 
 use std::fs::File;
-use std::io::{IoSlice, Write};
+use std::io::{IoSlice, IoSliceMut, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
 };
 use nix::unistd::{Pid, pipe2};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tempfile::TempDir;
 
 /// No wait in a test takes longer on a machine that is not hung.
@@ -27,6 +29,9 @@ pub struct Pid1 {
     /// What runs before the service in its command line.
     pub wrapper: Vec<String>,
     pub arguments: Vec<String>,
+    /// Whether descriptors are kept that the service asks to keep.
+    pub keeps: bool,
+    kept: Vec<(String, OwnedFd)>,
     notifications: UnixDatagram,
     pipes: Vec<(String, OwnedFd)>,
     running: Option<(Child, OwnedFd)>,
@@ -40,6 +45,8 @@ impl Pid1 {
         Pid1 {
             wrapper: Vec::new(),
             arguments: Vec::new(),
+            keeps: true,
+            kept: Vec::new(),
             notifications,
             pipes: Vec::new(),
             running: None,
@@ -67,6 +74,18 @@ impl Pid1 {
             SockFlag::SOCK_CLOEXEC,
         )
         .unwrap();
+        let mut names = "outputs".to_owned();
+        let mut mappings = vec![FdMapping {
+            parent_fd: theirs,
+            child_fd: 3,
+        }];
+        for (child_fd, (name, kept)) in (4..).zip(&self.kept) {
+            names = format!("{names}:{name}");
+            mappings.push(FdMapping {
+                parent_fd: kept.try_clone().unwrap(),
+                child_fd,
+            });
+        }
         let log = env!("CARGO_BIN_EXE_log");
         let mut words = self.wrapper.iter().map(String::as_str).chain([log]);
         let mut command = Command::new(words.next().unwrap());
@@ -76,12 +95,9 @@ impl Pid1 {
             .arg(self.journal())
             .args(&self.arguments)
             .env("NOTIFY_SOCKET", self.directory.path().join("notify"))
-            .env("LISTEN_FDS", "1")
-            .env("LISTEN_FDNAMES", "outputs")
-            .fd_mappings(vec![FdMapping {
-                parent_fd: theirs,
-                child_fd: 3,
-            }])
+            .env("LISTEN_FDS", (1 + self.kept.len()).to_string())
+            .env("LISTEN_FDNAMES", names)
+            .fd_mappings(mappings)
             .unwrap();
         let child = command.spawn().unwrap();
         drop(command);
@@ -92,10 +108,29 @@ impl Pid1 {
     }
 
     /// What the service says next.
-    pub fn word(&self) -> String {
+    fn word(&mut self) -> String {
+        self.hear(RecvFlags::empty()).unwrap()
+    }
+
+    /// Takes one word, and what is to be kept.
+    fn hear(&mut self, flags: RecvFlags) -> rustix::io::Result<String> {
         let mut bytes = [0; 4096];
-        let length = self.notifications.recv(&mut bytes).unwrap();
-        String::from_utf8_lossy(&bytes[..length]).into_owned()
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let length = recvmsg(&self.notifications, &mut parts, &mut control, flags)?.bytes;
+        let word = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                let name = word.strip_prefix("FDSTORE=1\nFDNAME=").unwrap();
+                for descriptor in descriptors {
+                    if self.keeps && self.kept.len() < 2 {
+                        self.kept.push((name.to_owned(), descriptor));
+                    }
+                }
+            }
+        }
+        Ok(word)
     }
 
     /// Makes a service's pipe; the result is what the service writes to.
@@ -142,11 +177,10 @@ impl Pid1 {
         status
     }
 
-    /// So that an earlier run's word is not taken for the next one's.
-    fn forget_words(&self) {
-        self.notifications.set_nonblocking(true).unwrap();
-        while self.notifications.recv(&mut [0; 4096]).is_ok() {}
-        self.notifications.set_nonblocking(false).unwrap();
+    /// Hears what is still to be heard, so that an earlier run's word is not
+    /// taken for the next one's.
+    fn forget_words(&mut self) {
+        while self.hear(RecvFlags::DONTWAIT).is_ok() {}
     }
 
     /// What is in the journal.
