@@ -29,6 +29,8 @@ pub struct Connection {
     pub watches: bool,
     /// Whether it is closed once everything is sent.
     closing: bool,
+    /// Whether it did not read for so long that it is closed at once.
+    overflowed: bool,
 }
 
 /// The listening socket and all clients.
@@ -103,6 +105,7 @@ impl Connections {
                 outgoing: Vec::new(),
                 watches: false,
                 closing: false,
+                overflowed: false,
             },
         );
         Some(number)
@@ -201,9 +204,12 @@ impl Connection {
     }
 
     fn queue(&mut self, frame: &[u8]) {
+        if self.overflowed {
+            return;
+        }
         if self.outgoing.len() + frame.len() > MOST_WAITING {
-            self.outgoing.clear();
-            self.closing = true;
+            self.outgoing = Vec::new();
+            self.overflowed = true;
         } else {
             self.outgoing.extend_from_slice(frame);
         }
@@ -211,6 +217,9 @@ impl Connection {
 
     /// Sends what fits. Returns whether the client is done with.
     pub fn flush(&mut self) -> bool {
+        if self.overflowed {
+            return true;
+        }
         while !self.outgoing.is_empty() {
             match self.stream.write(&self.outgoing) {
                 Ok(0) => return true,
@@ -228,5 +237,165 @@ impl Connection {
     /// Whether something waits to be sent.
     pub fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    /// A small generator of numbers (xorshift), so that a failure repeats.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn next(&mut self, below: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            usize::try_from(self.0 >> 16).unwrap() % below
+        }
+    }
+
+    struct Server {
+        connections: Connections,
+        path: String,
+        _folder: tempfile::TempDir,
+    }
+
+    fn server() -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket").display().to_string();
+        Server {
+            connections: Connections::listen(&path).unwrap(),
+            path,
+            _folder: folder,
+        }
+    }
+
+    /// Serves one client until it is done with; returns the requests that were
+    /// understood.
+    fn serve(server: &mut Server, number: u32) -> Vec<Request> {
+        let mut understood = Vec::new();
+        for _ in 0..100 {
+            let Some(client) = server.connections.get_mut(number) else {
+                break;
+            };
+            for request in client.read() {
+                client.reply(&Reply::Refused(Refusal::NotPermitted));
+                understood.push(request);
+            }
+            if client.flush() {
+                server.connections.close(number);
+            }
+        }
+        understood
+    }
+
+    #[test]
+    fn garbage_is_refused_and_the_connection_closed() {
+        let mut server = server();
+        let mut client = UnixStream::connect(&server.path).unwrap();
+        let number = server.connections.accept().unwrap();
+        client.write_all(b"\x04\0\0\0what and more of it").unwrap();
+        assert_eq!(serve(&mut server, number), []);
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert!(String::from_utf8_lossy(&answer[4..]).contains("malformed"));
+        assert!(server.connections.get_mut(number).is_none());
+    }
+
+    #[test]
+    fn a_request_before_the_client_hangs_up_is_still_answered() {
+        let mut server = server();
+        let mut client = UnixStream::connect(&server.path).unwrap();
+        let number = server.connections.accept().unwrap();
+        client
+            .write_all(&encode(&Request::Status, MAX_REQUEST).unwrap())
+            .unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(serve(&mut server, number), [Request::Status]);
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert!(!answer.is_empty());
+    }
+
+    #[test]
+    fn whatever_is_sent_the_server_goes_on_and_keeps_little() {
+        let mut server = server();
+        let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
+        let whole = encode(
+            &Request::Show {
+                service: "network".to_owned(),
+            },
+            MAX_REQUEST,
+        )
+        .unwrap();
+        for round in 0..3000 {
+            let mut bytes = match round % 3 {
+                0 => (0..numbers.next(300))
+                    .map(|_| numbers.next(256) as u8)
+                    .collect(),
+                _ => whole.repeat(1 + numbers.next(3)),
+            };
+            if round % 3 == 1 && !bytes.is_empty() {
+                for _ in 0..=numbers.next(4) {
+                    let at = numbers.next(bytes.len());
+                    bytes[at] = numbers.next(256) as u8;
+                }
+            }
+            bytes.truncate(numbers.next(bytes.len() + 1));
+            let mut client = UnixStream::connect(&server.path).unwrap();
+            let number = server.connections.accept().unwrap();
+            client.write_all(&bytes).unwrap();
+            if round % 2 == 0 {
+                client.shutdown(std::net::Shutdown::Write).unwrap();
+            }
+            for request in serve(&mut server, number) {
+                assert!(matches!(request, Request::Show { .. }), "{request:?}");
+            }
+            if let Some(client) = server.connections.get_mut(number) {
+                assert!(client.outgoing.len() <= MOST_WAITING);
+            }
+            drop(client);
+            serve(&mut server, number);
+            assert!(
+                server.connections.get_mut(number).is_none(),
+                "round {round}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_watcher_that_does_not_read_is_let_go() {
+        let mut server = server();
+        let _client = UnixStream::connect(&server.path).unwrap();
+        let number = server.connections.accept().unwrap();
+        server.connections.get_mut(number).unwrap().watches = true;
+        let message = "x".repeat(1 << 20);
+        for _ in 0..20 {
+            server
+                .connections
+                .tell_watchers(&Reply::Refused(Refusal::Failed {
+                    message: message.clone(),
+                }));
+        }
+        assert!(server.connections.get_mut(number).unwrap().flush());
+    }
+
+    #[test]
+    fn more_clients_than_there_is_room_for_wait() {
+        let mut server = server();
+        let clients: Vec<UnixStream> = (0..MOST + 3)
+            .map(|_| UnixStream::connect(&server.path).unwrap())
+            .collect();
+        let mut taken = Vec::new();
+        while let Some(number) = server.connections.accept() {
+            taken.push(number);
+        }
+        assert_eq!(taken.len(), MOST);
+        server.connections.close(taken[0]);
+        assert!(server.connections.accept().is_some());
+        drop(clients);
     }
 }
