@@ -4,7 +4,10 @@
 //! Access is a set of three bits (read, write, mknod), and each bit that is
 //! asked for is decided by the last rule that names it for the device; without
 //! one it is denied. The program therefore goes through the rules from the last
-//! to the first, and strikes off the bits that a rule allows.
+//! to the first, and strikes off the bits that a rule allows. The kernel checks
+//! and translates it at each start of a container, so it is kept short: a rule
+//! for every access decides at once, rules that differ in the minor number only
+//! share their other comparisons, and all share two ends.
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
@@ -19,6 +22,8 @@ const MKNOD: i32 = 1;
 const READ: i32 = 2;
 const WRITE: i32 = 4;
 const ALL: i32 = MKNOD | READ | WRITE;
+
+const LONGEST: usize = 16_384;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rule {
@@ -40,7 +45,15 @@ pub(super) fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Option<Vec<Extended
         return Ok(None);
     }
     checked.extend(defaults());
-    Ok(Some(generate(&checked)))
+    let program = generate(&checked);
+    // Jumps have 16 bits; the kernel would take a longer one.
+    if program.len() > LONGEST {
+        return Err(Error::invalid(
+            "linux.resources.devices",
+            format!("needs {} instructions, more than {LONGEST}", program.len()),
+        ));
+    }
+    Ok(Some(program))
 }
 
 /// Whether the last word of the rules, but for further permissions, is to allow everything.
@@ -62,13 +75,13 @@ fn allows_everything(rules: &[Rule]) -> bool {
 /// What every container may use: making any node, which opens nothing; the
 /// default devices; terminals, which are those of its own devpts.
 fn defaults() -> impl Iterator<Item = Rule> {
-    let nodes = [BLOCK, CHARACTER].map(|kind| Rule {
+    let nodes = [Rule {
         allow: true,
-        kind: Some(kind),
+        kind: None,
         major: None,
         minor: None,
         access: MKNOD,
-    });
+    }];
     let character = |major: u32, minor: Option<u32>| Rule {
         allow: true,
         kind: Some(CHARACTER),
@@ -76,9 +89,11 @@ fn defaults() -> impl Iterator<Item = Rule> {
         minor: minor.map(|minor| minor as i32),
         access: ALL,
     };
-    let terminals = [character(5, Some(2)), character(136, None)];
+    let terminals = [character(136, None), character(5, Some(2))];
+    // Those of one major number follow each other.
     let devices = device::DEFAULT
         .iter()
+        .rev()
         .map(move |(_, major, minor)| character(*major, Some(*minor)));
     nodes.into_iter().chain(terminals).chain(devices)
 }
@@ -162,59 +177,135 @@ fn shift_right(register: u8, bits: i32) -> Extended {
     instruction(0x77, register, 0, 0, bits)
 }
 
-fn answer(value: i32) -> [Extended; 2] {
-    [
-        instruction(0xb7, RESULT, 0, 0, value),
-        instruction(0x95, 0, 0, 0, 0),
-    ]
+/// Where a comparison goes when it holds; when it does not, to the next instruction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Goto {
+    /// To the instructions of the rule after this one.
+    Next,
+    Answer(bool),
 }
 
-/// Skips `count` instructions where the register is (not) this value.
-fn skip(equal: bool, register: u8, value: i32, count: usize) -> Extended {
-    let code = if equal { 0x15 } else { 0x55 };
-    instruction(code, register, 0, count as i16, value)
+fn if_equal(register: u8, value: i32) -> Extended {
+    instruction(0x15, register, 0, 0, value)
+}
+
+fn if_not_equal(register: u8, value: i32) -> Extended {
+    instruction(0x55, register, 0, 0, value)
 }
 
 fn generate(rules: &[Rule]) -> Vec<Extended> {
-    let mut code = vec![
-        load(KIND, 0), // access in the high half, kind in the low one
-        copy(ACCESS, KIND),
-        and(KIND, 0xffff),
-        shift_right(ACCESS, 16),
-        load(MAJOR, 4),
-        load(MINOR, 8),
-    ];
-    for rule in rules.iter().rev() {
-        let decision: Vec<Extended> = if rule.allow {
-            let [set, exit] = answer(1);
-            vec![
-                and(ACCESS, ALL & !rule.access),
-                skip(false, ACCESS, 0, 2),
-                set,
-                exit,
-            ]
-        } else {
-            let [set, exit] = answer(0);
-            vec![
-                copy(RESULT, ACCESS),
-                and(RESULT, rule.access),
-                skip(true, RESULT, 0, 2),
-                set,
-                exit,
-            ]
-        };
-        let tests: Vec<(u8, i32)> = [(KIND, rule.kind), (MAJOR, rule.major), (MINOR, rule.minor)]
+    let mut code = Code {
+        instructions: vec![
+            load(KIND, 0), // access in the high half, kind in the low one
+            copy(ACCESS, KIND),
+            and(KIND, 0xffff),
+            shift_right(ACCESS, 16),
+            load(MAJOR, 4),
+            load(MINOR, 8),
+        ],
+        jumps: Vec::new(),
+    };
+    let mut rest = rules;
+    let mut otherwise = false;
+    while let Some((last, before)) = rest.split_last() {
+        rest = before;
+        if last.access == ALL && (last.kind, last.major, last.minor) == (None, None, None) {
+            // Nothing before this rule counts, and the kernel wants no code that is never reached.
+            otherwise = last.allow;
+            break;
+        }
+        let mut minors = Vec::from_iter(last.minor);
+        if last.access == ALL && last.minor.is_some() {
+            while let Some(other) = rest.last()
+                && let Some(minor) = other.minor
+                && *other
+                    == (Rule {
+                        minor: Some(minor),
+                        ..*last
+                    })
+            {
+                minors.push(minor);
+                rest = &rest[..rest.len() - 1];
+            }
+        }
+        code.rule(last, &minors);
+    }
+    code.finish(otherwise)
+}
+
+/// Instructions, and those among them that jump.
+struct Code {
+    instructions: Vec<Extended>,
+    jumps: Vec<(usize, Goto)>,
+}
+
+impl Code {
+    fn jump(&mut self, instruction: Extended, goto: Goto) {
+        self.jumps.push((self.instructions.len(), goto));
+        self.instructions.push(instruction);
+    }
+
+    /// A rule that may have several minor numbers if it is for every access.
+    fn rule(&mut self, rule: &Rule, minors: &[i32]) {
+        let answer = Goto::Answer(rule.allow);
+        let tests = [(KIND, rule.kind), (MAJOR, rule.major)];
+        let mut tests: Vec<(u8, i32)> = tests
             .into_iter()
             .filter_map(|(register, value)| Some((register, value?)))
             .collect();
-        for (index, (register, value)) in tests.iter().enumerate() {
-            let rest = tests.len() - index - 1 + decision.len();
-            code.push(skip(false, *register, *value, rest));
+        let mut last: Vec<(u8, i32)> = minors.iter().map(|minor| (MINOR, *minor)).collect();
+        if rule.access == ALL {
+            if last.is_empty() {
+                last.extend(tests.pop());
+            }
+        } else {
+            tests.append(&mut last);
         }
-        code.extend(decision);
+        for (register, value) in tests {
+            self.jump(if_not_equal(register, value), Goto::Next);
+        }
+        for (register, value) in last {
+            self.jump(if_equal(register, value), answer);
+        }
+        if rule.access != ALL && rule.allow {
+            self.instructions.push(and(ACCESS, ALL & !rule.access));
+            self.jump(if_equal(ACCESS, 0), answer);
+        } else if rule.access != ALL {
+            self.instructions.push(copy(RESULT, ACCESS));
+            self.instructions.push(and(RESULT, rule.access));
+            self.jump(if_not_equal(RESULT, 0), answer);
+        }
+        let next = self.instructions.len();
+        self.land(Goto::Next, next);
     }
-    code.extend(answer(0));
-    code
+
+    /// Sets the distance of the jumps that go there; whether there are any.
+    fn land(&mut self, goto: Goto, place: usize) -> bool {
+        let mut any = false;
+        let instructions = &mut self.instructions;
+        self.jumps.retain(|(at, to)| {
+            if *to == goto {
+                any = true;
+                // In range: `compile` refuses a longer program.
+                instructions[*at].offset = (place - at - 1) as i16;
+            }
+            *to != goto
+        });
+        any
+    }
+
+    /// Ends with the answer for what no rule has decided, then the other one.
+    fn finish(mut self, otherwise: bool) -> Vec<Extended> {
+        for answer in [otherwise, !otherwise] {
+            let place = self.instructions.len();
+            if self.land(Goto::Answer(answer), place) || answer == otherwise {
+                self.instructions
+                    .push(instruction(0xb7, RESULT, 0, 0, i32::from(answer)));
+                self.instructions.push(instruction(0x95, 0, 0, 0, 0));
+            }
+        }
+        self.instructions
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 //!
 //! Neighbouring numbers with the same outcome are one range, so a profile that
 //! allows most calls becomes a few dozen ranges and a call is decided in about
-//! six comparisons.
+//! six comparisons. The kernel translates and checks the program at each start
+//! of a container, at a cost that grows with its length; so the code is
+//! generated from its end to its start: where a branch goes is then there
+//! already, and one return serves all branches that it is not too far from.
 
 use std::collections::BTreeMap;
 
@@ -28,8 +31,6 @@ const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
-type Code = Vec<Instruction>;
-
 const fn plain(code: u16, k: u32) -> Instruction {
     Instruction {
         code,
@@ -39,38 +40,45 @@ const fn plain(code: u16, k: u32) -> Instruction {
     }
 }
 
-const fn branch(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
-    Instruction { code, jt, jf, k }
-}
-
 impl Profile {
     pub(super) fn compile(&self) -> Result<Program, Error> {
-        let mut code = vec![plain(LOAD, ARCHITECTURE)];
-        let native = self.architecture(&self.x86_64, Some(self.x32));
-        append_for(AUDIT_ARCH_X86_64, native, &mut code);
+        let mut code = Code::default();
+        code.add(plain(RETURN, RET_KILL_PROCESS));
         if let Some(rules) = &self.i386 {
-            append_for(AUDIT_ARCH_I386, self.architecture(rules, None), &mut code);
+            self.architecture(AUDIT_ARCH_I386, rules, None, &mut code);
         }
-        code.push(plain(RETURN, RET_KILL_PROCESS));
-        if code.len() > LONGEST {
+        self.architecture(AUDIT_ARCH_X86_64, &self.x86_64, Some(self.x32), &mut code);
+        code.add(plain(LOAD, ARCHITECTURE));
+        let length = code.reversed.len();
+        if length > LONGEST {
             return Err(Error::invalid(
                 "linux.seccomp",
-                format!(
-                    "needs {} instructions, more than the kernel's {LONGEST}",
-                    code.len()
-                ),
+                format!("needs {length} instructions, more than the kernel's {LONGEST}"),
             ));
         }
+        code.reversed.reverse();
         Ok(Program {
-            instructions: code,
+            instructions: code.reversed,
             flags: self.flags,
         })
     }
 
-    fn architecture(&self, rules: &BTreeMap<u32, Vec<Rule>>, x32: Option<Action>) -> Code {
+    /// Decides where the loaded architecture is this one, else falls through.
+    fn architecture(
+        &self,
+        architecture: u32,
+        rules: &BTreeMap<u32, Vec<Rule>>,
+        x32: Option<Action>,
+        code: &mut Code,
+    ) {
+        let other = code.here();
         let default = Leaf {
             rules: &[],
             otherwise: self.default,
+        };
+        let always = |otherwise| Leaf {
+            rules: &[],
+            otherwise,
         };
         let mut ranges = vec![Range {
             first: 0,
@@ -81,29 +89,16 @@ impl Profile {
             push(&mut ranges, number, Leaf { rules, ..default }.simplified());
             push(&mut ranges, number + 1, default);
         }
-        let unknown = Leaf {
-            rules: &[],
-            otherwise: self.unknown,
-        };
-        push(&mut ranges, syscalls::LAST + 1, unknown);
+        push(&mut ranges, syscalls::LAST + 1, always(self.unknown));
         if let Some(x32) = x32 {
-            let x32 = Leaf {
-                rules: &[],
-                otherwise: x32,
-            };
-            push(&mut ranges, X32_BIT, x32);
+            push(&mut ranges, X32_BIT, always(x32));
         }
-        let mut code = vec![plain(LOAD, NUMBER)];
-        code.extend(tree(&ranges));
-        code
+        let start = code.tree(&ranges);
+        code.fall_to(start);
+        code.add(plain(LOAD, NUMBER));
+        let body = code.here();
+        code.branch(IF_EQUAL, architecture, body, other);
     }
-}
-
-/// Code that runs where the loaded architecture is this one.
-fn append_for(architecture: u32, body: Code, code: &mut Code) {
-    code.push(branch(IF_EQUAL, architecture, 1, 0));
-    code.push(plain(JUMP, body.len() as u32));
-    code.extend(body);
 }
 
 /// All numbers from `first` to the next range have the same outcome.
@@ -142,129 +137,220 @@ fn push<'a>(ranges: &mut Vec<Range<'a>>, first: u32, leaf: Leaf<'a>) {
     }
 }
 
-fn tree(ranges: &[Range<'_>]) -> Code {
-    let [range] = ranges else {
-        let (low, high) = ranges.split_at(ranges.len() / 2);
-        let Some(start) = high.first() else {
-            return Code::new();
-        };
-        let low = tree(low);
-        let mut code = match u8::try_from(low.len()) {
-            Ok(length) => vec![branch(IF_GREATER_OR_EQUAL, start.first, length, 0)],
-            // Too far for a branch.
-            Err(_) => vec![
-                branch(IF_GREATER_OR_EQUAL, start.first, 0, 1),
-                plain(JUMP, low.len() as u32),
-            ],
-        };
-        code.extend(low);
-        code.extend(tree(high));
-        return code;
-    };
-    let mut code: Code = range.leaf.rules.iter().flat_map(rule).collect();
-    code.push(plain(RETURN, range.leaf.otherwise));
-    code
-}
-
-/// Where a branch of a condition goes.
+/// Where control goes: an instruction that is there, counted from the end of
+/// the program, or a return that may have to be made.
 #[derive(Clone, Copy)]
 enum Target {
-    Next,
-    /// The condition holds.
-    Holds,
-    /// It does not, so the rule does not match.
-    Fails,
+    Instruction(usize),
+    Return(Action),
 }
 
-struct Test {
-    code: u16,
-    k: u32,
-    yes: Target,
-    no: Target,
+/// A program, last instruction first.
+#[derive(Default)]
+struct Code {
+    reversed: Vec<Instruction>,
 }
 
-enum Step {
-    Plain(Instruction),
-    Test(Test),
-}
+impl Code {
+    fn add(&mut self, instruction: Instruction) {
+        self.reversed.push(instruction);
+    }
 
-/// The conditions, each falling through to the next where it holds, then the action.
-fn rule(rule: &Rule) -> Code {
-    let conditions: Vec<Vec<Step>> = rule.conditions.iter().map(condition).collect();
-    let length = conditions.iter().map(Vec::len).sum::<usize>() + 1;
-    let mut code = Code::with_capacity(length);
-    for steps in conditions {
-        let end = code.len() + steps.len();
-        for step in steps {
-            let next = code.len() + 1;
-            // At most 6 conditions of 5 instructions: every distance fits.
-            let distance = |target| match target {
-                Target::Next => 0,
-                Target::Holds => (end - next) as u8,
-                Target::Fails => (length - next) as u8,
-            };
-            code.push(match step {
-                Step::Plain(instruction) => instruction,
-                Step::Test(test) => {
-                    branch(test.code, test.k, distance(test.yes), distance(test.no))
+    /// The instruction that was added last.
+    fn here(&self) -> Target {
+        Target::Instruction(self.reversed.len())
+    }
+
+    /// An instruction for the target that a branch can reach when `between`
+    /// more instructions are added before the branch itself.
+    fn reach(&mut self, target: Target, between: usize) -> usize {
+        let far = usize::from(u8::MAX);
+        match target {
+            Target::Instruction(place) => {
+                let distance = self.reversed.len() - place;
+                if distance + between > far {
+                    self.add(plain(JUMP, distance as u32));
+                    return self.reversed.len();
                 }
-            });
+                place
+            }
+            Target::Return(action) => {
+                let wanted = plain(RETURN, action);
+                let near = self.reversed.iter().rev().take(far + 1 - between);
+                for (distance, instruction) in near.enumerate() {
+                    if *instruction == wanted {
+                        return self.reversed.len() - distance;
+                    }
+                }
+                self.add(wanted);
+                self.reversed.len()
+            }
         }
     }
-    code.push(plain(RETURN, rule.action));
-    code
+
+    fn branch(&mut self, code: u16, k: u32, yes: Target, no: Target) {
+        // Reaching the second may take one more instruction.
+        let yes = self.reach(yes, 1);
+        let no = self.reach(no, 0);
+        let length = self.reversed.len();
+        self.add(Instruction {
+            code,
+            jt: (length - yes) as u8,
+            jf: (length - no) as u8,
+            k,
+        });
+    }
+
+    /// Makes what is added next go on at the target.
+    fn fall_to(&mut self, target: Target) {
+        let place = match target {
+            Target::Instruction(place) => place,
+            Target::Return(_) => self.reach(target, 0),
+        };
+        let distance = self.reversed.len() - place;
+        if distance > 0 {
+            self.add(plain(JUMP, distance as u32));
+        }
+    }
+
+    /// Expects the number to be loaded.
+    fn tree(&mut self, ranges: &[Range<'_>]) -> Target {
+        if let [range] = ranges {
+            return self.leaf(&range.leaf);
+        }
+        let (low, high) = ranges.split_at(ranges.len() / 2);
+        let Some(start) = high.first() else {
+            return Target::Return(RET_KILL_PROCESS);
+        };
+        let at_least = self.tree(high);
+        let below = self.tree(low);
+        self.branch(IF_GREATER_OR_EQUAL, start.first, at_least, below);
+        self.here()
+    }
+
+    fn leaf(&mut self, leaf: &Leaf<'_>) -> Target {
+        let mut next = Target::Return(leaf.otherwise);
+        let mut rest = leaf.rules;
+        while let Some((last, before)) = rest.split_last() {
+            rest = before;
+            let matches = Target::Return(last.action);
+            if let Some(mut one) = Equality::of(last) {
+                // Rules that compare the same argument with single values are one test.
+                let mut lows = vec![one.low];
+                while let Some(other) = rest.last().and_then(Equality::of)
+                    && other.is_alternative_to(&one)
+                {
+                    lows.push(other.low);
+                    one = other;
+                    rest = &rest[..rest.len() - 1];
+                }
+                next = self.one_of(&one, &lows, matches, next);
+            } else {
+                let mut start = matches;
+                for condition in last.conditions.iter().rev() {
+                    start = self.condition(condition, start, next);
+                }
+                next = start;
+            }
+        }
+        next
+    }
+
+    fn one_of(&mut self, one: &Equality, lows: &[u32], yes: Target, no: Target) -> Target {
+        let mut next = no;
+        for low in lows {
+            self.branch(IF_EQUAL, *low, yes, next);
+            next = self.here();
+        }
+        self.fall_to(next);
+        self.add(plain(LOAD, one.place));
+        let low = self.here();
+        self.high(one.place, None, |code| {
+            code.branch(IF_EQUAL, one.high, low, no);
+        })
+    }
+
+    /// Loads the high half (under a mask) and does what `test` adds.
+    fn high(&mut self, place: u32, mask: Option<u32>, test: impl FnOnce(&mut Code)) -> Target {
+        test(self);
+        if let Some(mask) = mask {
+            self.add(plain(AND, mask));
+        }
+        self.add(plain(LOAD, place + 4));
+        self.here()
+    }
+
+    /// Compares the high half of the argument first, then, where that does not decide, the low one.
+    fn condition(&mut self, condition: &Condition, holds: Target, fails: Target) -> Target {
+        let place = place(condition);
+        let (high, low) = halves(condition.value);
+        let (mask, code, yes, no) = match condition.operator {
+            Operator::Equal => (None, IF_EQUAL, holds, fails),
+            Operator::NotEqual => (None, IF_EQUAL, fails, holds),
+            Operator::Masked(mask) => (Some(halves(mask)), IF_EQUAL, holds, fails),
+            Operator::Greater => (None, IF_GREATER, holds, fails),
+            Operator::GreaterOrEqual => (None, IF_GREATER_OR_EQUAL, holds, fails),
+            Operator::Less => (None, IF_GREATER_OR_EQUAL, fails, holds),
+            Operator::LessOrEqual => (None, IF_GREATER, fails, holds),
+        };
+        self.branch(code, low, yes, no);
+        if let Some((_, mask)) = mask {
+            self.add(plain(AND, mask));
+        }
+        self.add(plain(LOAD, place));
+        let low = self.here();
+        // What a greater high half means, and a smaller one.
+        let (above, below) = match condition.operator {
+            Operator::Equal | Operator::Masked(_) => (fails, fails),
+            Operator::NotEqual => (holds, holds),
+            Operator::Greater | Operator::GreaterOrEqual => (holds, fails),
+            Operator::Less | Operator::LessOrEqual => (fails, holds),
+        };
+        let ordered = !matches!(
+            condition.operator,
+            Operator::Equal | Operator::NotEqual | Operator::Masked(_)
+        );
+        self.high(place, mask.map(|(mask, _)| mask), |code| {
+            code.branch(IF_EQUAL, high, low, below);
+            if ordered {
+                let equal_or_below = code.here();
+                code.branch(IF_GREATER, high, above, equal_or_below);
+            }
+        })
+    }
 }
 
-/// Compares the high half of the argument first, then, where that does not decide, the low one.
-fn condition(condition: &Condition) -> Vec<Step> {
-    use Target::{Fails, Holds, Next};
+fn place(condition: &Condition) -> u32 {
+    ARGUMENTS + 8 * u32::from(condition.argument)
+}
 
-    let place = ARGUMENTS + 8 * u32::from(condition.argument);
-    let low = || Step::Plain(plain(LOAD, place));
-    let high = || Step::Plain(plain(LOAD, place + 4));
-    let and = |mask| Step::Plain(plain(AND, mask));
-    let test = |code, k, yes, no| Step::Test(Test { code, k, yes, no });
-    let halves = |value: u64| ((value >> 32) as u32, value as u32);
-    let (value_high, value_low) = halves(condition.value);
+fn halves(value: u64) -> (u32, u32) {
+    ((value >> 32) as u32, value as u32)
+}
 
-    // `above` and `below`: what a greater and a smaller high half mean;
-    // `code`, `yes`, `no`: the comparison of the low half.
-    let ordered = |above, below, code, yes, no| {
-        vec![
-            high(),
-            test(IF_GREATER, value_high, above, Next),
-            test(IF_EQUAL, value_high, Next, below),
-            low(),
-            test(code, value_low, yes, no),
-        ]
-    };
-    match condition.operator {
-        Operator::Equal => vec![
-            high(),
-            test(IF_EQUAL, value_high, Next, Fails),
-            low(),
-            test(IF_EQUAL, value_low, Holds, Fails),
-        ],
-        Operator::NotEqual => vec![
-            high(),
-            test(IF_EQUAL, value_high, Next, Holds),
-            low(),
-            test(IF_EQUAL, value_low, Fails, Holds),
-        ],
-        Operator::Masked(mask) => {
-            let (mask_high, mask_low) = halves(mask);
-            vec![
-                high(),
-                and(mask_high),
-                test(IF_EQUAL, value_high, Next, Fails),
-                low(),
-                and(mask_low),
-                test(IF_EQUAL, value_low, Holds, Fails),
-            ]
-        }
-        Operator::Greater => ordered(Holds, Fails, IF_GREATER, Holds, Fails),
-        Operator::GreaterOrEqual => ordered(Holds, Fails, IF_GREATER_OR_EQUAL, Holds, Fails),
-        Operator::Less => ordered(Fails, Holds, IF_GREATER_OR_EQUAL, Fails, Holds),
-        Operator::LessOrEqual => ordered(Fails, Holds, IF_GREATER, Fails, Holds),
+/// A rule whose only condition is that an argument has one value.
+struct Equality {
+    action: Action,
+    place: u32,
+    high: u32,
+    low: u32,
+}
+
+impl Equality {
+    fn of(rule: &Rule) -> Option<Equality> {
+        let [condition] = rule.conditions.as_slice() else {
+            return None;
+        };
+        let (high, low) = halves(condition.value);
+        (condition.operator == Operator::Equal).then(|| Equality {
+            action: rule.action,
+            place: place(condition),
+            high,
+            low,
+        })
+    }
+
+    fn is_alternative_to(&self, other: &Equality) -> bool {
+        (self.action, self.place, self.high) == (other.action, other.place, other.high)
     }
 }

@@ -125,3 +125,9 @@ fn what_is_no_rule_is_refused_by_name() {
     let text = compile(&[rule]).unwrap_err().to_string();
     assert!(text.contains("linux.resources.devices[0].access"), "{text}");
 }
+
+#[test]
+fn the_program_for_the_default_devices_is_short() {
+    let length = compile(&[]).unwrap().unwrap().len();
+    assert!(length <= 30, "{length} instructions");
+}
