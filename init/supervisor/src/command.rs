@@ -136,39 +136,34 @@ impl Supervisor {
     fn want(&mut self, at: usize, step: &mut Step) {
         let service = &mut self.services[at];
         service.goal = Goal::Up;
-        let is_up = service.is_up();
+        if service.is_up() {
+            return;
+        }
         match &mut service.phase {
-            Phase::Backoff { .. } | Phase::Failed(_) | Phase::Ended if !is_up => {
-                service.forget_failures();
-                self.enter(at, Phase::Stopped, step);
-            }
+            Phase::Starting { .. } | Phase::Ready { .. } => {}
             Phase::Stopping { cause, .. } => {
                 *cause = Cause::Asked;
                 service.forget_failures();
             }
-            Phase::Stopped
-            | Phase::Waiting { .. }
-            | Phase::Backoff { .. }
-            | Phase::Failed(_)
-            | Phase::Ended
-            | Phase::Starting { .. }
-            | Phase::Ready { .. } => {}
+            Phase::Stopped | Phase::Waiting { .. } => service.forget_failures(),
+            Phase::Backoff { .. } | Phase::Failed(_) | Phase::Ended => {
+                service.forget_failures();
+                self.enter(at, Phase::Stopped, step);
+            }
         }
     }
 
     fn bring_down(&mut self, at: usize, step: &mut Step) {
         let service = &mut self.services[at];
         service.goal = Goal::Down;
-        match &mut service.phase {
-            Phase::Stopped => {}
+        match &service.phase {
+            Phase::Stopped | Phase::Stopping { .. } => {}
             Phase::Waiting { .. } | Phase::Backoff { .. } | Phase::Ended | Phase::Failed(_) => {
-                service.forget_failures();
                 self.enter(at, Phase::Stopped, step);
             }
             Phase::Starting { .. } | Phase::Ready { .. } => {
                 self.stop_run(at, Cause::Asked, step);
             }
-            Phase::Stopping { cause, .. } => *cause = Cause::Asked,
         }
     }
 }

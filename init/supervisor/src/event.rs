@@ -38,13 +38,13 @@ pub enum Event {
         /// Which step failed, on what, and why.
         reason: String,
     },
-    /// The run's main process ended.
+    /// The run ended: nothing of it is left.
     Exited {
         /// Whose.
         service: ServiceName,
         /// Which run.
         run: u32,
-        /// How.
+        /// How its main process did.
         exit: Exit,
     },
     /// The service sent a notice.

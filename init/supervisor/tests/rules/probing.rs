@@ -128,3 +128,13 @@ fn zero_durations_do_not_make_it_tick_without_end() {
         machine.passes(deadline - machine.now);
     }
 }
+
+#[test]
+fn an_answer_that_nobody_asked_for_is_ignored() {
+    let mut machine = Machine::running([("a", probed(daemon("")))]);
+    for _ in 0..3 {
+        machine.probed("a", false);
+        assert_eq!(machine.actions, []);
+    }
+    assert_eq!(machine.service("a").healthy(), None);
+}

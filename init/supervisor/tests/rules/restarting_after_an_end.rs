@@ -158,3 +158,26 @@ fn an_operators_start_of_a_service_that_stops_for_a_failure_does_not_wait() {
     machine.ends("a", Exit::Signal(15));
     assert_eq!(machine.done(), "start a");
 }
+
+#[test]
+fn an_operators_stop_and_start_clear_the_count() {
+    let mut machine = Machine::running([("a", limited(1, secs(60), daemon("")))]);
+    for _ in 0..3 {
+        assert_eq!(wait(&mut machine), secs(1));
+        machine.stop("a");
+        machine.exits("a", 0);
+        machine.start("a");
+        machine.executed("a");
+    }
+}
+
+#[test]
+fn a_failure_while_an_operators_stop_is_under_way_is_not_restarted() {
+    let mut machine = Machine::with([("a", notifying(""))]);
+    machine.passes(secs(30));
+    machine.stop("a");
+    machine.ends("a", Exit::Signal(15));
+    assert_eq!(machine.state("a"), State::Stopped);
+    machine.passes(secs(100));
+    assert_eq!(machine.done(), "");
+}
