@@ -181,6 +181,25 @@ fn a_corrupt_state_partition_is_repaired() {
 }
 
 #[test]
+fn a_file_system_with_noted_errors_is_checked_before_it_is_mounted() {
+    let disk = Disk::new();
+    power_off(disk.boot("state-errors-before"));
+    // What the kernel leaves there when it finds an error: s_state is valid,
+    // with errors.
+    let target = format!("{}?offset={}", disk.path().display(), disk.state().0);
+    let mut debugfs = disk.build.tools().unwrap().command("debugfs").unwrap();
+    let set = debugfs.args(["-w", "-R", "set_super_value state 3", &target]);
+    assert!(set.status().unwrap().success());
+
+    let mut machine = disk.boot("state-errors");
+    let (state, notes, _, degraded) = storage(&mut machine);
+    assert_eq!((state.as_str(), degraded.as_str()), ("persistent", "[]"));
+    assert!(notes.contains("was checked"), "{notes}");
+    power_off(machine);
+    disk.assert_sound();
+}
+
+#[test]
 fn a_lost_partition_table_is_restored_from_its_backup() {
     let disk = Disk::new();
     power_off(disk.boot("state-table-before"));
