@@ -74,7 +74,7 @@ impl Ledger {
     pub fn unused() -> Ledger {
         Ledger {
             pipe: None,
-            scratch: vec![0; SIZE + CLAIM],
+            scratch: vec![0; 4096],
         }
     }
 
@@ -83,7 +83,7 @@ impl Ledger {
     pub fn open(kept: Vec<OwnedFd>) -> (Ledger, Option<Open>) {
         let mut ledger = Ledger {
             pipe: sort(kept),
-            ..Ledger::unused()
+            scratch: vec![0; SIZE + CLAIM],
         };
         let open = ledger.read_open().unwrap_or_default();
         if ledger.pipe.is_none() {

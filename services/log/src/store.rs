@@ -39,6 +39,8 @@ pub struct Store {
     stored: bool,
     /// The most severe level pushed and not committed.
     pushed: Option<Level>,
+    /// When this service started, since the kernel did.
+    started: Duration,
     /// Lines that the log service before this one left unfinished.
     unfinished: BTreeMap<String, Level>,
 }
@@ -70,6 +72,7 @@ impl Store {
             cut_off: 0,
             stored: false,
             pushed: None,
+            started: Stamp::now().monotonic,
             unfinished: BTreeMap::new(),
         };
         match Writer::open(&store.directory, boot_id, limits) {
@@ -146,10 +149,13 @@ impl Store {
         if let Err(error) = self.writer()?.push(record) {
             return Err(self.fail(&error));
         }
-        self.pushed = Some(
-            self.pushed
-                .map_or(record.level, |level| level.min(record.level)),
-        );
+        // What the kernel said before this service was there is no news: no
+        // reason to sync while the machine boots.
+        let level = match record.monotonic < self.started {
+            true => record.level.max(Level::Info),
+            false => record.level,
+        };
+        self.pushed = Some(self.pushed.map_or(level, |others| others.min(level)));
         Ok(())
     }
 

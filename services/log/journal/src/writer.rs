@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -639,7 +639,11 @@ fn lock(directory: &Path) -> Result<Flock<File>, Error> {
 
 /// Makes a segment's file; leaves nothing behind where that fails.
 fn create(path: &Path, header: &[u8]) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o640)
+        .open(path)?;
     match file.write_all_at(header, 0) {
         Ok(()) => Ok(file),
         Err(error) => {
