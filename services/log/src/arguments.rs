@@ -69,6 +69,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_manual_has_every_option() {
+        let manual = include_str!("../../../docs/log.md");
+        let usage = Unusable(String::new()).to_string();
+        for option in usage
+            .split(['[', ']'])
+            .filter(|part| part.starts_with("--"))
+        {
+            assert!(manual.contains(&format!("| `{option}` |")), "{option}");
+        }
+    }
+
+    #[test]
     fn options_replace_defaults_and_others_are_refused() {
         let parse = |words: &[&str]| parse(words.iter().map(OsString::from));
         let defaults = parse(&[]).unwrap();
