@@ -27,7 +27,9 @@ pub struct ExecProcess {
 /// Runs a process in a running container: its namespaces, capabilities, user,
 /// limits, seccomp program and no-new-privileges, and the given cgroup.
 ///
-/// `container` is the pidfd of the container's first process. In a pid namespace
+/// `container` is the pidfd of the container's first process, of which
+/// [`crate::setup_outcome`] must have said that its program was executed: until
+/// then it still has the host's root. In a pid namespace
 /// of its own the container's other processes see the new one from its birth; it
 /// is born undumpable, so that they get neither at its memory nor, by
 /// `/proc/…/exe`, at the caller's program.

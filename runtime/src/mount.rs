@@ -223,6 +223,14 @@ pub(crate) fn plan(index: usize, mount: &Mount) -> Result<Plan, Error> {
             continue;
         }
         if let Some((propagation, recursive)) = propagation(option) {
+            // The clone is made when the host's mounts are slaves already: it
+            // would be shared with other mounts of the container only.
+            if bind && propagation == libc::MS_SHARED {
+                return Err(Error::invalid(
+                    field("options"),
+                    format!("\"{option}\": mounts of a container do not appear on the host"),
+                ));
+            }
             propagations.push(Change {
                 recursive,
                 attributes: MountAttr {
@@ -384,6 +392,7 @@ mod tests {
                 "mounts[3].options: \"idmap\"",
             ),
             (mount("", "/a", "/b", &["bind", "size=1"]), "\"size=1\""),
+            (mount("", "/a", "/b", &["rbind", "rshared"]), "\"rshared\""),
             (
                 mount("tmpfs", "tmpfs", "/b", &["tmpcopyup"]),
                 "\"tmpcopyup\"",

@@ -26,9 +26,8 @@ use crate::sys::{self, MOUNT_ATTR_RDONLY, MountAttr};
 pub(crate) struct Plan {
     path: CString,
     read_only: bool,
-    /// What happens to the propagation of the root in the end.
-    propagation: MountAttr,
-    propagation_recursive: bool,
+    /// What happens to the propagation of the root in the end, and whether to all below it too.
+    propagation: Option<(u64, bool)>,
     mounts: Vec<mount::Plan>,
     /// Nodes and links; none where the container has a `/dev` of the host.
     nodes: Vec<Node>,
@@ -64,16 +63,15 @@ impl Plan {
                 "cannot be made in a /dev that is a bind mount",
             ));
         }
-        let (propagation, propagation_recursive) =
-            match linux.and_then(|linux| linux.rootfs_propagation().as_deref()) {
-                None | Some("") => (libc::MS_PRIVATE, true),
-                Some(name) => mount::propagation(name).ok_or_else(|| {
-                    Error::invalid(
-                        "linux.rootfsPropagation",
-                        format!("\"{name}\" is no propagation"),
-                    )
-                })?,
-            };
+        let propagation = match linux.and_then(|linux| linux.rootfs_propagation().as_deref()) {
+            None | Some("") => None,
+            Some(name) => Some(mount::propagation(name).ok_or_else(|| {
+                Error::invalid(
+                    "linux.rootfsPropagation",
+                    format!("\"{name}\" is no propagation"),
+                )
+            })?),
+        };
         let paths = |field: &str, list: Option<&Vec<String>>| {
             list.into_iter()
                 .flatten()
@@ -83,11 +81,7 @@ impl Plan {
         Ok(Plan {
             path: absolute("root.path", root.path())?,
             read_only: root.readonly().unwrap_or(false),
-            propagation: MountAttr {
-                propagation,
-                ..MountAttr::default()
-            },
-            propagation_recursive,
+            propagation,
             mounts,
             nodes: if host_dev {
                 Vec::new()
@@ -119,15 +113,18 @@ impl Plan {
         .at(Step::Propagation, b"")?;
 
         let root = sys::clone_tree(&self.path, true).at(Step::Root, path)?;
-        sys::mount_setattr(
-            root.as_fd(),
-            true,
-            &MountAttr {
-                propagation: libc::MS_PRIVATE,
-                ..MountAttr::default()
-            },
-        )
-        .at(Step::Root, path)?;
+        // A root that is to be a slave is one now; all others are cut off from the host.
+        if !matches!(self.propagation, Some((libc::MS_SLAVE, _))) {
+            sys::mount_setattr(
+                root.as_fd(),
+                true,
+                &MountAttr {
+                    propagation: libc::MS_PRIVATE,
+                    ..MountAttr::default()
+                },
+            )
+            .at(Step::Root, path)?;
+        }
         nix::fcntl::open(
             self.path.as_c_str(),
             OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
@@ -165,8 +162,16 @@ impl Plan {
             .and_then(|()| nix::unistd::pivot_root(c".", c"."))
             .and_then(|()| nix::mount::umount2(c".", nix::mount::MntFlags::MNT_DETACH))
             .and_then(|()| nix::unistd::chdir(c"/"))
-            .and_then(|()| {
-                sys::mount_setattr(root.as_fd(), self.propagation_recursive, &self.propagation)
+            .and_then(|()| match self.propagation {
+                Some((propagation, recursive)) => sys::mount_setattr(
+                    root.as_fd(),
+                    recursive,
+                    &MountAttr {
+                        propagation,
+                        ..MountAttr::default()
+                    },
+                ),
+                None => Ok(()),
             })
             .at(Step::Pivot, self.path.as_bytes())
     }

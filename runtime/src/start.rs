@@ -196,10 +196,11 @@ impl Prepared {
 }
 
 /// First steps of every process: others cannot look into it, signals act as a
-/// program expects, and it is in no session of the caller's.
+/// program expects, and it has neither session nor keys of the caller's.
 pub(crate) fn begin() -> Result<(), Failure<'static>> {
     sys::undumpable().at(Step::Session, b"")?;
     sys::reset_signals();
+    sys::new_session_keyring().at(Step::Session, b"")?;
     nix::unistd::setsid().map(drop).at(Step::Session, b"")
 }
 

@@ -168,11 +168,9 @@ fn masked_paths_are_empty_and_read_only_paths_cannot_be_written() {
     assert_eq!(output, "0\n0\nread-only\nrefused\n");
 }
 
-#[test]
-fn mounts_of_the_host_made_later_do_not_appear_and_none_goes_back() {
-    if !can_run() {
-        return;
-    }
+/// A shared tmpfs on the host, with a FIFO `go` and a directory `later` in it;
+/// what a container sees in `later` when a file system is mounted there while it runs.
+fn seen_later(container: impl FnOnce(&str) -> Container) -> String {
     let shared = TempDir::new().unwrap();
     let path = shared.path();
     let mount = |source: Option<&str>, kind: Option<&str>, flags| {
@@ -180,33 +178,49 @@ fn mounts_of_the_host_made_later_do_not_appear_and_none_goes_back() {
     };
     mount(Some("shared"), Some("tmpfs"), nix::mount::MsFlags::empty());
     mount(None, None, nix::mount::MsFlags::MS_SHARED);
-    fs::create_dir(path.join("later")).unwrap();
-
-    let mut running = Container::new("echo up; read x < /shared/go; ls /shared/later | wc -l")
-        .mount(
-            "/shared",
-            "bind",
-            path.to_str().unwrap(),
-            &["rbind", "rprivate"],
-        )
-        .set("/root/readonly", json!(true));
+    let later = path.join("later");
+    fs::create_dir(&later).unwrap();
     let fifo = path.join("go");
     crate::harness::make_node(&fifo, nix::sys::stat::SFlag::S_IFIFO, 0);
-    running.spec["linux"]["rootfsPropagation"] = json!("private");
-    let mut running = running.start(&[], &[]);
+
+    let mut running = container(path.to_str().unwrap()).start(&[], &[]);
     running.expect_line("up");
     nix::mount::mount(
         Some("later"),
-        &path.join("later"),
+        &later,
         Some("tmpfs"),
         nix::mount::MsFlags::empty(),
         None::<&str>,
     )
     .unwrap();
-    fs::write(path.join("later/file"), "").unwrap();
+    fs::write(later.join("file"), "").unwrap();
     fs::write(&fifo, "go\n").unwrap();
     let output = running.finish().success();
-    nix::mount::umount(&path.join("later")).unwrap();
+    nix::mount::umount(&later).unwrap();
     nix::mount::umount(path).unwrap();
+    output
+}
+
+const WAIT_AND_COUNT: &str = "echo up; read x < /shared/go; ls /shared/later | wc -l";
+
+#[test]
+fn mounts_of_the_host_made_later_do_not_appear_in_a_private_mount() {
+    if !can_run() {
+        return;
+    }
+    let output = seen_later(|path| {
+        Container::new(WAIT_AND_COUNT).mount("/shared", "bind", path, &["rbind", "rprivate"])
+    });
     assert_eq!(output, "0\n");
+}
+
+#[test]
+fn mounts_of_the_host_made_later_appear_in_a_slave_mount() {
+    if !can_run() {
+        return;
+    }
+    let output = seen_later(|path| {
+        Container::new(WAIT_AND_COUNT).mount("/shared", "bind", path, &["rbind", "rslave"])
+    });
+    assert_eq!(output, "1\n");
 }
