@@ -2,6 +2,7 @@
 //! `eth0`, a DHCP server in the other.
 
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -11,6 +12,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use machine::Tools;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -97,8 +101,9 @@ impl World {
         assert!(self.dnsmasq.is_none());
         let log = self.path("dnsmasq.log");
         let leases = self.path("dnsmasq.leases");
-        let child = Command::new("ip")
-            .args(["netns", "exec", &self.server, "dnsmasq"])
+        let child = program("ip")
+            .args(["netns", "exec", &self.server])
+            .args(words(&program("dnsmasq")))
             .args(["--conf-file=/dev/null", "--keep-in-foreground", "--port=0"])
             .args(["--user=root", "--no-ping", "--bind-dynamic", "--log-dhcp"])
             .arg("--pid-file=")
@@ -129,7 +134,7 @@ impl World {
 
     pub fn stop_server(&mut self) {
         if let Some(mut child) = self.dnsmasq.take() {
-            kill(&child, "-TERM");
+            kill(&child, Signal::SIGTERM);
             child.wait().unwrap();
             // The next server writes it anew.
             fs::rename(self.path("dnsmasq.log"), self.path("dnsmasq.old.log")).unwrap();
@@ -153,8 +158,8 @@ impl World {
             .append(true)
             .open(self.path("service.log"))
             .unwrap();
-        let child = Command::new("ip")
-            .args(self.program())
+        let child = program("ip")
+            .args(self.service_arguments())
             .args(["--config", &self.text("network.toml")])
             .args(["--last-good", &self.text("last-good.toml")])
             .args(["--directory", &self.text("network")])
@@ -166,21 +171,22 @@ impl World {
         self.service = Some(child);
     }
 
-    fn program(&self) -> [&str; 4] {
+    /// What makes `ip` run the service's program on its machine.
+    fn service_arguments(&self) -> [&str; 4] {
         ["netns", "exec", &self.client, env!("CARGO_BIN_EXE_network")]
     }
 
     /// Ends the service, which must succeed.
     pub fn stop(&mut self) {
         let mut child = self.service.take().unwrap();
-        kill(&child, "-TERM");
+        kill(&child, Signal::SIGTERM);
         assert!(child.wait().unwrap().success());
         while self.notifications_now().is_some() {}
     }
 
     /// Has the service read its configuration again.
     pub fn reload(&self) {
-        kill(self.service.as_ref().unwrap(), "-HUP");
+        kill(self.service.as_ref().unwrap(), Signal::SIGHUP);
     }
 
     /// Waits for `READY=1` and returns the message with it.
@@ -247,8 +253,8 @@ impl World {
 
     /// `network check`: whether all is well, and what it prints.
     pub fn check(&self) -> (bool, String) {
-        let output = Command::new("ip")
-            .args(self.program())
+        let output = program("ip")
+            .args(self.service_arguments())
             .args(["check", "--directory", &self.text("network")])
             .output()
             .unwrap();
@@ -285,7 +291,7 @@ impl World {
     /// Watches the IPv4 addresses and routes of the service's machine.
     pub fn monitor(&self) -> Monitor {
         let path = self.path("monitor.log");
-        let child = Command::new("ip")
+        let child = program("ip")
             .args(["-4", "-n", &self.client, "monitor", "address", "route"])
             .stdin(Stdio::null())
             .stdout(File::create(&path).unwrap())
@@ -328,9 +334,7 @@ impl Drop for World {
             }
         }
         for namespace in [&self.client, &self.server] {
-            let _ = Command::new("ip")
-                .args(["netns", "del", namespace])
-                .status();
+            let _ = program("ip").args(["netns", "del", namespace]).status();
         }
     }
 }
@@ -350,19 +354,36 @@ impl Monitor {
     }
 }
 
-fn kill(child: &Child, signal: &str) {
-    run("kill", &[signal, &child.id().to_string()]);
+fn kill(child: &Child, signal: Signal) {
+    let pid = Pid::from_raw(child.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, signal).unwrap();
+}
+
+/// A command for a program of the tools tree, where `cargo xtask test` says
+/// that there is one and it is in it, else of the host.
+fn program(name: &str) -> Command {
+    std::env::var_os("WHERRY_BUILD")
+        .map(|build| Tools::at(PathBuf::from(build).join("tools")))
+        .and_then(|tools| tools.command(name).ok())
+        .unwrap_or_else(|| Command::new(name))
+}
+
+/// A command as another one's arguments.
+fn words(command: &Command) -> Vec<&OsStr> {
+    std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .collect()
 }
 
 /// Runs a program that must succeed and returns what it printed.
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output: Output = match Command::new(program).args(arguments).output() {
+fn run(name: &str, arguments: &[&str]) -> String {
+    let output: Output = match program(name).args(arguments).output() {
         Ok(output) => output,
-        Err(error) => panic!("{program}: {error} (is iproute2 installed?)"),
+        Err(error) => panic!("{name}: {error} (is iproute2 installed?)"),
     };
     assert!(
         output.status.success(),
-        "{program} {}: {}",
+        "{name} {}: {}",
         arguments.join(" "),
         String::from_utf8_lossy(&output.stderr)
     );
