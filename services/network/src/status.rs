@@ -151,7 +151,8 @@ pub fn status(loaded: &Loaded, views: &[View<'_>]) -> Status {
         Source::Default => "default",
     };
     if let Some(error) = &error {
-        summary = format!("{summary} (configuration error, using {source}: {error})");
+        // First, for a narrow table cuts the end off.
+        summary = format!("configuration error, using {source}: {error}; {summary}");
     }
     let mut dns = Dns::default();
     for link in &links {

@@ -53,9 +53,10 @@ fn an_error_without_a_last_good_configuration_means_the_default() {
     let message = world.ready();
     // The default takes on physical links, of which there is none here.
     assert!(
-        message.contains("STATUS=no link (configuration error, using default: "),
+        message.contains("STATUS=configuration error, using default: "),
         "{message}"
     );
+    assert!(message.ends_with("; no link"), "{message}");
     world.configure(ETH0);
     world.serve_plain();
     world.reload();
