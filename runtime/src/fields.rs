@@ -4,8 +4,10 @@
 //! specification is walked as it would be written to `config.json`, so a field
 //! that a later `oci-spec` adds is refused until somebody enforces it here.
 
+mod walk;
+
 use oci_spec::runtime::Spec;
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::Error;
 
@@ -104,54 +106,10 @@ pub const ENFORCED: &[&str] = &[
 
 /// Refuses the first field that is set and not enforced.
 pub(crate) fn check(spec: &Spec) -> Result<(), Error> {
-    let value = serde_json::to_value(spec).map_err(Error::Spec)?;
-    walk(&value, &mut String::new(), &mut String::new())
-}
-
-/// `pattern` is the place in the form of [`ENFORCED`], `place` the same with indices and keys.
-fn walk(value: &Value, pattern: &mut String, place: &mut String) -> Result<(), Error> {
-    if is_unset(value) || find(pattern) == Found::Field {
-        return Ok(());
-    }
-    let ends = (pattern.len(), place.len());
-    match value {
-        Value::Object(fields) => {
-            for (name, field) in fields {
-                enter(pattern, name);
-                enter(place, name);
-                if find(pattern) == Found::Nothing {
-                    pattern.truncate(ends.0);
-                    enter(pattern, "*");
-                }
-                walk(field, pattern, place)?;
-                pattern.truncate(ends.0);
-                place.truncate(ends.1);
-            }
-            Ok(())
-        }
-        Value::Array(items) if items.iter().any(Value::is_object) => {
-            for (index, item) in items.iter().enumerate() {
-                pattern.push_str("[]");
-                place.push_str(&format!("[{index}]"));
-                walk(item, pattern, place)?;
-                pattern.truncate(ends.0);
-                place.truncate(ends.1);
-            }
-            Ok(())
-        }
-        Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            Err(Error::Unsupported {
-                field: place.clone(),
-            })
-        }
-    }
-}
-
-fn enter(path: &mut String, name: &str) {
-    if !path.is_empty() {
-        path.push('.');
-    }
-    path.push_str(name);
+    spec.serialize(&mut walk::Walk::default())
+        .map_err(|refused| Error::Unsupported {
+            field: refused.field,
+        })
 }
 
 #[derive(PartialEq, Eq)]
@@ -175,17 +133,6 @@ fn find(pattern: &str) -> Found {
         Found::Above
     } else {
         Found::Nothing
-    }
-}
-
-/// An absent value, an empty one and `false` ask for nothing. Zero does.
-fn is_unset(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Bool(true) | Value::Number(_) => false,
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.values().all(is_unset),
     }
 }
 
