@@ -61,8 +61,8 @@
 //!
 //! A wanted service starts as soon as
 //! - each service that it `requires` is up, and
-//! - none that it is `after` is about to start: that one's first try has been
-//!   made, or it waits for something that is not about to start, and
+//! - none that it is `after` is starting, stopping, or waiting for one that
+//!   is. One that failed is not waited for a second time, and
 //! - none that requires it is still stopping. So no run ever sees two runs of
 //!   what it requires.
 //!

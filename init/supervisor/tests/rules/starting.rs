@@ -175,3 +175,14 @@ fn starting_a_service_starts_what_an_operator_stopped_below_it() {
     machine.start("b");
     assert_eq!(machine.done(), "start a");
 }
+
+#[test]
+fn after_waits_for_a_stop_that_is_under_way() {
+    let a = on_demand(after("b", daemon("")));
+    let mut machine = Machine::running([("a", a), ("b", daemon(""))]);
+    machine.stop("b");
+    machine.start("a");
+    assert_eq!(machine.waits_for("a"), "b");
+    machine.exits("b", 0);
+    assert_eq!(machine.done(), "start a");
+}
