@@ -14,7 +14,7 @@ use crate::Error;
 /// Every field that is enforced; `[]` stands for an item of a list, `*` for a key of a map.
 ///
 /// A list of strings counts as one field. `docs/runtime.md` says what each does.
-/// Sorted as bytes, for [`find`].
+/// Sorted as bytes.
 pub const ENFORCED: &[&str] = &[
     "annotations.*",
     "domainname",
