@@ -9,6 +9,11 @@ use std::process::Command;
 
 /// Runs all tests, or with a filter those whose name contains it.
 pub fn test(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
+    // This one is no test of cargo's, which would build all of them in vain.
+    if filter == Some(reproduce::NAME) {
+        let _lock = workspace.lock()?;
+        return reproduce::test(workspace);
+    }
     if filter.is_none() {
         format(workspace)?;
         lint(workspace)?;

@@ -348,6 +348,15 @@ impl Machine {
         Monitor::connect(&socket)?.execute(command, arguments)
     }
 
+    /// The processor time that the machine has cost the host so far. It says
+    /// what the guest did, also where other programs made it wait.
+    pub fn cpu_time(&self) -> Result<Duration, Error> {
+        let path = format!("/proc/{}/schedstat", lock(&self.process.child).id());
+        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let nanoseconds = text.split(' ').next().and_then(|word| word.parse().ok());
+        Ok(Duration::from_nanos(nanoseconds.unwrap_or_default()))
+    }
+
     /// Presses the power button.
     pub fn press_power(&mut self) -> Result<(), Error> {
         self.monitor("system_powerdown", &json!({})).map(drop)
