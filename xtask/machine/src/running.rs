@@ -351,10 +351,9 @@ impl Machine {
     /// The processor time that the machine has cost the host so far. It says
     /// what the guest did, also where other programs made it wait.
     pub fn cpu_time(&self) -> Result<Duration, Error> {
-        let path = format!("/proc/{}/schedstat", lock(&self.process.child).id());
+        let path = format!("/proc/{}/stat", lock(&self.process.child).id());
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        let nanoseconds = text.split(' ').next().and_then(|word| word.parse().ok());
-        Ok(Duration::from_nanos(nanoseconds.unwrap_or_default()))
+        Ok(processor_time(&text))
     }
 
     /// Presses the power button.
@@ -461,6 +460,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// User and system time of all threads, from `/proc/PID/stat` (proc(5): fields
+/// 14 and 15, in units that are a hundredth of a second on every Linux).
+fn processor_time(stat: &str) -> Duration {
+    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let ticks: u64 = after_name
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .filter_map(|word| word.parse::<u64>().ok())
+        .sum();
+    Duration::from_millis(ticks * 10)
+}
+
 fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
     text.windows(pattern.len()).position(|part| part == pattern)
 }
@@ -486,7 +498,14 @@ fn tail(text: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{find, line_around, tail};
+    use super::{find, line_around, processor_time, tail};
+    use std::time::Duration;
+
+    #[test]
+    fn processor_time_is_read_behind_a_name_with_spaces() {
+        let stat = "42 (a b) c) S 1 2 3 4 5 6 7 8 9 10 150 25 0 0 20";
+        assert_eq!(processor_time(stat), Duration::from_millis(1750));
+    }
 
     #[test]
     fn a_match_gives_the_whole_line() {

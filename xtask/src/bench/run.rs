@@ -5,10 +5,13 @@ use super::floor::Floor;
 use anyhow::{Context, Result, bail};
 use machine::{Build, Machine, MachineBuilder};
 use serde_json::Value;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// No boot takes this long, on the slowest of hosts.
 const BOOT: Duration = Duration::from_secs(120);
+/// Room for the state partition to grow into, as on any machine.
+const DISK: u64 = 2 << 30;
 /// A command on the console.
 const COMMAND: Duration = Duration::from_secs(30);
 
@@ -18,33 +21,54 @@ pub fn floor(build: &Build, floor: &Floor) -> Result<Booted> {
         .disk(&floor.disk)
         .append(&floor.command_line)
         .start()?;
-    let started = Instant::now();
-    let (line, wall) = line(&mut machine, started, "floor: ")?;
+    let Line { line, wall, cpu } = line(&mut machine, "floor: ")?;
     let (ready, memory) =
         floor_line(&line).with_context(|| format!("the floor printed '{line}'"))?;
     Ok(Booted {
         ready,
-        wall: wall.as_secs_f64(),
+        wall,
+        cpu,
         kernel: ready,
         memory,
         init_private: 0.0,
     })
 }
 
-/// Wherry, its kernel started by QEMU.
-pub fn direct(build: &Build) -> Result<Booted> {
-    wherry(Machine::builder(build, "bench-direct"))
+/// A machine's disk that has been booted before: the first boot grows the state
+/// partition, which the others need not.
+pub struct Installed {
+    disk: PathBuf,
+    /// The first boot, started directly.
+    pub first: Booted,
 }
 
-/// Wherry through OVMF and systemd-boot.
-pub fn firmware(build: &Build) -> Result<Booted> {
-    wherry(Machine::builder(build, "bench-firmware").firmware())
+impl Installed {
+    /// Makes a disk in `scratch` and boots it once.
+    pub fn make(build: &Build, scratch: &Path, name: &str) -> Result<Self> {
+        let disk = scratch.join(format!("{name}.raw"));
+        build.make_disk(&disk, DISK)?;
+        let first = wherry(Machine::builder(build, "bench-first").disk(&disk))?;
+        Ok(Self { disk, first })
+    }
+
+    /// Wherry, its kernel started by QEMU.
+    pub fn direct(&self, build: &Build) -> Result<Booted> {
+        wherry(Machine::builder(build, "bench-direct").disk(&self.disk))
+    }
+
+    /// Wherry through OVMF and systemd-boot.
+    pub fn firmware(&self, build: &Build) -> Result<Booted> {
+        wherry(
+            Machine::builder(build, "bench-firmware")
+                .disk(&self.disk)
+                .firmware(),
+        )
+    }
 }
 
 fn wherry(builder: MachineBuilder<'_>) -> Result<Booted> {
     let mut machine = builder.start()?;
-    let started = Instant::now();
-    let (line, wall) = line(&mut machine, started, "wherry: ")?;
+    let Line { line, wall, cpu } = line(&mut machine, "wherry: ")?;
     let Some((ready, kernel)) = ready_line(&line) else {
         bail!(
             "instead of being ready the machine said '{line}'; its console is in {}",
@@ -58,26 +82,43 @@ fn wherry(builder: MachineBuilder<'_>) -> Result<Booted> {
             status.exit, status.text
         )
     })?;
+    machine.type_line("wherry poweroff")?;
+    machine.wait_end(BOOT)?;
     Ok(Booted {
         ready,
-        wall: wall.as_secs_f64(),
+        wall,
+        cpu,
         kernel,
         memory,
         init_private,
     })
 }
 
-/// The console's first line that begins with `begin`, and when it was seen.
-fn line(machine: &mut Machine, started: Instant, begin: &str) -> Result<(String, Duration)> {
+/// A line of the console, and what had passed when it was seen, in seconds.
+struct Line {
+    line: String,
+    wall: f64,
+    cpu: f64,
+}
+
+/// The first line that has `begin` in it, from there on.
+fn line(machine: &mut Machine, begin: &str) -> Result<Line> {
+    let started = Instant::now();
     machine.wait_for(begin, BOOT)?;
-    let wall = started.elapsed();
+    let wall = started.elapsed().as_secs_f64();
+    let cpu = machine.cpu_time()?.as_secs_f64();
     // The rest of the line may come later.
     machine.wait_for("\n", COMMAND)?;
     let console = machine.console();
     let line = console
         .lines()
-        .find_map(|line| line.find(begin).map(|at| &line[at..]));
-    Ok((line.unwrap_or_default().trim_end().to_owned(), wall))
+        .find_map(|line| line.find(begin).map(|at| &line[at..]))
+        .unwrap_or_default();
+    Ok(Line {
+        line: line.trim_end().to_owned(),
+        wall,
+        cpu,
+    })
 }
 
 /// Seconds and memory of `floor: 0.9 s MemTotal 1 kB MemFree 1 kB MemAvailable 1 kB`.
