@@ -123,6 +123,15 @@ fn check_host() -> Result<()> {
     if version.trim() != "1" {
         bail!("mkosi needs Python 3.9 or newer as python3: Debian 12 and 13 have it");
     }
+    // Programs run in a sandbox of user and mount namespaces.
+    let switch = Path::new("/proc/sys/kernel/unprivileged_userns_clone");
+    let refused = fs::read_to_string(switch).is_ok_and(|text| text.trim() == "0");
+    if refused && !nix::unistd::geteuid().is_root() {
+        bail!(
+            "this host allows user namespaces to root only:\n  \
+             sudo sysctl kernel.unprivileged_userns_clone=1"
+        );
+    }
     Ok(())
 }
 
