@@ -484,6 +484,12 @@ impl Init {
         };
         log!(Notice, "{line}");
         crate::console::say(&format!("{line}\n"));
+        if let Err(error) = sys::release_code() {
+            log!(
+                Warning,
+                "cannot let go of the code that booting needed: {error}"
+            );
+        }
     }
 }
 

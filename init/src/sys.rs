@@ -301,9 +301,62 @@ pub fn execute(path: &std::ffi::CStr, arguments: &[CString]) -> io::Error {
     io::Error::last_os_error()
 }
 
+/// Takes this program's code out of its memory: what booting needed is needed no
+/// more, and what the loop needs is mapped again from the page cache at its next
+/// use.
+pub fn release_code() -> io::Result<()> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    let program = std::fs::read_link("/proc/self/exe")?;
+    let Some((start, end)) = code(&maps, &program.to_string_lossy()) else {
+        return Ok(());
+    };
+    // SAFETY: the range is a private mapping of this program's file that is not
+    // writable, so all its pages are as in the file, from which the kernel
+    // brings them back when they are touched (madvise(2), MADV_DONTNEED).
+    let result =
+        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Where `/proc/self/maps` says that the code of `program` lies.
+fn code(maps: &str, program: &str) -> Option<(usize, usize)> {
+    let mut lines = maps.lines().filter(|line| line.ends_with(program));
+    let line = lines.find(|line| line.split(' ').nth(1) == Some("r-xp"))?;
+    let (start, end) = line.split(' ').next()?.split_once('-')?;
+    Some((
+        usize::from_str_radix(start, 16).ok()?,
+        usize::from_str_radix(end, 16).ok()?,
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MAPS: &str = "\
+7f2f00000000-7f2f00020000 r--p 00000000 fd:00 36    /usr/bin/init
+7f2f00020000-7f2f001e1000 r-xp 00020000 fd:00 36    /usr/bin/init
+7f2f001e1000-7f2f00244000 r--p 001e1000 fd:00 36    /usr/bin/init
+7f2f00251000-7f2f00272000 rw-p 00000000 00:00 0     [heap]
+7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0     [vdso]
+";
+
+    #[test]
+    fn only_the_programs_code_is_its_code() {
+        let range = (0x7f2f_0002_0000, 0x7f2f_001e_1000);
+        assert_eq!(code(MAPS, "/usr/bin/init"), Some(range));
+        assert_eq!(code(MAPS, "/usr/bin/other"), None);
+    }
+
+    #[test]
+    fn code_that_was_released_still_runs() {
+        release_code().unwrap();
+        assert!(std::fs::read_to_string("/proc/self/maps").is_ok());
+    }
 
     #[test]
     fn a_number_is_written_in_decimal() {
