@@ -213,6 +213,16 @@ impl File {
         if matches!(self.ready, ReadyKey::Health) && self.health.is_none() {
             return Err(("ready", "\"health\" needs a table `health`".to_owned()));
         }
+        if matches!(self.ready, ReadyKey::Exit)
+            && matches!(self.restart.policy, Some(RestartPolicyKey::Always))
+        {
+            return Err((
+                "restart",
+                "a one-shot (ready = \"exit\") that always runs again is never done; \
+                 use policy \"on-failure\", or another `ready`"
+                    .to_owned(),
+            ));
+        }
         if let Some(Time(time)) = self.watchdog
             && time.is_zero()
         {

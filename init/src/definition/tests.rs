@@ -110,6 +110,11 @@ fn a_value_that_cannot_be_read_is_named_with_line_and_key() {
         ),
         ("requires = [\"Log\"]\n", 3, "'Log' is not a service's name"),
         ("ready = \"health\"\n", 3, "needs a table `health`"),
+        (
+            "restart = { policy = \"always\" }\nready = \"exit\"\n",
+            3,
+            "is never done",
+        ),
     ] {
         let error = with(text).unwrap_err();
         assert_eq!(error.line, Some(line), "{text}: {error}");
