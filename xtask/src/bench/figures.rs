@@ -196,7 +196,7 @@ impl Figures {
             let _ = writeln!(table, "{}", line.trim_end());
         };
         row(
-            "runs (figures are medians)",
+            "runs (times: the fastest; memory: median)",
             self.runs.len().to_string(),
             None,
         );
