@@ -19,6 +19,7 @@ mod job;
 mod kernel_log;
 mod machine;
 mod mount;
+mod needs;
 mod notify;
 mod outputs;
 mod perform;

@@ -3,20 +3,17 @@
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use control::Reply;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::Signal;
-use nix::sys::stat::{major, minor};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 use runtime::{ExecProcess, Setup, Start, Stdio};
 use supervisor::{Action, Event, Notice, ServiceName, State};
 
-use crate::definition::{Definition, STATE_DISK, Share};
+use crate::definition::Share;
 use crate::init::Init;
 use crate::kernel_log::log;
 use crate::machine;
@@ -25,9 +22,9 @@ use crate::outputs::{self, LOG};
 use crate::reap::Child;
 use crate::service::{Id, Run, Service, notify_path};
 use crate::source::Source;
-use crate::spec::{self, Device};
+use crate::spec;
 use crate::state_partition::STATE;
-use crate::{mount, sys};
+use crate::{needs, sys};
 
 impl Init {
     /// Does one thing. What fails comes back to the supervisor as an event.
@@ -188,8 +185,8 @@ impl Init {
         let service = self.service(id).ok_or("its definition is gone")?;
         let mut definition = service.entry.definition.clone();
         definition.command.extend_from_slice(arguments);
-        let devices = devices(&definition, self.state_partition.disk())?;
-        let mounts = mounts(&definition)?;
+        let devices = needs::devices(&definition, self.state_partition.disk())?;
+        let mounts = needs::mounts(&definition)?;
         let spec = spec::build(
             service.name(),
             &definition,
@@ -309,6 +306,10 @@ impl Init {
             .clone()
             .ok_or("it has no probe")?;
         let run = service.run.as_ref().ok_or("it does not run")?;
+        if run.setup.is_some() {
+            // Until its program runs, the container still sees the machine's root.
+            return Err("its container is being set up".to_owned());
+        }
         let (_, pidfd) = run.process.as_ref().ok_or("it has no process")?;
         let cgroup = run.cgroup.as_ref().ok_or("it has no cgroup")?;
         let prepared = service.prepared.as_ref().ok_or("it is not prepared")?;
@@ -519,102 +520,6 @@ fn descriptors<'a>(
     (listen, names)
 }
 
-/// The device nodes that a definition asks for. One that is named must exist;
-/// of a pattern, those that do.
-fn devices(definition: &Definition, state_disk: Option<&Path>) -> Result<Vec<Device>, String> {
-    let mut devices = Vec::new();
-    for asked in &definition.devices {
-        let paths = if asked == STATE_DISK {
-            match state_disk {
-                Some(disk) => with_partitions(disk),
-                None => Vec::new(),
-            }
-        } else if let Some((start, end)) = asked.split_once('*') {
-            matching(start, end)
-        } else {
-            vec![PathBuf::from(asked)]
-        };
-        for path in paths {
-            devices.push(device(&path)?);
-        }
-    }
-    Ok(devices)
-}
-
-fn device(path: &Path) -> Result<Device, String> {
-    let metadata = fs::metadata(path)
-        .map_err(|error| format!("device {}: {error} (key devices)", path.display()))?;
-    let kind = metadata.file_type();
-    if !kind.is_block_device() && !kind.is_char_device() {
-        return Err(format!("{} is not a device (key devices)", path.display()));
-    }
-    Ok(Device {
-        path: path.to_owned(),
-        block: kind.is_block_device(),
-        major: u32::try_from(major(metadata.rdev())).unwrap_or(0),
-        minor: u32::try_from(minor(metadata.rdev())).unwrap_or(0),
-        mode: metadata.permissions().mode() & 0o777,
-    })
-}
-
-/// The nodes whose path is `start`, anything, `end`; no further level.
-fn matching(start: &str, end: &str) -> Vec<PathBuf> {
-    let Some((folder, _)) = start.rsplit_once('/') else {
-        return Vec::new();
-    };
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let text = path.to_str()?;
-            let is_wanted = text.len() >= start.len() + end.len()
-                && text.starts_with(start)
-                && text.ends_with(end);
-            if !is_wanted {
-                return None;
-            }
-            // Only then: /dev has a hundred nodes.
-            let kind = fs::metadata(&path).ok()?.file_type();
-            (kind.is_char_device() || kind.is_block_device()).then_some(path)
-        })
-        .collect();
-    paths.sort_unstable();
-    paths
-}
-
-/// A disk's node and its partitions' (`vda`, `vda1`…, `nvme0n1p1`…).
-fn with_partitions(disk: &Path) -> Vec<PathBuf> {
-    let mut paths = vec![disk.to_owned()];
-    if let Some(name) = disk.to_str() {
-        paths.extend(matching(name, "").into_iter().filter(|path| {
-            path.to_str()
-                .and_then(|path| path.strip_prefix(name))
-                .map(|rest| rest.strip_prefix('p').unwrap_or(rest))
-                .is_some_and(|rest| {
-                    !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit())
-                })
-        }));
-    }
-    paths
-}
-
-/// The mounts of a definition that are there. PID 1 makes the folders below its
-/// own `/run/wherry`, which is where services meet.
-fn mounts(definition: &Definition) -> Result<Vec<crate::definition::Mount>, String> {
-    let mut mounts = Vec::new();
-    for asked in &definition.mounts {
-        let source = Path::new(&asked.source);
-        if source.starts_with("/run/wherry") && !source.exists() {
-            mount::make_folder(source, 0o755)?;
-        }
-        if !asked.optional || source.exists() {
-            mounts.push(asked.clone());
-        }
-    }
-    Ok(mounts)
-}
-
 /// Whether the process neither handles nor blocks nor ignores the signal: its
 /// lines of `/proc/PID/status` are masks with bit 0 for signal 1.
 fn is_deaf(pid: Pid, signal: Signal) -> bool {
@@ -646,24 +551,6 @@ pub fn explain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pattern_takes_only_devices() {
-        let null = matching("/dev/nul", "");
-        assert_eq!(null, [PathBuf::from("/dev/null")]);
-        assert!(matching("/dev/p", "s").is_empty(), "/dev/pts is a folder");
-    }
-
-    #[test]
-    fn a_device_that_is_named_must_exist() {
-        let error = device(Path::new("/dev/nonexistent")).unwrap_err();
-        assert!(error.starts_with("device /dev/nonexistent:"), "{error}");
-        assert!(device(Path::new("/etc/passwd")).is_err());
-        assert_eq!(
-            device(Path::new("/dev/null")).map(|null| (null.major, null.minor)),
-            Ok((1, 3))
-        );
-    }
 
     #[test]
     fn a_process_without_handlers_is_deaf() {

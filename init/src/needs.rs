@@ -1,0 +1,137 @@
+//! What a definition needs of the machine, looked up as the machine is now:
+//! device nodes and the sources of mounts.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{major, minor};
+
+use crate::definition::{Definition, Mount, STATE_DISK};
+use crate::mount;
+use crate::spec::Device;
+
+/// The device nodes that a definition asks for. One that is named must exist;
+/// of a pattern, those that do.
+///
+/// # Errors
+/// The device that is not there.
+pub fn devices(definition: &Definition, state_disk: Option<&Path>) -> Result<Vec<Device>, String> {
+    let mut devices = Vec::new();
+    for asked in &definition.devices {
+        let paths = if asked == STATE_DISK {
+            match state_disk {
+                Some(disk) => with_partitions(disk),
+                None => Vec::new(),
+            }
+        } else if let Some((start, end)) = asked.split_once('*') {
+            matching(start, end)
+        } else {
+            vec![PathBuf::from(asked)]
+        };
+        for path in paths {
+            devices.push(device(&path)?);
+        }
+    }
+    Ok(devices)
+}
+
+fn device(path: &Path) -> Result<Device, String> {
+    let metadata = fs::metadata(path)
+        .map_err(|error| format!("device {}: {error} (key devices)", path.display()))?;
+    let kind = metadata.file_type();
+    if !kind.is_block_device() && !kind.is_char_device() {
+        return Err(format!("{} is not a device (key devices)", path.display()));
+    }
+    Ok(Device {
+        path: path.to_owned(),
+        block: kind.is_block_device(),
+        major: u32::try_from(major(metadata.rdev())).unwrap_or(0),
+        minor: u32::try_from(minor(metadata.rdev())).unwrap_or(0),
+        mode: metadata.permissions().mode() & 0o777,
+    })
+}
+
+/// The nodes whose path is `start`, anything, `end`; no further level.
+fn matching(start: &str, end: &str) -> Vec<PathBuf> {
+    let Some((folder, _)) = start.rsplit_once('/') else {
+        return Vec::new();
+    };
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let text = path.to_str()?;
+            let is_wanted = text.len() >= start.len() + end.len()
+                && text.starts_with(start)
+                && text.ends_with(end);
+            if !is_wanted {
+                return None;
+            }
+            // Only then: /dev has a hundred nodes.
+            let kind = fs::metadata(&path).ok()?.file_type();
+            (kind.is_char_device() || kind.is_block_device()).then_some(path)
+        })
+        .collect();
+    paths.sort_unstable();
+    paths
+}
+
+/// A disk's node and its partitions' (`vda`, `vda1`…, `nvme0n1p1`…).
+fn with_partitions(disk: &Path) -> Vec<PathBuf> {
+    let mut paths = vec![disk.to_owned()];
+    if let Some(name) = disk.to_str() {
+        paths.extend(matching(name, "").into_iter().filter(|path| {
+            path.to_str()
+                .and_then(|path| path.strip_prefix(name))
+                .map(|rest| rest.strip_prefix('p').unwrap_or(rest))
+                .is_some_and(|rest| {
+                    !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit())
+                })
+        }));
+    }
+    paths
+}
+
+/// The mounts of a definition that are there. PID 1 makes the folders below its
+/// own `/run/wherry`, which is where services meet.
+///
+/// # Errors
+/// The folder that cannot be made.
+pub fn mounts(definition: &Definition) -> Result<Vec<Mount>, String> {
+    let mut mounts = Vec::new();
+    for asked in &definition.mounts {
+        let source = Path::new(&asked.source);
+        if source.starts_with("/run/wherry") && !source.exists() {
+            mount::make_folder(source, 0o755)?;
+        }
+        if !asked.optional || source.exists() {
+            mounts.push(asked.clone());
+        }
+    }
+    Ok(mounts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_takes_only_devices() {
+        let null = matching("/dev/nul", "");
+        assert_eq!(null, [PathBuf::from("/dev/null")]);
+        assert!(matching("/dev/p", "s").is_empty(), "/dev/pts is a folder");
+    }
+
+    #[test]
+    fn a_device_that_is_named_must_exist() {
+        let error = device(Path::new("/dev/nonexistent")).unwrap_err();
+        assert!(error.starts_with("device /dev/nonexistent:"), "{error}");
+        assert!(device(Path::new("/etc/passwd")).is_err());
+        assert_eq!(
+            device(Path::new("/dev/null")).map(|null| (null.major, null.minor)),
+            Ok((1, 3))
+        );
+    }
+}
