@@ -184,9 +184,9 @@ fn a_person_gets_a_greeting_and_a_shell_with_job_control() {
 
     // Ctrl-C reaches what runs in the foreground, and not the shell.
     person.read_until("# ");
-    person.type_keys("sleep 1000\r");
-    person.read_until("sleep 1000");
-    std::thread::sleep(Duration::from_millis(300));
+    // By its own word it is in the foreground: the shell has let go.
+    person.type_keys("sh -c 'echo begun-$((1 + 1)); exec sleep 1000'\r");
+    person.read_until("begun-2");
     person.type_keys("\x03");
     person.read_until("# ");
     person.type_keys("echo alive-$((1 + 1))\r");
