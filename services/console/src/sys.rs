@@ -9,7 +9,9 @@ use std::process::Command;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask,
+};
 use nix::unistd::setsid;
 
 nix::ioctl_read_bad!(get_window_size, libc::TIOCGWINSZ, libc::winsize);
@@ -45,16 +47,23 @@ pub fn resize(terminal: &File, rows: u16, columns: u16) -> nix::Result<()> {
 }
 
 /// Makes the program lead a session of its own whose controlling terminal is
-/// its standard input, with no signal blocked.
+/// its standard input, with no signal blocked or ignored: what the service was
+/// started with is no matter of the shell's.
 pub fn lead_session(command: &mut Command) {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: between fork and exec the closure makes only calls that are
-    // async-signal-safe (setsid, ioctl, sigprocmask), and allocates nothing;
+    // async-signal-safe (setsid, ioctl, sigaction, sigprocmask), and allocates
+    // nothing; the default disposition runs no code of ours;
     // descriptor 0 is open there, since the caller has set standard input.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             setsid()?;
             let stdin = BorrowedFd::borrow_raw(0);
             set_controlling_terminal(stdin.as_raw_fd(), 0)?;
+            for signal in Signal::iterator() {
+                // SIGKILL and SIGSTOP cannot be set, and are never ignored.
+                let _ = sigaction(signal, &default);
+            }
             sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
                 .map_err(|errno: Errno| errno.into())
         });
