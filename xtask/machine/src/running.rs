@@ -29,7 +29,6 @@ pub struct MachineBuilder<'a> {
     kernel: Option<PathBuf>,
     append: Vec<String>,
     disk: Option<PathBuf>,
-    no_disk: bool,
     memory: u32,
     network: Option<Option<String>>,
     reboots: bool,
@@ -62,13 +61,6 @@ impl<'a> MachineBuilder<'a> {
     /// machine has a new copy of the image that is removed with it.
     pub fn disk(mut self, disk: impl Into<PathBuf>) -> Self {
         self.disk = Some(disk.into());
-        self
-    }
-
-    /// A machine without a disk, for a kernel and an initramfs given by
-    /// [`argument`](Self::argument).
-    pub fn no_disk(mut self) -> Self {
-        self.no_disk = true;
         self
     }
 
@@ -113,10 +105,7 @@ impl<'a> MachineBuilder<'a> {
                 variables: scratch.path().join("variables"),
             }
         } else {
-            let mut words = Vec::new();
-            if !self.no_disk {
-                words.push(self.build.command_line()?);
-            }
+            let mut words = vec![self.build.command_line()?];
             words.extend(self.append);
             Boot::Direct {
                 kernel: match self.kernel {
@@ -134,15 +123,14 @@ impl<'a> MachineBuilder<'a> {
         }
         qemu.monitor = Some(scratch.path().join("monitor"));
         qemu.arguments = self.arguments;
-        qemu.disk = match (self.disk, self.no_disk) {
-            (Some(disk), _) => Some(disk),
-            (None, true) => None,
-            (None, false) => {
+        qemu.disk = Some(match self.disk {
+            Some(disk) => disk,
+            None => {
                 let disk = scratch.path().join("disk.raw");
                 self.build.make_disk(&disk, DISK)?;
-                Some(disk)
+                disk
             }
-        };
+        });
         let logs = self.build.console_logs();
         fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
         let log = logs.join(format!("{}.log", self.name));
@@ -204,7 +192,6 @@ impl Machine {
             kernel: None,
             append: Vec::new(),
             disk: None,
-            no_disk: false,
             memory: 512,
             network: None,
             reboots: false,
