@@ -140,7 +140,22 @@ impl Segment {
         }
     }
 
+    /// Damage is believed only when it is still there at a further look: a
+    /// writer that starts again cuts the newest segment off and goes on from
+    /// there, and what is read in that moment is neither the one nor the other.
     fn find_unnamed(&mut self, offset: u64) -> io::Result<Found> {
+        for _ in 0..FURTHER_LOOKS {
+            match self.look(offset)? {
+                Found::Damage(_) => self.refresh(),
+                found @ (Found::Entry(..) | Found::Other(..) | Found::End { .. }) => {
+                    return Ok(found);
+                }
+            }
+        }
+        self.look(offset)
+    }
+
+    fn look(&mut self, offset: u64) -> io::Result<Found> {
         if let Some(found) = self.record(offset)? {
             return Ok(found);
         }
@@ -242,6 +257,10 @@ struct Window {
     start: u64,
     bytes: Vec<u8>,
 }
+
+/// How often damage is looked at again. One look would do; a writer can hardly
+/// start again within each of several.
+const FURTHER_LOOKS: usize = 3;
 
 /// How much a window reads at once.
 const CHUNK: usize = 64 * 1024;
