@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -246,18 +246,21 @@ fn a_flood_does_not_keep_others_from_being_heard() {
     let mut flood = pid1.add("flood");
     let mut network = pid1.add("network");
     let stop = Arc::new(AtomicBool::new(false));
+    let lines = Arc::new(AtomicU64::new(0));
     let flooding = thread::spawn({
-        let stop = Arc::clone(&stop);
+        let (stop, lines) = (Arc::clone(&stop), Arc::clone(&lines));
         move || {
-            let mut lines = 0u64;
             while !stop.load(Ordering::Relaxed) {
-                say(&mut flood, &format!("flood {lines}"));
-                lines += 1;
+                let line = lines.load(Ordering::Relaxed);
+                say(&mut flood, &format!("flood {line}"));
+                lines.store(line + 1, Ordering::Relaxed);
             }
-            lines
         }
     });
-    let mut longest = Duration::ZERO;
+    // More than fits into a pipe: the service takes it already.
+    while lines.load(Ordering::Relaxed) < 10_000 {
+        thread::sleep(Duration::from_millis(1));
+    }
     for number in 0..5 {
         let begin = Instant::now();
         say(&mut network, &format!("{number}"));
@@ -275,14 +278,10 @@ fn a_flood_does_not_keep_others_from_being_heard() {
             }
             assert!(begin.elapsed() < pid1::LIMIT, "line {number} is not heard");
         }
-        longest = longest.max(begin.elapsed());
     }
     stop.store(true, Ordering::Relaxed);
-    let said = flooding.join().unwrap();
-    assert!(
-        said > 1000,
-        "the flood was no flood: {said} lines, {longest:?}"
-    );
+    flooding.join().unwrap();
+    let said = lines.load(Ordering::Relaxed);
     pid1.stop();
     let flood = pid1.said("flood");
     let first = said as usize - flood.len();
