@@ -223,8 +223,8 @@ mod tests {
             "wherry logs --level loud",
             "wherry logs --lines many",
             "wherry logs --list-boots --follow",
-            "wherry completions tcsh",
-            "wherry status --sockets /x",
+            "wherry completions powershell",
+            "wherry status --colour red",
         ];
         let mut all = String::new();
         for line in cases {
