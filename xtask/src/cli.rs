@@ -1,12 +1,17 @@
 //! What can be typed after `cargo xtask`.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
+use machine::Guest;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::time::Duration;
 use xtask::workspace::Workspace;
-use xtask::{bench, disk, image, run, tools};
+use xtask::{bench, disk, guest, image, run, tools};
+
+/// How long a command in the Debian guest may take.
+const GUEST: Duration = Duration::from_secs(600);
 
 /// Builds, boots and tests Wherry.
 #[derive(Debug, Parser)]
@@ -32,6 +37,12 @@ pub enum Stage {
         /// Where to put everything; without it, build/output
         #[arg(long, value_name = "FOLDER")]
         output: Option<PathBuf>,
+    },
+    /// Makes the Debian guest in which the runtime is tested with docker,
+    /// containerd and podman, or runs a shell command in it
+    Guest {
+        /// What `sh` is given; without it the guest is only made
+        command: Option<String>,
     },
     /// Builds what is not up to date and boots it in QEMU, on this terminal
     Run(run::Options),
@@ -110,6 +121,23 @@ pub fn image(workspace: &Workspace, format: Format, output: Option<PathBuf>) -> 
         fs::copy(&from, &to).with_context(|| format!("write {}", to.display()))?;
         println!("{}", to.display());
     }
+    Ok(())
+}
+
+/// `cargo xtask guest`
+pub fn guest(workspace: &Workspace, command: Option<&str>) -> Result<()> {
+    let build = {
+        let _lock = workspace.lock()?;
+        guest::make(workspace)?
+    };
+    let Some(command) = command else {
+        println!("{}", build.guest_disk()?.display());
+        return Ok(());
+    };
+    let mut guest = Guest::boot(&build, "guest", GUEST)?;
+    let output = guest.run(command, GUEST)?;
+    print!("{}", output.text);
+    ensure!(output.exit == 0, "it ended with status {}", output.exit);
     Ok(())
 }
 

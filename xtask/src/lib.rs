@@ -7,6 +7,7 @@ pub mod crates;
 pub mod disk;
 pub mod elf;
 pub mod fingerprint;
+pub mod guest;
 pub mod image;
 pub mod kernel;
 pub mod kernel_config;

@@ -25,6 +25,7 @@ fn run_stage(arguments: Arguments) -> Result<()> {
     match arguments.stage {
         Stage::Tools { command } => cli::tools(&workspace, &command),
         Stage::Image { format, output } => cli::image(&workspace, format, output),
+        Stage::Guest { command } => cli::guest(&workspace, command.as_deref()),
         Stage::Run(options) => run::run(&workspace, options),
         Stage::Test { name } => test::test(&workspace, name.as_deref()),
         Stage::Bench { what } => cli::bench(&workspace, &what),

@@ -184,8 +184,8 @@ fn build(workspace: &Workspace, recipe: &Path, home: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A package is three steps: fetched, unpacked, set up.
-fn follow_apt(stage: &mut Stage, line: &str) {
+/// Follows apt's steps; a package is three: fetched, unpacked, set up.
+pub fn follow_apt(stage: &mut Stage, line: &str) {
     if let Some(count) = newly_installed(line) {
         stage.expect_more(3 * count);
     } else if ["Get:", "Unpacking ", "Setting up "]
@@ -202,7 +202,8 @@ fn newly_installed(line: &str) -> Option<u64> {
     before.rsplit(' ').next()?.parse().ok()
 }
 
-fn remove(folder: &Path) -> Result<()> {
+/// Removes a folder, if it is there.
+pub fn remove(folder: &Path) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
     }

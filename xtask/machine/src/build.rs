@@ -75,6 +75,16 @@ impl Build {
         Ok(text.trim().to_owned())
     }
 
+    /// The disk of the Debian guest.
+    pub fn guest_disk(&self) -> Result<PathBuf, Error> {
+        self.output("the Debian guest's disk", "guest/guest.erofs")
+    }
+
+    /// The disk with the programs that are tested in the Debian guest.
+    pub fn guest_programs(&self) -> Result<PathBuf, Error> {
+        self.output("the disk of the guest's programs", "guest/programs.erofs")
+    }
+
     /// The tools tree that the build used.
     pub fn tools(&self) -> Result<Tools, Error> {
         self.output("the tools tree", "tools").map(Tools::at)

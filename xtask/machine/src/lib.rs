@@ -7,7 +7,8 @@
 //! - [`Build`]: the folder with everything a build made (image, kernel, tools);
 //! - [`Tools`]: the tools tree, and how one of its programs runs on this host;
 //! - [`Qemu`]: a description of a virtual machine, turned into a [`Command`];
-//! - [`Machine`]: one that runs, driven over its serial console and QMP.
+//! - [`Machine`]: one that runs, driven over its serial console and QMP;
+//! - [`Guest`]: a machine with Debian instead of Wherry, driven by scripts.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), machine::Error> {
@@ -31,6 +32,7 @@
 mod build;
 mod disk;
 mod error;
+mod guest;
 mod monitor;
 mod qemu;
 mod running;
@@ -39,6 +41,7 @@ mod tools;
 pub use build::Build;
 pub use disk::copy_sparse;
 pub use error::Error;
+pub use guest::{Guest, ScriptOutput};
 pub use qemu::{Boot, Console, Qemu, acceleration};
 pub use running::{Machine, MachineBuilder, ShellOutput};
 pub use tools::Tools;

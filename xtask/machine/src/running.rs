@@ -200,7 +200,12 @@ impl Machine {
         }
     }
 
-    fn spawn(qemu: &Qemu, scratch: TempDir, log: PathBuf, limit: Duration) -> Result<Self, Error> {
+    pub(crate) fn spawn(
+        qemu: &Qemu,
+        scratch: TempDir,
+        log: PathBuf,
+        limit: Duration,
+    ) -> Result<Self, Error> {
         let save = File::create(&log).map_err(Error::io("create", &log))?;
         let errors = save.try_clone().map_err(Error::io("write", &log))?;
         let mut command = dies_with_its_parent(&qemu.command()?);
@@ -269,6 +274,16 @@ impl Machine {
                 tail: tail(&text.bytes),
                 log: self.log.clone(),
             });
+        }
+    }
+
+    /// The error of a machine that did not do what was waited for.
+    pub(crate) fn silent(&self, pattern: &str, because: String) -> Error {
+        Error::Silent {
+            pattern: pattern.to_owned(),
+            because,
+            tail: tail(&lock(&self.console.text).bytes),
+            log: self.log.clone(),
         }
     }
 
