@@ -10,7 +10,7 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
-use runtime::{ExecProcess, Setup, Start, Stdio};
+use runtime::{Exec, ExecProcess, Setup, Start, Stdio};
 use supervisor::{Action, Event, Notice, ServiceName, State};
 
 use crate::definition::Share;
@@ -126,14 +126,16 @@ impl Init {
         }
         let started = prepared
             .start(Start {
-                cgroup: cgroup.fd(),
+                cgroup: Some(cgroup.fd()),
                 stdio: Stdio {
                     stdin: self.null.as_fd(),
                     stdout: service.output.write.as_fd(),
                     stderr: service.output.write.as_fd(),
                 },
                 listen: &listen,
+                passed: &[],
                 env: &env,
+                lifecycle: None,
             })
             .map_err(|error| explain(&error))?;
         let watched = self
@@ -240,7 +242,8 @@ impl Init {
             return;
         };
         let outcome = runtime::setup_outcome(setup.as_fd());
-        if let Ok(Setup::Pending) = outcome {
+        // The others are for containers that are created first and started later.
+        if let Ok(Setup::Pending | Setup::Environment | Setup::Created) = outcome {
             return;
         }
         self.sources.remove(setup);
@@ -254,7 +257,7 @@ impl Init {
             // The process ends by itself; then the supervisor hears why.
             Ok(Setup::Failed(error)) => run.failure = Some(error.to_string()),
             Err(error) => run.failure = Some(explain(&error)),
-            Ok(Setup::Pending) => {}
+            Ok(Setup::Pending | Setup::Environment | Setup::Created) => {}
         }
     }
 
@@ -323,7 +326,16 @@ impl Init {
             stdout: service.output.write.as_fd(),
             stderr: service.output.write.as_fd(),
         };
-        let started = runtime::exec(pidfd.as_fd(), prepared, &process, cgroup.fd(), stdio)
+        let exec = Exec {
+            cgroup: Some(cgroup.fd()),
+            stdio,
+            passed: &[],
+            console: None,
+            listener: None,
+        };
+        let started = prepared
+            .exec(&process)
+            .and_then(|prepared| prepared.start(pidfd.as_fd(), exec))
             .map_err(|error| explain(&error))?;
         // Its exit says all: where its program cannot be executed, that is 127.
         service.probe = Some(started.pid);

@@ -40,14 +40,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     let limited = begin.elapsed();
     let started = prepared.start(Start {
-        cgroup: cgroup.fd(),
+        cgroup: Some(cgroup.fd()),
         stdio: Stdio {
             stdin: stdin().as_fd(),
             stdout: stdout().as_fd(),
             stderr: stderr().as_fd(),
         },
         listen: &[],
+        passed: &[],
         env: &[],
+        lifecycle: None,
     })?;
     let cloned = begin.elapsed();
     poll(

@@ -31,7 +31,9 @@ pub enum Error {
         /// Why it failed.
         errno: Errno,
     },
-    /// The pipe on which a starting process reports could not be read.
+    /// The process in between could not bring the container's process about.
+    Setup(SetupError),
+    /// The socket on which a starting process reports could not be used.
     Report(Errno),
     /// An operation on a cgroup failed.
     Cgroup {
@@ -67,6 +69,7 @@ impl fmt::Display for Error {
             Error::Start { call, errno } => {
                 write!(f, "{call} for a new container: {}", errno.desc())
             }
+            Error::Setup(error) => error.fmt(f),
             Error::Report(errno) => {
                 write!(
                     f,
@@ -95,6 +98,7 @@ impl std::error::Error for Error {
             Error::Unsupported { .. }
             | Error::Invalid { .. }
             | Error::Start { .. }
+            | Error::Setup(_)
             | Error::Report(_)
             | Error::Cgroup { .. } => None,
         }
@@ -118,7 +122,11 @@ impl fmt::Display for SetupError {
         if !self.subject.is_empty() {
             write!(f, " {}", self.subject)?;
         }
-        write!(f, ": {}", Errno::from_raw(self.errno).desc())
+        match self.errno {
+            // The subject says it all.
+            0 => Ok(()),
+            errno => write!(f, ": {}", Errno::from_raw(errno).desc()),
+        }
     }
 }
 
@@ -129,6 +137,12 @@ impl std::error::Error for SetupError {}
 pub enum Setup {
     /// Nothing is known yet; ask again when the descriptor is readable.
     Pending,
+    /// Namespaces and mounts are made, and the root is not yet changed: the
+    /// caller runs the prestart and createRuntime hooks, then calls
+    /// [`crate::proceed`]; where they fail it closes the descriptor instead.
+    Environment,
+    /// Everything is made; the process waits at the gate of [`crate::Lifecycle`].
+    Created,
     /// The program was executed, or the process was killed before: its exit says which.
     Executed,
     /// Set-up failed; the process exits with status 127.
@@ -158,7 +172,10 @@ steps! {
     Descriptors "placing the descriptors"
     Session "beginning a session"
     OomScore "setting the OOM score"
+    Birth "cloning the container's process"
     JoinNamespace "joining the namespace"
+    TimeOffsets "setting the time offsets"
+    UserMaps "mapping the ids of the user namespace"
     NewNamespace "making the namespace"
     Loopback "bringing up the loopback interface"
     Sysctl "setting the sysctl"
@@ -177,8 +194,11 @@ steps! {
     Mask "masking"
     ReadOnlyPath "making read-only"
     ReadOnlyRoot "making the root read-only"
+    Environment "waiting for the hooks of the runtime"
+    Hook "running the"
     Pivot "changing the root"
     WorkingDirectory "entering the working directory"
+    Gate "waiting to be started"
     Rlimit "setting the limit"
     Bounding "dropping from the bounding set the capability"
     User "changing the user"
@@ -186,6 +206,7 @@ steps! {
     Ambient "raising the ambient capability"
     NoNewPrivileges "forbidding new privileges"
     Seccomp "loading the seccomp program"
+    Listener "handing the seccomp listener to its agent"
     Execute "executing"
 }
 

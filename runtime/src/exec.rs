@@ -1,19 +1,22 @@
 //! A further process in a running container.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
+use oci_spec::runtime::Process;
 
+use crate::birth::{Birth, fail};
 use crate::error::Error;
+use crate::error::Step;
 use crate::mount::absolute;
+use crate::namespaces::{Namespaces, next_child_in};
 use crate::process::{self, Image};
-use crate::start::{
-    Descriptors, Prepared, Started, Stdio, begin, execute, fail, failed, report_pipe, spawn_in,
-};
-use crate::sys::{self, Strings};
+use crate::report::At;
+use crate::start::{Prepared, Started, Stdio, begin, execute};
+use crate::sys::Strings;
 
-/// A process to run in a container beside its first one.
+/// A program to run in a container as its first process runs its own.
 #[derive(Debug, Clone)]
 pub struct ExecProcess {
     /// Program and arguments; a program without a slash is looked for in PATH.
@@ -24,64 +27,111 @@ pub struct ExecProcess {
     pub cwd: Option<PathBuf>,
 }
 
-/// Runs a process in a running container: its namespaces, capabilities, user,
-/// limits, seccomp program and no-new-privileges, and the given cgroup.
-///
-/// `container` is the pidfd of the container's first process, of which
-/// [`crate::setup_outcome`] must have said that its program was executed: until
-/// then it still has the host's root. In a pid namespace
-/// of its own the container's other processes see the new one from its birth; it
-/// is born undumpable, so that they get neither at its memory nor, by
-/// `/proc/…/exe`, at the caller's program.
-pub fn exec(
-    container: BorrowedFd<'_>,
-    prepared: &Prepared,
-    process: &ExecProcess,
-    cgroup: BorrowedFd<'_>,
-    stdio: Stdio<'_>,
-) -> Result<Started, Error> {
-    let image = Image::new(
-        &process.args,
-        prepared.process.env.iter().chain(&process.env),
-    )?;
-    let mut args = Strings::new(&image.args);
-    let mut env = Strings::new(&image.env);
-    let cwd = match &process.cwd {
-        Some(path) => absolute("process.cwd", path)?,
-        None => prepared.process.cwd.clone(),
-    };
-    let sources = [stdio.stdin, stdio.stdout, stdio.stderr].into_iter();
-    let mut descriptors = Descriptors::new(sources);
-    let (setup, report) = report_pipe()?;
+/// A further process that was checked, to be started as often as needed.
+#[derive(Debug)]
+pub struct PreparedExec<'a> {
+    namespaces: &'a Namespaces,
+    process: process::Plan,
+}
 
-    let mut child = |report, container| {
-        let done = begin()
-            .and_then(|()| prepared.process.set_oom_score())
-            .and_then(|()| prepared.namespaces.join_of(container))
-            .and_then(|()| process::Plan::enter_directory(&cwd))
-            .and_then(|()| prepared.process.confine());
-        match done {
-            Ok(()) => fail(report, &execute(&image, &mut args, &mut env)),
-            Err(failure) => fail(report, &failure),
+/// What differs from one start of a further process to the next.
+#[derive(Debug, Clone, Copy)]
+pub struct Exec<'a> {
+    /// Directory of the cgroup (v2) in which it is born; the caller's without one.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// Descriptors 0 to 2. With a terminal that takes their place.
+    pub stdio: Stdio<'a>,
+    /// Descriptors from 3 on.
+    pub passed: &'a [BorrowedFd<'a>],
+    /// A connected Unix stream socket, to which the terminal's master is sent.
+    pub console: Option<BorrowedFd<'a>>,
+    /// Who gets the seccomp listener, where the profile has one.
+    pub listener: Option<Listener<'a>>,
+}
+
+/// A seccomp agent (runtime-spec, config-linux.md, "The Container Process State").
+#[derive(Debug, Clone, Copy)]
+pub struct Listener<'a> {
+    /// The container's id.
+    pub id: &'a str,
+    /// The bundle's directory, absolute.
+    pub bundle: &'a Path,
+    /// A connected Unix stream socket (`linux.seccomp.listenerPath`).
+    pub socket: BorrowedFd<'a>,
+}
+
+impl Prepared {
+    /// Prepares another program with the user, capabilities, limits, seccomp
+    /// program and no-new-privileges of the container's first process.
+    pub fn exec(&self, process: &ExecProcess) -> Result<PreparedExec<'_>, Error> {
+        let mut plan = self.process.clone();
+        plan.args.clone_from(&process.args);
+        plan.env.extend_from_slice(&process.env);
+        if let Some(path) = &process.cwd {
+            plan.cwd = absolute("process.cwd", path)?;
         }
-    };
-    let (pid, pidfd) = if prepared.namespaces.shares(CloneFlags::CLONE_NEWPID) {
-        sys::spawn(0, Some(cgroup), || {
-            match descriptors.place([report.as_fd(), container]) {
-                Ok([report, container]) => child(report, container),
-                Err(failure) => fail(report.as_fd(), &failure),
-            }
+        Image::new(&plan.args, plan.env.iter())?;
+        Ok(PreparedExec {
+            namespaces: &self.namespaces,
+            process: plan,
         })
-        .map_err(failed("clone3"))?
-    } else {
-        spawn_in(
-            container,
-            0,
-            cgroup,
-            &mut descriptors,
-            report.as_fd(),
-            child,
-        )?
-    };
-    Ok(Started { pid, pidfd, setup })
+    }
+
+    /// Prepares a process as the specification describes one, with the
+    /// container's seccomp profile.
+    pub fn exec_process(&self, process: &Process) -> Result<PreparedExec<'_>, Error> {
+        Ok(PreparedExec {
+            namespaces: &self.namespaces,
+            process: process::Plan::new(process, self.process.seccomp())?,
+        })
+    }
+}
+
+impl PreparedExec<'_> {
+    /// Runs the process in a running container: its namespaces and the given cgroup.
+    ///
+    /// `container` is the pidfd of the container's first process, of which
+    /// [`crate::setup_outcome`] must have said that it was created or executed:
+    /// before that it still has the host's root. In a pid namespace of its own
+    /// the container's other processes see the new one from its birth; it is born
+    /// undumpable, so that they get neither at its memory nor, by `/proc/…/exe`,
+    /// at the caller's program.
+    pub fn start(&self, container: BorrowedFd<'_>, exec: Exec<'_>) -> Result<Started, Error> {
+        let image = Image::new(&self.process.args, self.process.env.iter())?;
+        let mut args = Strings::new(&image.args);
+        let mut env = Strings::new(&image.env);
+        let program = [exec.stdio.stdin, exec.stdio.stdout, exec.stdio.stderr]
+            .into_iter()
+            .chain(exec.passed.iter().copied());
+        let mut birth = Birth::new(0, exec.cgroup, program)?;
+        let container = birth.keep(container);
+        let between =
+            self.namespaces.user.is_some() || !self.namespaces.shares(CloneFlags::CLONE_NEWPID);
+
+        let child = |report: BorrowedFd<'static>| {
+            let done = begin()
+                .and_then(|()| match between {
+                    true => Ok(()),
+                    false => self.process.set_oom_score(),
+                })
+                .and_then(|()| self.namespaces.join_of(container.fd()))
+                .and_then(|()| process::Plan::enter_directory(&self.process.cwd))
+                .and_then(|()| self.process.confine());
+            match done {
+                Ok(()) => fail(report, &execute(&image, &mut args, &mut env)),
+                Err(failure) => fail(report, &failure),
+            }
+        };
+        if !between {
+            return birth.direct(child);
+        }
+        let before = || {
+            self.process.set_oom_score()?;
+            if self.namespaces.shares(CloneFlags::CLONE_NEWPID) {
+                return Ok(());
+            }
+            next_child_in(container.fd()).at(Step::JoinNamespace, b"of the container's processes")
+        };
+        birth.between(before, None::<fn(_) -> _>, child)
+    }
 }

@@ -14,12 +14,14 @@
 //! pure) → `start` (clone) → in the child: `namespaces` → `sysctl` → `rootfs` →
 //! `process` → the program.
 
+mod birth;
 mod capability;
 pub mod cgroup;
 mod device;
 mod error;
 mod exec;
 mod fields;
+pub mod hooks;
 mod mount;
 mod namespaces;
 mod process;
@@ -29,10 +31,11 @@ mod seccomp;
 mod start;
 mod sys;
 mod sysctl;
+mod user;
 
 pub use error::{Error, Setup, SetupError, Step};
-pub use exec::{ExecProcess, exec};
+pub use exec::{Exec, ExecProcess, Listener, PreparedExec};
 pub use fields::ENFORCED;
-pub use report::setup_outcome;
+pub use report::{proceed, setup_outcome};
 pub use seccomp::default_seccomp;
-pub use start::{Prepared, Start, Started, Stdio, prepare};
+pub use start::{Lifecycle, Prepared, Start, Started, Stdio, prepare};

@@ -21,7 +21,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const OOM_SCORE: &std::ffi::CStr = c"/proc/self/oom_score_adj";
 
 /// The checked `process` of a specification.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub args: Vec<String>,
     pub env: Vec<String>,
@@ -37,7 +37,7 @@ pub(crate) struct Plan {
     seccomp: Option<Arc<Program>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Rlimit {
     label: String,
     resource: u32,
@@ -97,6 +97,11 @@ impl Plan {
                 .transpose()?,
             seccomp,
         })
+    }
+
+    /// The seccomp program, for a further process of the container.
+    pub fn seccomp(&self) -> Option<Arc<Program>> {
+        self.seccomp.clone()
     }
 
     /// While the host's `/proc` is there.

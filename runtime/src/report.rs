@@ -1,19 +1,26 @@
-//! How a process that sets itself up tells the caller what failed: one message
-//! on a pipe that closes when the program is executed.
+//! How a process that sets itself up and its caller talk: small messages on a
+//! SOCK_SEQPACKET socket, which closes when the program is executed.
 //!
-//! The message stands for itself, so that a caller that has executed itself
-//! anew in the meantime can still read it: one byte for the step, four for the
-//! error number (little endian), then the subject's bytes.
+//! Each message of the process stands for itself, so that a caller that has
+//! executed itself anew in the meantime can still read it: one byte says what
+//! it is, and a failure has four more for the error number (little endian),
+//! then the subject's bytes. The caller's only message is one byte: go on.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 
 use crate::error::{Error, Setup, SetupError, Step};
 
 /// The longest subject that is reported; what is longer is cut.
 const SUBJECT: usize = 507;
 const LENGTH: usize = 1 + 4 + SUBJECT;
+
+/// Further values of a message's first byte, which otherwise is a [`Step`]'s.
+const ENVIRONMENT: u8 = 254;
+const CREATED: u8 = 255;
 
 /// A failure in the child, which owns no memory.
 #[derive(Debug)]
@@ -38,63 +45,103 @@ impl<T> At<T> for Result<T, Errno> {
     }
 }
 
-/// Writes the failure to the pipe, in one piece.
-pub(crate) fn send(pipe: BorrowedFd<'_>, failure: &Failure<'_>) {
+/// The socket of [`crate::Started::setup`], and the child's end of it.
+pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (setup, report) = socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )?;
+    fcntl(&setup, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK))?;
+    Ok((setup, report))
+}
+
+/// Writes the failure to the socket, in one piece.
+pub(crate) fn send_failure(report: BorrowedFd<'_>, failure: &Failure<'_>) {
     let mut message = [0_u8; LENGTH];
     let length = failure.subject.len().min(SUBJECT);
     message[0] = failure.step.code();
     message[1..5].copy_from_slice(&(failure.errno as i32).to_le_bytes());
     message[5..5 + length].copy_from_slice(&failure.subject[..length]);
     // Who does not read it any more learns of the failure by the exit status.
-    let _ = nix::unistd::write(pipe, &message[..5 + length]);
+    let _ = say(report, &message[..5 + length]);
 }
 
-/// Reads what a starting process reports on [`crate::Started::setup`]. Does not block.
+/// Announces [`Setup::Environment`], and waits for [`proceed`].
+pub(crate) fn announce_environment(report: BorrowedFd<'_>) -> Result<(), Errno> {
+    say(report, &[ENVIRONMENT])?;
+    loop {
+        match recv(report.as_raw_fd(), &mut [0], MsgFlags::empty()) {
+            Ok(1) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            // The caller is gone, or its hooks have failed.
+            Ok(_) => return Err(Errno::ECANCELED),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Announces [`Setup::Created`].
+pub(crate) fn announce_created(report: BorrowedFd<'_>) -> Result<(), Errno> {
+    say(report, &[CREATED])
+}
+
+fn say(report: BorrowedFd<'_>, message: &[u8]) -> Result<(), Errno> {
+    // Without a signal when nobody listens.
+    send(report.as_raw_fd(), message, MsgFlags::MSG_NOSIGNAL).map(drop)
+}
+
+/// Lets a process go on that has announced [`Setup::Environment`].
+pub fn proceed(setup: BorrowedFd<'_>) -> Result<(), Error> {
+    say(setup, &[1]).map_err(Error::Report)
+}
+
+/// Reads what a starting process reports on [`crate::Started::setup`], or on a
+/// connection to its gate. Does not block where the descriptor does not.
 pub fn setup_outcome(setup: BorrowedFd<'_>) -> Result<Setup, Error> {
     let mut message = [0_u8; LENGTH];
-    let length = match nix::unistd::read(setup, &mut message) {
+    let length = match recv(setup.as_fd().as_raw_fd(), &mut message, MsgFlags::empty()) {
         Ok(length) => length,
         Err(Errno::EAGAIN | Errno::EINTR) => return Ok(Setup::Pending),
         Err(errno) => return Err(Error::Report(errno)),
     };
-    Ok(match decode(&message[..length]) {
-        Some(error) => Setup::Failed(error),
-        None => Setup::Executed,
-    })
+    Ok(decode(&message[..length]))
 }
 
-fn decode(message: &[u8]) -> Option<SetupError> {
-    let (&code, rest) = message.split_first()?;
-    let (errno, subject) = rest.split_first_chunk::<4>()?;
-    Some(SetupError {
-        step: Step::from_code(code)?,
-        subject: String::from_utf8_lossy(subject).into_owned(),
-        errno: i32::from_le_bytes(*errno),
-    })
+fn decode(message: &[u8]) -> Setup {
+    match message {
+        [ENVIRONMENT] => Setup::Environment,
+        [CREATED] => Setup::Created,
+        [code, rest @ ..] => match (Step::from_code(*code), rest.split_first_chunk::<4>()) {
+            (Some(step), Some((errno, subject))) => Setup::Failed(SetupError {
+                step,
+                subject: String::from_utf8_lossy(subject).into_owned(),
+                errno: i32::from_le_bytes(*errno),
+            }),
+            // Of an older or newer runtime: the exit says what became of it.
+            _ => Setup::Executed,
+        },
+        [] => Setup::Executed,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
-
-    fn pipe() -> (std::os::fd::OwnedFd, std::os::fd::OwnedFd) {
-        nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NONBLOCK).unwrap()
-    }
 
     #[test]
     fn a_report_comes_back_as_it_was_sent() {
         for step in Step::ALL {
-            let (read, write) = pipe();
+            let (setup, report) = pair().unwrap();
             let failure = Failure {
                 step: *step,
                 subject: b"tmpfs on /dev",
                 errno: Errno::EROFS,
             };
-            send(write.as_fd(), &failure);
+            send_failure(report.as_fd(), &failure);
             assert_eq!(
-                setup_outcome(read.as_fd()).unwrap(),
+                setup_outcome(setup.as_fd()).unwrap(),
                 Setup::Failed(SetupError {
                     step: *step,
                     subject: "tmpfs on /dev".into(),
@@ -105,23 +152,52 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_before_the_pipe_closes_and_success_after_it() {
-        let (read, write) = pipe();
-        assert_eq!(setup_outcome(read.as_fd()).unwrap(), Setup::Pending);
-        drop(write);
-        assert_eq!(setup_outcome(read.as_fd()).unwrap(), Setup::Executed);
+    fn no_step_has_the_code_of_an_announcement() {
+        assert!(Step::ALL.len() < usize::from(ENVIRONMENT));
+    }
+
+    #[test]
+    fn nothing_is_known_before_the_socket_closes_and_success_after_it() {
+        let (setup, report) = pair().unwrap();
+        assert_eq!(setup_outcome(setup.as_fd()).unwrap(), Setup::Pending);
+        announce_created(report.as_fd()).unwrap();
+        drop(report);
+        assert_eq!(setup_outcome(setup.as_fd()).unwrap(), Setup::Created);
+        assert_eq!(setup_outcome(setup.as_fd()).unwrap(), Setup::Executed);
+    }
+
+    #[test]
+    fn the_environment_waits_for_the_caller() {
+        let (setup, report) = pair().unwrap();
+        let process = std::thread::spawn(move || announce_environment(report.as_fd()));
+        while setup_outcome(setup.as_fd()).unwrap() != Setup::Environment {
+            std::thread::yield_now();
+        }
+        proceed(setup.as_fd()).unwrap();
+        process.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_caller_that_is_gone_ends_the_wait() {
+        let (setup, report) = pair().unwrap();
+        let process = std::thread::spawn(move || announce_environment(report.as_fd()));
+        while setup_outcome(setup.as_fd()).unwrap() != Setup::Environment {
+            std::thread::yield_now();
+        }
+        drop(setup);
+        process.join().unwrap().unwrap_err();
     }
 
     #[test]
     fn a_long_subject_is_cut() {
-        let (read, write) = pipe();
+        let (setup, report) = pair().unwrap();
         let failure = Failure {
             step: Step::MountPoint,
             subject: &[b'a'; 4096],
             errno: Errno::ENAMETOOLONG,
         };
-        send(write.as_fd(), &failure);
-        let Setup::Failed(error) = setup_outcome(read.as_fd()).unwrap() else {
+        send_failure(report.as_fd(), &failure);
+        let Setup::Failed(error) = setup_outcome(setup.as_fd()).unwrap() else {
             panic!("no failure");
         };
         assert_eq!(error.subject.len(), SUBJECT);

@@ -100,8 +100,8 @@ impl Plan {
         })
     }
 
-    /// In the container's process, in its new mount namespace: makes everything and changes into it.
-    pub fn enter(&self) -> Result<(), Failure<'_>> {
+    /// In the container's process, in its new mount namespace: makes everything.
+    pub fn build(&self) -> Result<Built<'_>, Failure<'_>> {
         let path = self.path.as_bytes();
         // Modes of nodes and directories are meant as they are written.
         nix::sys::stat::umask(Mode::empty());
@@ -152,28 +152,7 @@ impl Plan {
             )
             .at(Step::ReadOnlyRoot, b"")?;
         }
-        self.pivot(root)
-    }
-
-    /// The old root is mounted over the new one and then taken away: no
-    /// directory for it is needed, so the root may be read-only.
-    fn pivot(&self, root: OwnedFd) -> Result<(), Failure<'_>> {
-        nix::unistd::fchdir(&root)
-            .and_then(|()| nix::unistd::pivot_root(c".", c"."))
-            .and_then(|()| nix::mount::umount2(c".", nix::mount::MntFlags::MNT_DETACH))
-            .and_then(|()| nix::unistd::chdir(c"/"))
-            .and_then(|()| match self.propagation {
-                Some((propagation, recursive)) => sys::mount_setattr(
-                    root.as_fd(),
-                    recursive,
-                    &MountAttr {
-                        propagation,
-                        ..MountAttr::default()
-                    },
-                ),
-                None => Ok(()),
-            })
-            .at(Step::Pivot, self.path.as_bytes())
+        Ok(Built { plan: self, root })
     }
 
     fn make_devices(&self, root: &OwnedFd) -> Result<(), Failure<'_>> {
@@ -226,6 +205,36 @@ impl Plan {
             empty.get_or_insert(tree);
         }
         Ok(())
+    }
+}
+
+/// A container's root that is made, and not yet changed into.
+pub(crate) struct Built<'a> {
+    plan: &'a Plan,
+    root: OwnedFd,
+}
+
+impl<'a> Built<'a> {
+    /// Changes the root. The old one is mounted over the new one and then taken away: no
+    /// directory for it is needed, so the root may be read-only.
+    pub fn pivot(self) -> Result<(), Failure<'a>> {
+        let root = self.root;
+        nix::unistd::fchdir(&root)
+            .and_then(|()| nix::unistd::pivot_root(c".", c"."))
+            .and_then(|()| nix::mount::umount2(c".", nix::mount::MntFlags::MNT_DETACH))
+            .and_then(|()| nix::unistd::chdir(c"/"))
+            .and_then(|()| match self.plan.propagation {
+                Some((propagation, recursive)) => sys::mount_setattr(
+                    root.as_fd(),
+                    recursive,
+                    &MountAttr {
+                        propagation,
+                        ..MountAttr::default()
+                    },
+                ),
+                None => Ok(()),
+            })
+            .at(Step::Pivot, self.plan.path.as_bytes())
     }
 }
 

@@ -4,27 +4,25 @@
 //! goes through its steps in order and allocates nothing, so that a caller with
 //! threads can start containers too.
 
-use std::ffi::{CString, c_int};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
+use crate::birth::{Birth, Kept, SETUP_FAILED, fail};
 use crate::error::{Error, Step};
+use crate::hooks::{self, Reported};
 use crate::mount::c_string;
-use crate::namespaces::{Namespaces, next_child_in, open_namespace};
+use crate::namespaces::{Namespaces, User};
 use crate::process::{self, Image};
 use crate::report::{self, At, Failure};
 use crate::sys::{self, Strings};
 use crate::sysctl::Sysctl;
 use crate::{cgroup, fields, rootfs, seccomp, sysctl};
-
-/// The exit status of a process whose set-up failed.
-const SETUP_FAILED: c_int = 127;
 
 /// A specification that was checked whole and made ready to be started, as often as needed.
 #[derive(Debug)]
@@ -35,6 +33,7 @@ pub struct Prepared {
     sysctls: Vec<Sysctl>,
     hostname: Option<CString>,
     domainname: Option<CString>,
+    hooks: hooks::Plan,
 }
 
 /// The three standard descriptors of a process.
@@ -51,14 +50,39 @@ pub struct Stdio<'a> {
 /// What differs from one start of a container to the next.
 #[derive(Debug, Clone, Copy)]
 pub struct Start<'a> {
-    /// Directory of the container's own cgroup (v2), in which its process is born.
-    pub cgroup: BorrowedFd<'a>,
-    /// Descriptors 0 to 2.
+    /// Directory of the container's own cgroup (v2), in which its process is
+    /// born; without one it is born in the caller's.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// Descriptors 0 to 2. With `process.terminal` the terminal takes their place.
     pub stdio: Stdio<'a>,
     /// Descriptors from 3 on. Where there are any, LISTEN_FDS and LISTEN_PID are set.
     pub listen: &'a [BorrowedFd<'a>],
+    /// Descriptors that follow those of `listen`.
+    pub passed: &'a [BorrowedFd<'a>],
     /// Added to `process.env`: `NAME=value`; replaces a variable of the same name.
     pub env: &'a [String],
+    /// How the container is created and started; without it, in one go.
+    pub lifecycle: Option<Lifecycle<'a>>,
+}
+
+/// A container that is created first and started later (runtime-spec,
+/// runtime.md, "Lifecycle").
+///
+/// Hooks, terminals and seccomp listeners need one.
+#[derive(Debug, Clone, Copy)]
+pub struct Lifecycle<'a> {
+    /// The container's id, for the state that hooks get.
+    pub id: &'a str,
+    /// The bundle's directory, absolute, for the state that hooks get.
+    pub bundle: &'a Path,
+    /// A listening Unix socket of the kind SOCK_SEQPACKET. A connection to it
+    /// is the permission to start; it then says what [`Started::setup`] would.
+    pub gate: BorrowedFd<'a>,
+    /// A connected Unix stream socket, to which the terminal's master is sent.
+    pub console: Option<BorrowedFd<'a>>,
+    /// A connected Unix stream socket of the seccomp agent
+    /// (`linux.seccomp.listenerPath`).
+    pub listener: Option<BorrowedFd<'a>>,
 }
 
 /// A process that was cloned and sets itself up.
@@ -68,7 +92,8 @@ pub struct Started {
     pub pid: Pid,
     /// Refers to the process.
     pub pidfd: OwnedFd,
-    /// Non-blocking, close-on-exec; give it to [`crate::setup_outcome`] when it is readable.
+    /// A socket, non-blocking, close-on-exec; give it to
+    /// [`crate::setup_outcome`] when it is readable.
     pub setup: OwnedFd,
 }
 
@@ -88,11 +113,7 @@ pub fn prepare(spec: &Spec) -> Result<Prepared, Error> {
         return Err(Error::invalid("process", "is missing"));
     };
     let linux = spec.linux().as_ref();
-    let namespaces = Namespaces::plan(
-        linux
-            .and_then(|linux| linux.namespaces().as_deref())
-            .unwrap_or_default(),
-    )?;
+    let namespaces = Namespaces::plan(linux)?;
     if let Some(resources) = linux.and_then(|linux| linux.resources().as_ref()) {
         cgroup::check(resources)?;
     }
@@ -120,12 +141,16 @@ pub fn prepare(spec: &Spec) -> Result<Prepared, Error> {
         },
         hostname: name("hostname", spec.hostname())?,
         domainname: name("domainname", spec.domainname())?,
+        hooks: hooks::Plan::new(spec)?,
         namespaces,
     })
 }
 
 impl Prepared {
     /// Clones the container's process, which then sets itself up, and returns at once.
+    ///
+    /// With a user namespace, a pid namespace that is joined, or time offsets
+    /// it returns as soon as a process in between has cloned it.
     pub fn start(&self, start: Start<'_>) -> Result<Started, Error> {
         let count = format!("LISTEN_FDS={}", start.listen.len());
         let listen = (!start.listen.is_empty()).then_some(&count);
@@ -135,50 +160,73 @@ impl Prepared {
         )?;
         let mut args = Strings::new(&image.args);
         let mut env = Strings::new(&image.env);
-        let sources = [start.stdio.stdin, start.stdio.stdout, start.stdio.stderr]
-            .into_iter()
-            .chain(start.listen.iter().copied());
-        let mut descriptors = Descriptors::new(sources);
-        let (setup, report) = report_pipe()?;
+        let mut hooks = self.hooks_of(start.lifecycle)?;
 
-        let mut child = |report| {
+        let program = [start.stdio.stdin, start.stdio.stdout, start.stdio.stderr]
+            .into_iter()
+            .chain(start.listen.iter().copied())
+            .chain(start.passed.iter().copied());
+        let mut birth = Birth::new(self.namespaces.clone, start.cgroup, program)?;
+        let kept = SetupDescriptors {
+            gate: start.lifecycle.map(|lifecycle| birth.keep(lifecycle.gate)),
+            state: hooks
+                .state
+                .as_ref()
+                .map(|state| birth.keep(state.file.as_fd())),
+        };
+
+        let child = |report: BorrowedFd<'static>| {
             if !start.listen.is_empty() {
                 env.set_listen_pid(nix::unistd::getpid());
             }
-            match self.set_up() {
+            match self.set_up(report, kept, &mut hooks) {
                 Ok(()) => fail(report, &execute(&image, &mut args, &mut env)),
-                Err(failure) => fail(report, &failure),
+                Err(Stop::Failure(failure)) => fail(report, &failure),
+                Err(Stop::Reported) => SETUP_FAILED,
             }
         };
-        let flags = self.namespaces.clone;
-        let (pid, pidfd) = match &self.namespaces.pid {
-            None => sys::spawn(flags, Some(start.cgroup), || {
-                match descriptors.place([report.as_fd()]) {
-                    Ok([report]) => child(report),
-                    Err(failure) => fail(report.as_fd(), &failure),
-                }
-            })
-            .map_err(failed("clone3"))?,
-            Some(path) => {
-                let namespace =
-                    open_namespace(path).map_err(failed("opening the pid namespace"))?;
-                spawn_in(
-                    namespace.as_fd(),
-                    flags,
-                    start.cgroup,
-                    &mut descriptors,
-                    report.as_fd(),
-                    |report, _namespace| child(report),
-                )?
-            }
+        if !self.namespaces.need_between() {
+            return birth.direct(child);
+        }
+        let maps = match &self.namespaces.user {
+            Some(User::New(mapping)) => Some(mapping),
+            Some(User::Joined { .. }) | None => None,
         };
-        Ok(Started { pid, pidfd, setup })
+        birth.between(
+            || {
+                self.process.set_oom_score()?;
+                self.namespaces.enter_between()
+            },
+            maps.map(|maps| |pid| maps.write(pid).at(Step::UserMaps, b"")),
+            child,
+        )
+    }
+
+    /// The hooks that the process runs, where it has the lifecycle that they need.
+    fn hooks_of(&self, lifecycle: Option<Lifecycle<'_>>) -> Result<hooks::Ready<'_>, Error> {
+        match lifecycle {
+            Some(lifecycle) => self
+                .hooks
+                .ready(lifecycle.id, &lifecycle.bundle.to_string_lossy()),
+            None if self.hooks.is_empty() => Ok(hooks::Ready::default()),
+            None => Err(Error::invalid(
+                "hooks",
+                "are for a container that is created first and started later",
+            )),
+        }
     }
 
     /// What the container's process does between its birth and its program.
-    fn set_up(&self) -> Result<(), Failure<'_>> {
+    fn set_up(
+        &self,
+        report: BorrowedFd<'static>,
+        kept: SetupDescriptors,
+        hooks: &mut hooks::Ready<'_>,
+    ) -> Result<(), Stop<'_>> {
         begin()?;
-        self.process.set_oom_score()?;
+        if !self.namespaces.need_between() {
+            self.process.set_oom_score()?;
+        }
         self.namespaces.enter()?;
         for sysctl in &self.sysctls {
             sysctl.set()?;
@@ -189,10 +237,60 @@ impl Prepared {
         if let Some(name) = &self.domainname {
             sys::setdomainname(name.as_bytes()).at(Step::Hostname, name.as_bytes())?;
         }
-        self.rootfs.enter()?;
+        let root = self.rootfs.build()?;
+        if self.hooks.announced {
+            report::announce_environment(report).at(Step::Environment, b"")?;
+        }
+        let state = kept.state.map(Kept::fd);
+        hooks.create_container(state, report)?;
+        root.pivot()?;
         process::Plan::enter_directory(&self.process.cwd)?;
-        self.process.confine()
+        if let Some(gate) = kept.gate {
+            wait_at(gate.fd(), report)?;
+            hooks.start_container(state, report)?;
+        }
+        self.process.confine()?;
+        Ok(())
     }
+}
+
+/// Descriptors that the process needs until its program is executed.
+#[derive(Debug, Clone, Copy)]
+struct SetupDescriptors {
+    gate: Option<Kept>,
+    state: Option<Kept>,
+}
+
+/// Why a process does not come to its program.
+enum Stop<'a> {
+    Failure(Failure<'a>),
+    /// The caller knows already.
+    Reported,
+}
+
+impl<'a> From<Failure<'a>> for Stop<'a> {
+    fn from(failure: Failure<'a>) -> Self {
+        Stop::Failure(failure)
+    }
+}
+
+impl From<Reported> for Stop<'_> {
+    fn from(Reported: Reported) -> Self {
+        Stop::Reported
+    }
+}
+
+/// Waits until somebody connects to the gate: the connection is the permission
+/// to start, and takes the report's place.
+fn wait_at(gate: BorrowedFd<'_>, report: BorrowedFd<'static>) -> Result<(), Failure<'static>> {
+    report::announce_created(report).at(Step::Gate, b"")?;
+    let connection = loop {
+        match sys::accept(gate) {
+            Err(Errno::EINTR | Errno::ECONNABORTED) => {}
+            result => break result.at(Step::Gate, b"")?,
+        }
+    };
+    sys::place_for_setup(connection.as_raw_fd(), report.as_raw_fd()).at(Step::Gate, b"")
 }
 
 /// First steps of every process: others cannot look into it, signals act as a
@@ -230,138 +328,4 @@ pub(crate) fn execute<'a>(
         }
     }
     failure
-}
-
-pub(crate) fn fail(report: BorrowedFd<'_>, failure: &Failure<'_>) -> c_int {
-    report::send(report, failure);
-    SETUP_FAILED
-}
-
-pub(crate) fn failed(call: &'static str) -> impl Fn(Errno) -> Error {
-    move |errno| Error::Start { call, errno }
-}
-
-/// The pipe of [`Started::setup`], and the child's end of it.
-pub(crate) fn report_pipe() -> Result<(OwnedFd, OwnedFd), Error> {
-    nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(failed("pipe2"))
-}
-
-/// A child that is born in another pid namespace.
-///
-/// The caller's own pid namespace for children is not touched: a process in
-/// between joins the namespace and clones the child with the caller as its
-/// parent. It does not live longer than this call. It also places the
-/// descriptors, so that the child, which others see at once, never has the
-/// caller's; and it cannot be looked into from its birth.
-pub(crate) fn spawn_in(
-    namespace: BorrowedFd<'_>,
-    flags: u64,
-    cgroup: BorrowedFd<'_>,
-    descriptors: &mut Descriptors,
-    report: BorrowedFd<'_>,
-    child: impl FnOnce(BorrowedFd<'static>, BorrowedFd<'static>) -> c_int,
-) -> Result<(Pid, OwnedFd), Error> {
-    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed("pipe2"))?;
-    let (between, _) = sys::spawn(0, None, || {
-        let kept = [report, namespace, cgroup, write.as_fd()];
-        let Ok([report, namespace, cgroup, answer]) = descriptors.place(kept) else {
-            return SETUP_FAILED;
-        };
-        let born = sys::undumpable()
-            .and_then(|()| next_child_in(namespace))
-            .and_then(|()| {
-                sys::spawn(
-                    flags | sys::CLONE_PARENT,
-                    Some(cgroup),
-                    || match sys::close_from(cgroup.as_raw_fd()) {
-                        Ok(()) => child(report, namespace),
-                        Err(errno) => fail(
-                            report,
-                            &Failure {
-                                step: Step::Descriptors,
-                                subject: b"",
-                                errno,
-                            },
-                        ),
-                    },
-                )
-            });
-        let answer_bytes = match born {
-            Ok((pid, _)) => pid.as_raw(),
-            Err(errno) => -(errno as i32),
-        }
-        .to_ne_bytes();
-        match nix::unistd::write(answer, &answer_bytes) {
-            Ok(_) => 0,
-            Err(_) => SETUP_FAILED,
-        }
-    })
-    .map_err(failed("clone3"))?;
-    drop(write);
-    loop {
-        match waitpid(between, Some(WaitPidFlag::__WALL)) {
-            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => break,
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(failed("waitpid")(errno)),
-        }
-    }
-    let mut answer = [0; 4];
-    match nix::unistd::read(&read, &mut answer) {
-        Ok(4) => {}
-        Ok(_) => return Err(failed("clone3")(Errno::ECHILD)),
-        Err(errno) => return Err(failed("read")(errno)),
-    }
-    match i32::from_ne_bytes(answer) {
-        pid if pid > 0 => {
-            let pid = Pid::from_raw(pid);
-            // Not reaped yet, so the number cannot be another process's.
-            let pidfd = sys::pidfd_open(pid).map_err(failed("pidfd_open"))?;
-            Ok((pid, pidfd))
-        }
-        errno => Err(failed("joining the pid namespace")(Errno::from_raw(-errno))),
-    }
-}
-
-/// What becomes descriptors 0, 1, 2 … of a process.
-pub(crate) struct Descriptors {
-    numbers: Vec<RawFd>,
-}
-
-impl Descriptors {
-    pub fn new<'a>(sources: impl Iterator<Item = BorrowedFd<'a>>) -> Descriptors {
-        Descriptors {
-            numbers: sources.map(|fd| fd.as_raw_fd()).collect(),
-        }
-    }
-
-    /// In the child: puts each in its place and closes every other, but for
-    /// those kept until the program is executed, which come right after them.
-    pub fn place<const N: usize>(
-        &mut self,
-        kept: [BorrowedFd<'_>; N],
-    ) -> Result<[BorrowedFd<'static>; N], Failure<'static>> {
-        let count = self.numbers.len() as RawFd;
-        let end = count + N as RawFd;
-        let mut place = || {
-            // First out of the way, so that none is overwritten before it was placed.
-            for number in &mut self.numbers {
-                *number = sys::duplicate_above(*number, end)?;
-            }
-            let mut above = [0; N];
-            for (number, fd) in above.iter_mut().zip(kept) {
-                *number = sys::duplicate_above(fd.as_raw_fd(), end)?;
-            }
-            for (target, number) in (0..).zip(&self.numbers) {
-                sys::place(*number, target)?;
-            }
-            for (target, number) in (count..).zip(above) {
-                sys::place_for_setup(number, target)?;
-            }
-            sys::close_from(end)
-        };
-        place().at(Step::Descriptors, b"")?;
-        Ok(std::array::from_fn(|index| {
-            sys::placed(count + index as RawFd)
-        }))
-    }
 }

@@ -108,6 +108,34 @@ pub fn pidfd_open(pid: Pid) -> Result<OwnedFd, Errno> {
     descriptor(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })
 }
 
+/// Kills the process that a pidfd refers to.
+pub fn kill(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: no siginfo is passed.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            libc::SIGKILL,
+            ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    })
+    .map(drop)
+}
+
+/// accept4(2) on a listening socket, close-on-exec.
+pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    // SAFETY: no address is asked for.
+    descriptor(c_long::from(unsafe {
+        libc::accept4(
+            socket.as_raw_fd(),
+            ptr::null_mut(),
+            ptr::null_mut(),
+            libc::SOCK_CLOEXEC,
+        )
+    }))
+}
+
 /// Makes `number` refer to what `fd` refers to, for the program too.
 ///
 /// Only for a child, which drops none of the descriptors that it has inherited.
@@ -143,6 +171,20 @@ pub fn close_from(first: RawFd) -> Result<(), Errno> {
             libc::SYS_close_range,
             first as c_uint,
             c_uint::MAX,
+            0 as c_uint,
+        )
+    })
+    .map(drop)
+}
+
+/// Closes the descriptors from `first` to `last`. As [`place`], only for a child.
+pub fn close_range(first: RawFd, last: RawFd) -> Result<(), Errno> {
+    // SAFETY: no pointer is passed; the child uses none of them afterwards.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first as c_uint,
+            last as c_uint,
             0 as c_uint,
         )
     })

@@ -98,14 +98,15 @@ pub(crate) fn write(path: &CString, value: &[u8]) -> Result<(), nix::errno::Errn
 
 #[cfg(test)]
 mod tests {
-    use oci_spec::runtime::{LinuxNamespaceBuilder, LinuxNamespaceType};
+    use oci_spec::runtime::{LinuxBuilder, LinuxNamespaceBuilder, LinuxNamespaceType};
 
     use super::*;
 
     fn check(name: &str, private: LinuxNamespaceType) -> Result<Vec<Sysctl>, String> {
         let namespaces = [LinuxNamespaceType::Mount, private]
             .map(|kind| LinuxNamespaceBuilder::default().typ(kind).build().unwrap());
-        let namespaces = Namespaces::plan(&namespaces).unwrap();
+        let linux = LinuxBuilder::default().namespaces(namespaces).build();
+        let namespaces = Namespaces::plan(Some(&linux.unwrap())).unwrap();
         plan(&HashMap::from([(name.into(), "1".into())]), &namespaces)
             .map_err(|error| error.to_string())
     }

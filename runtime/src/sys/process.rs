@@ -49,6 +49,20 @@ pub fn set_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
+/// Becomes the root of the caller's user namespace, with no further groups.
+pub fn become_root(uid: u32, gid: u32) -> Result<(), Errno> {
+    // SAFETY: no pointer is passed.
+    match check(unsafe { libc::syscall(libc::SYS_setgroups, 0, ptr::null::<u32>()) }) {
+        // A namespace whose groups were mapped without privileges has no setgroups.
+        Ok(_) | Err(Errno::EPERM) => {}
+        Err(errno) => return Err(errno),
+    }
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+}
+
 fn prctl(option: c_int, first: u64, second: u64) -> Result<(), Errno> {
     // SAFETY: none of the options used in this file takes a pointer.
     check(c_long::from(unsafe {

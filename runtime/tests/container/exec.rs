@@ -87,7 +87,16 @@ fn it_ends_with_the_container() {
         stderr: null.as_fd(),
     };
     let cgroup = crate::harness::new_cgroup(&Default::default());
-    let error = runtime::exec(container.as_fd(), &prepared, &process, cgroup.fd(), stdio)
+    let exec = runtime::Exec {
+        cgroup: Some(cgroup.fd()),
+        stdio,
+        passed: &[],
+        console: None,
+        listener: None,
+    };
+    let prepared = prepared.exec(&process).unwrap();
+    let error = prepared
+        .start(container.as_fd(), exec)
         .expect_err("the container is gone");
     assert!(
         error.to_string().contains("No such process"),

@@ -56,14 +56,16 @@ fn one_preparation_is_good_for_many_starts() {
         let (read, write) = crate::harness::pipe();
         let started = prepared
             .start(runtime::Start {
-                cgroup: cgroup.fd(),
+                cgroup: Some(cgroup.fd()),
                 stdio: runtime::Stdio {
                     stdin: null.as_fd(),
                     stdout: write.as_fd(),
                     stderr: write.as_fd(),
                 },
                 listen: &[],
+                passed: &[],
                 env: &[format!("N={count}")],
+                lifecycle: None,
             })
             .unwrap();
         drop(write);

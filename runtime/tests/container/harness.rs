@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{WaitStatus, waitpid};
 use oci_spec::runtime::{LinuxResources, Spec};
 use runtime::cgroup::{self, Cgroup};
-use runtime::{Prepared, Setup, Start, Started, Stdio};
+use runtime::{Exec, Prepared, Setup, Start, Started, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -55,7 +55,7 @@ impl Outcome {
         );
         match self.setup {
             Setup::Failed(error) => error.to_string(),
-            Setup::Pending | Setup::Executed => panic!("no failure: {self:?}"),
+            _ => panic!("no failure: {self:?}"),
         }
     }
 }
@@ -163,14 +163,16 @@ impl Container {
         let null = File::open("/dev/null").unwrap();
         let started = prepared
             .start(Start {
-                cgroup: cgroup.fd(),
+                cgroup: Some(cgroup.fd()),
                 stdio: Stdio {
                     stdin: null.as_fd(),
                     stdout: write.as_fd(),
                     stderr: write.as_fd(),
                 },
                 listen,
+                passed: &[],
                 env,
+                lifecycle: None,
             })
             .unwrap();
         Running {
@@ -229,9 +231,15 @@ impl Running {
             stdout: write.as_fd(),
             stderr: write.as_fd(),
         };
-        let container = self.started.pidfd.as_fd();
-        let started =
-            runtime::exec(container, &self.prepared, &process, self.cgroup.fd(), stdio).unwrap();
+        let exec = Exec {
+            cgroup: Some(self.cgroup.fd()),
+            stdio,
+            passed: &[],
+            console: None,
+            listener: None,
+        };
+        let prepared = self.prepared.exec(&process).unwrap();
+        let started = prepared.start(self.started.pidfd.as_fd(), exec).unwrap();
         drop(write);
         wait(&started, &mut File::from(output))
     }

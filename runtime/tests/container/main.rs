@@ -13,8 +13,10 @@ mod devices;
 mod exec;
 mod failures;
 mod harness;
+
 mod hostile;
 mod identity;
+mod lifecycle;
 mod mounts;
 mod namespaces;
 mod seccomp;
