@@ -4,11 +4,15 @@
 //! has the state, so [`open`] after a re-execution gives the same thing.
 
 mod devices;
+mod hierarchy;
 mod limits;
+mod processes;
+mod statistics;
 
+use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
@@ -19,12 +23,21 @@ use oci_spec::runtime::LinuxResources;
 
 use crate::{Error, sys};
 
+pub use hierarchy::Hierarchy;
+pub use limits::Setting;
+pub use statistics::{
+    BlockIo, BlockIoEntry, Cpu, CpuSet, CpuUsage, Empty, HugePages, Memory, MemoryEntry,
+    MemoryEvents, Pids, Pressure, PressureLine, Rdma, Statistics, Throttling,
+};
+
 /// A container's cgroup.
 #[derive(Debug)]
 pub struct Cgroup {
     parent: OwnedFd,
     name: String,
     directory: OwnedFd,
+    /// Where it is, if it was opened by its path.
+    path: Option<PathBuf>,
 }
 
 /// What a cgroup uses. A controller that is not there counts as zero.
@@ -57,7 +70,7 @@ pub fn create(
         Err(errno) => return Err(error(name, "mkdir".into(), errno)),
     }
     let cgroup = open(parent, name)?;
-    cgroup.update(resources)?;
+    cgroup.configure(resources)?;
     Ok(cgroup)
 }
 
@@ -76,6 +89,7 @@ pub fn open(parent: BorrowedFd<'_>, name: &str) -> Result<Cgroup, Error> {
             failed(source.raw_os_error().map_or(Errno::EMFILE, Errno::from_raw))
         })?,
         name: name.to_string(),
+        path: None,
     })
 }
 
@@ -93,8 +107,13 @@ pub fn enable_controllers(directory: BorrowedFd<'_>) -> Result<(), Error> {
 
 /// Refuses what [`create`] could not enforce, without touching anything.
 pub(crate) fn check(resources: &LinuxResources) -> Result<(), Error> {
-    limits::plan(resources)?;
+    settings(resources)?;
     devices::compile(resources.devices().as_deref().unwrap_or_default()).map(drop)
+}
+
+/// What the limits of a new cgroup are, file by file.
+pub fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
+    limits::plan(resources, &limits::Current::default())
 }
 
 fn error(path: impl AsRef<Path>, operation: String, errno: Errno) -> Error {
@@ -152,14 +171,9 @@ impl Cgroup {
         &self.name
     }
 
-    /// Kills every process in it and below it (`cgroup.kill`).
-    pub fn kill(&self) -> Result<(), Error> {
-        self.write("cgroup.kill", "1")
-    }
-
-    /// Stops, or lets go on, every process in it.
-    pub fn freeze(&self, frozen: bool) -> Result<(), Error> {
-        self.write("cgroup.freeze", if frozen { "1" } else { "0" })
+    /// Where it is, if it was made or opened by a [`Hierarchy`].
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// `cgroup.events`, open for epoll: EPOLLPRI whenever [`Cgroup::populated`] may have changed.
@@ -206,25 +220,116 @@ impl Cgroup {
         })
     }
 
-    /// Sets the limits and device rules anew; a limit that is not named stays as it is.
+    /// Changes what is named and leaves all else as it is: limits that are not
+    /// named, and the device rules where there are none.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
-        let settings = limits::plan(resources)?;
-        let program = devices::compile(resources.devices().as_deref().unwrap_or_default())?;
-        for setting in settings {
-            for line in setting.value.lines() {
-                match write(self.fd(), &setting.file, line) {
-                    Ok(()) => {}
-                    // A kernel without swap: whatever the limit, none is used.
-                    Err(Errno::ENOENT) if setting.file == limits::SWAP => {}
-                    Err(errno) => {
-                        let operation = format!("set {}: write {line}", setting.field);
-                        return Err(self.error(&setting.file, operation, errno));
-                    }
-                }
+        let rules = resources.devices().as_deref().unwrap_or_default();
+        let program = devices::compile(rules)?;
+        self.set_limits(resources)?;
+        if rules.is_empty() {
+            return Ok(());
+        }
+        self.set_devices(program.as_deref())
+    }
+
+    /// Sets limits and device rules of a new container.
+    fn configure(&self, resources: &LinuxResources) -> Result<(), Error> {
+        let rules = resources.devices().as_deref().unwrap_or_default();
+        let program = devices::compile(rules)?;
+        self.set_limits(resources)?;
+        self.set_devices(program.as_deref())
+    }
+
+    fn set_limits(&self, resources: &LinuxResources) -> Result<(), Error> {
+        let (memory, quota) = limits::depends_on(resources);
+        let first_word = |file: &str| {
+            // A controller that is not there limits nothing.
+            let text = read(self.fd(), file).unwrap_or_default();
+            text.split_ascii_whitespace().next().map(String::from)
+        };
+        let current = limits::Current {
+            memory_max: memory
+                .then(|| first_word("memory.max")?.parse().ok())
+                .flatten(),
+            cpu_quota: quota.then(|| first_word("cpu.max")).flatten(),
+        };
+        let settings = limits::plan(resources, &current)?;
+        self.check_memory_in_use(resources)?;
+        let mut burst = None;
+        for setting in &settings {
+            match self.set(setting) {
+                // Above the quota that is in force: perhaps not above the new one.
+                Err(Error::Cgroup {
+                    errno: Errno::EINVAL,
+                    ..
+                }) if setting.file == limits::BURST => burst = Some(setting),
+                other => other?,
             }
         }
-        self.set_device_program(program.as_deref())
-            .map_err(|errno| error(&self.name, "set linux.resources.devices: bpf".into(), errno))
+        burst.map_or(Ok(()), |setting| self.set(setting))
+    }
+
+    /// `linux.resources.memory.checkBeforeUpdate`: no limit that would kill at once.
+    fn check_memory_in_use(&self, resources: &LinuxResources) -> Result<(), Error> {
+        let memory = resources.memory().unwrap_or_default();
+        if memory.check_before_update() != Some(true) {
+            return Ok(());
+        }
+        // Not there: nothing is in use that a limit could meet.
+        let used = read(self.fd(), "memory.current").unwrap_or_default();
+        let used: i64 = used.trim().parse().unwrap_or(0);
+        for (name, limit) in [("swap", memory.swap()), ("limit", memory.limit())] {
+            if limit.is_some_and(|limit| limit > 0 && limit <= used) {
+                return Err(Error::invalid(
+                    format!("linux.resources.memory.{name}"),
+                    format!("is not above the {used} bytes in use"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&self, setting: &Setting) -> Result<(), Error> {
+        let write_lines = |file: &str, value: &str| {
+            value
+                .lines()
+                .try_for_each(|line| write(self.fd(), file, line))
+        };
+        let (mut file, mut value) = (&setting.file, &setting.value);
+        let mut result = write_lines(file, value);
+        if let (Err(Errno::ENOENT), Some((other, other_value))) = (result, &setting.otherwise) {
+            (file, value) = (other, other_value);
+            result = write_lines(file, value);
+        }
+        match result {
+            Err(Errno::ENOENT) if setting.needless_without_file => Ok(()),
+            Ok(()) => Ok(()),
+            Err(errno) => {
+                let mut operation = format!("set {}: write {value}", setting.field);
+                let controller = file.split('.').next().unwrap_or_default();
+                let there = read(self.fd(), "cgroup.controllers").unwrap_or_default();
+                if errno == Errno::ENOENT
+                    && !there
+                        .split_ascii_whitespace()
+                        .any(|word| word == controller)
+                {
+                    operation.push_str(&format!(
+                        " (the controller {controller} is not handed down to this cgroup)"
+                    ));
+                }
+                Err(self.error(file, operation, errno))
+            }
+        }
+    }
+
+    fn set_devices(&self, program: Option<&[sys::Extended]>) -> Result<(), Error> {
+        match self.set_device_program(program) {
+            Ok(()) => Ok(()),
+            // Whoever may not attach programs can make no device either: the
+            // container has those that its caller can open.
+            Err(Errno::EPERM) if hierarchy::unprivileged() => Ok(()),
+            Err(errno) => Err(self.error("", "set linux.resources.devices: bpf".into(), errno)),
+        }
     }
 
     /// The new program is there before the old one goes: at no time is a device
@@ -247,7 +352,7 @@ impl Cgroup {
             .and_then(|()| unlinkat(&self.parent, self.name.as_str(), UnlinkatFlags::RemoveDir))
         {
             Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
-            Err(errno) => Err(error(&self.name, "remove".into(), errno)),
+            Err(errno) => Err(self.error("", "remove".into(), errno)),
         }
     }
 
@@ -261,32 +366,63 @@ impl Cgroup {
     }
 
     fn error(&self, file: &str, operation: String, errno: Errno) -> Error {
-        error(Path::new(&self.name).join(file), operation, errno)
+        let mut path = self.path.clone().unwrap_or_else(|| (&self.name).into());
+        if !file.is_empty() {
+            path.push(file);
+        }
+        error(path, operation, errno)
     }
 }
 
-/// Removes the cgroups that the container has made in its own.
-fn remove_below(directory: BorrowedFd<'_>) -> Result<(), Errno> {
-    let mut entries = Dir::openat(
+/// The names of the files in a cgroup's directory.
+fn files(directory: BorrowedFd<'_>) -> Result<Vec<String>, Errno> {
+    let mut entries = entries(directory)?;
+    let mut names = Vec::new();
+    for entry in entries.iter() {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    Ok(names)
+}
+
+fn entries(directory: BorrowedFd<'_>) -> Result<Dir, Errno> {
+    Dir::openat(
         directory,
         ".",
         OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
         Mode::empty(),
-    )?;
+    )
+}
+
+/// The cgroups right below one, with their names.
+fn subdirectories(directory: BorrowedFd<'_>) -> Result<Vec<(CString, OwnedFd)>, Errno> {
+    let mut entries = entries(directory)?;
+    let mut found = Vec::new();
     for entry in entries.iter() {
         let entry = entry?;
         let name = entry.file_name();
         if entry.file_type() != Some(Type::Directory) || name == c"." || name == c".." {
             continue;
         }
-        let below = openat(
+        match openat(
             directory,
             name,
             OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
             Mode::empty(),
-        )?;
+        ) {
+            Ok(below) => found.push((name.to_owned(), below)),
+            // Removed while it was looked at.
+            Err(Errno::ENOENT | Errno::ENODEV) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(found)
+}
+
+/// Removes the cgroups that the container has made in its own.
+fn remove_below(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    for (name, below) in subdirectories(directory)? {
         remove_below(below.as_fd())?;
-        unlinkat(directory, name, UnlinkatFlags::RemoveDir)?;
+        unlinkat(directory, name.as_c_str(), UnlinkatFlags::RemoveDir)?;
     }
     Ok(())
 }

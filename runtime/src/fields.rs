@@ -87,10 +87,14 @@ pub const ENFORCED: &[&str] = &[
     "linux.resources.devices[].type",
     "linux.resources.hugepageLimits[].limit",
     "linux.resources.hugepageLimits[].pageSize",
+    "linux.resources.memory.checkBeforeUpdate",
     "linux.resources.memory.limit",
     "linux.resources.memory.reservation",
     "linux.resources.memory.swap",
+    "linux.resources.memory.useHierarchy",
     "linux.resources.pids.limit",
+    "linux.resources.rdma.*.hcaHandles",
+    "linux.resources.rdma.*.hcaObjects",
     "linux.resources.unified.*",
     "linux.rootfsPropagation",
     "linux.seccomp.architectures",
@@ -136,6 +140,19 @@ pub const ENFORCED: &[&str] = &[
     "root.readonly",
 ];
 
+/// Fields that are not enforced, and in which zero stands for "not set".
+///
+/// Docker, containerd and podman write some of them in each specification.
+const ZERO_IS_UNSET: &[&str] = &[
+    "linux.resources.blockIO.leafWeight",
+    "linux.resources.blockIO.weightDevice[].leafWeight",
+    "linux.resources.cpu.realtimePeriod",
+    "linux.resources.cpu.realtimeRuntime",
+    "linux.resources.memory.kernel",
+    "linux.resources.memory.kernelTCP",
+    "linux.resources.network.classID",
+];
+
 /// Refuses the first field that is set and not enforced.
 pub(crate) fn check(spec: &Spec) -> Result<(), Error> {
     spec.serialize(&mut walk::Walk::default())
@@ -175,6 +192,11 @@ mod tests {
     #[test]
     fn the_fields_are_sorted_and_none_is_above_another() {
         assert!(ENFORCED.is_sorted());
+        assert!(
+            ZERO_IS_UNSET
+                .iter()
+                .all(|field| find(field) == Found::Nothing)
+        );
         for field in ENFORCED {
             assert!(find(field) == Found::Field, "{field}");
             for (end, _) in field.match_indices(['.', '[']) {

@@ -1,5 +1,9 @@
 //! Limits, from the specification's fields (which are those of cgroup v1) to
 //! the files of cgroup v2. Pure.
+//!
+//! Zero is what engines write for a limit that is not set (`memory.limit`,
+//! `pids.limit`, `blockIO.weight` …): it asks for nothing, and -1 takes a limit
+//! away.
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
@@ -7,39 +11,71 @@ use crate::Error;
 
 /// The limit of swap, which is there only where the kernel has swap.
 pub(super) const SWAP: &str = "memory.swap.max";
+/// The kernel refuses one above the quota: it is written before the quota or, if need be, after.
+pub(super) const BURST: &str = "cpu.max.burst";
 
 /// A value to be written, line by line, to a file of the cgroup.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Setting {
-    /// The field that asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// The field that asks for it, by its path in the specification.
     pub field: String,
+    /// The file in the cgroup's directory.
     pub file: String,
+    /// What to write.
     pub value: String,
+    /// File and value to be written where the kernel does not have the first one.
+    pub otherwise: Option<(String, String)>,
+    /// Without the file the kernel does what the field asks for anyway.
+    pub needless_without_file: bool,
+}
+
+/// What a cgroup is set to now, as far as a partial update depends on it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Current {
+    /// Bytes; `None` is no limit.
+    pub memory_max: Option<i64>,
+    /// The first word of `cpu.max`.
+    pub cpu_quota: Option<String>,
+}
+
+/// Whether [`plan`] needs to know the current memory limit, and the current CPU quota.
+pub(super) fn depends_on(resources: &LinuxResources) -> (bool, bool) {
+    let named = |value: Option<i64>| value.is_some_and(|value| value != 0);
+    (
+        resources.memory().is_some_and(|memory| {
+            memory.swap().is_some_and(|swap| swap > 0) && !named(memory.limit())
+        }),
+        resources.cpu().as_ref().is_some_and(|cpu| {
+            cpu.period().is_some_and(|period| period != 0) && !named(cpu.quota())
+        }),
+    )
 }
 
 fn setting(field: impl Into<String>, file: impl Into<String>, value: impl Into<String>) -> Setting {
+    let value = value.into();
     Setting {
         field: field.into(),
         file: file.into(),
-        value: value.into(),
+        needless_without_file: value.split(' ').next() == Some("max"),
+        value,
+        otherwise: None,
     }
 }
 
 /// The settings, in the order in which they are to be written.
-pub(super) fn plan(resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
+pub(super) fn plan(resources: &LinuxResources, current: &Current) -> Result<Vec<Setting>, Error> {
     let mut settings = Vec::new();
     if let Some(memory) = resources.memory() {
-        plan_memory(memory, &mut settings)?;
+        plan_memory(memory, current, &mut settings)?;
     }
     if let Some(cpu) = resources.cpu() {
-        plan_cpu(cpu, &mut settings)?;
+        plan_cpu(cpu, current, &mut settings);
     }
-    if let Some(pids) = resources.pids() {
+    if let Some(pids) = resources.pids().filter(|pids| pids.limit() != 0) {
         settings.push(setting(
             "linux.resources.pids.limit",
             "pids.max",
-            // As the other runtimes: zero, too, is no limit.
-            or_max(pids.limit(), pids.limit() <= 0),
+            or_max(pids.limit()),
         ));
     }
     if let Some(io) = resources.block_io() {
@@ -51,12 +87,16 @@ pub(super) fn plan(resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
         if size.is_empty() || !size.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(Error::invalid(field, format!("\"{size}\" is no page size")));
         }
-        settings.push(setting(
-            format!("{field}[{size}]"),
-            format!("hugetlb.{size}.max"),
-            or_max(limit.limit(), limit.limit() < 0),
-        ));
+        let field = format!("{field}[{size}]");
+        let value = or_max(limit.limit());
+        settings.push(setting(&field, format!("hugetlb.{size}.max"), &value));
+        // Reservations, which a process could otherwise take beyond its limit.
+        settings.push(Setting {
+            needless_without_file: true,
+            ..setting(&field, format!("hugetlb.{size}.rsvd.max"), &value)
+        });
     }
+    plan_rdma(resources, &mut settings)?;
     let mut unified: Vec<_> = resources.unified().iter().flatten().collect();
     unified.sort();
     for (file, value) in unified {
@@ -65,89 +105,114 @@ pub(super) fn plan(resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
         if file.contains('/') || !file.contains('.') || structure {
             return Err(Error::invalid(field, "is no limit of a cgroup"));
         }
-        settings.push(setting(field, file, value));
+        settings.push(Setting {
+            needless_without_file: false,
+            ..setting(field, file, value)
+        });
     }
     Ok(settings)
 }
 
-fn or_max(value: i64, unlimited: bool) -> String {
-    if unlimited {
+fn or_max(value: i64) -> String {
+    if value < 0 {
         "max".to_string()
     } else {
         value.to_string()
     }
 }
 
-fn plan_memory(memory: &LinuxMemory, settings: &mut Vec<Setting>) -> Result<(), Error> {
+fn plan_memory(
+    memory: &LinuxMemory,
+    current: &Current,
+    settings: &mut Vec<Setting>,
+) -> Result<(), Error> {
+    let named = |value: Option<i64>| value.filter(|value| *value != 0);
     let bytes = |field: &str, value: i64| match value {
-        -1 => Ok("max".to_string()),
-        1.. => Ok(value.to_string()),
+        -1.. => Ok(or_max(value)),
         _ => Err(Error::invalid(
             field,
             "is neither a size nor -1 for no limit",
         )),
     };
-    if let Some(limit) = memory.limit() {
+    let limit = named(memory.limit());
+    // Swap first: memory that a lower limit pushes out has to find its place.
+    // The field counts memory and swap together, cgroup v2 swap alone.
+    let field = "linux.resources.memory.swap";
+    let in_force = limit.or(current.memory_max).filter(|limit| *limit > 0);
+    let swap = match (named(memory.swap()), in_force) {
+        // As cgroup v1: without a limit of memory there is none of the sum either.
+        (None, _) if limit == Some(-1) => Some("max".to_string()),
+        (None, _) => None,
+        (Some(-1), _) => Some("max".to_string()),
+        (Some(swap), Some(limit)) if swap >= limit => Some((swap - limit).to_string()),
+        (Some(_), _) => {
+            return Err(Error::invalid(
+                field,
+                "is -1, or at least linux.resources.memory.limit, which must be set",
+            ));
+        }
+    };
+    if let Some(swap) = swap {
+        settings.push(Setting {
+            // A kernel without swap: whatever the limit, none is used.
+            needless_without_file: true,
+            ..setting(field, SWAP, swap)
+        });
+    }
+    if let Some(limit) = limit {
         let field = "linux.resources.memory.limit";
         settings.push(setting(field, "memory.max", bytes(field, limit)?));
     }
-    if let Some(swap) = memory.swap() {
-        // The field counts memory and swap together, cgroup v2 swap alone.
-        let field = "linux.resources.memory.swap";
-        let value = match (swap, memory.limit()) {
-            (-1, _) => "max".to_string(),
-            (swap, Some(limit)) if limit > 0 && swap >= limit => (swap - limit).to_string(),
-            _ => {
-                return Err(Error::invalid(
-                    field,
-                    "is -1, or at least linux.resources.memory.limit, which must be set",
-                ));
-            }
-        };
-        settings.push(setting(field, SWAP, value));
-    }
-    if let Some(reservation) = memory.reservation() {
+    if let Some(reservation) = named(memory.reservation()) {
         let field = "linux.resources.memory.reservation";
-        settings.push(setting(field, "memory.low", bytes(field, reservation)?));
+        settings.push(Setting {
+            needless_without_file: false,
+            ..setting(field, "memory.low", bytes(field, reservation)?)
+        });
     }
     Ok(())
 }
 
-fn plan_cpu(cpu: &LinuxCpu, settings: &mut Vec<Setting>) -> Result<(), Error> {
+fn plan_cpu(cpu: &LinuxCpu, current: &Current, settings: &mut Vec<Setting>) {
     const PREFIX: &str = "linux.resources.cpu";
-    if let Some(shares) = cpu.shares() {
-        let field = format!("{PREFIX}.shares");
-        if !(2..=262_144).contains(&shares) {
-            return Err(Error::invalid(field, "is not between 2 and 262144"));
-        }
-        settings.push(setting(field, "cpu.weight", weight(shares).to_string()));
-    }
-    if cpu.quota().is_some() || cpu.period().is_some() {
-        let quota = cpu.quota().unwrap_or(-1);
-        settings.push(setting(
-            format!("{PREFIX}.quota"),
-            "cpu.max",
-            format!(
-                "{} {}",
-                or_max(quota, quota <= 0),
-                // The kernel's own default.
-                cpu.period().unwrap_or(100_000)
-            ),
-        ));
-    }
+    let idle = cpu.idle().map(|idle| Setting {
+        needless_without_file: idle == 0,
+        ..setting(format!("{PREFIX}.idle"), "cpu.idle", idle.to_string())
+    });
+    let weight = cpu.shares().filter(|shares| *shares != 0).map(|shares| {
+        setting(
+            format!("{PREFIX}.shares"),
+            "cpu.weight",
+            weight(shares).to_string(),
+        )
+    });
+    // An idle cgroup takes no weight: it has to stop being idle first, and to become so last.
+    let (first, last) = match cpu.idle() {
+        Some(0) => (idle, weight),
+        _ => (weight, idle),
+    };
+    settings.extend(first);
+    settings.extend(last);
     if let Some(burst) = cpu.burst() {
-        settings.push(setting(
-            format!("{PREFIX}.burst"),
-            "cpu.max.burst",
-            burst.to_string(),
-        ));
+        settings.push(Setting {
+            needless_without_file: burst == 0,
+            ..setting(format!("{PREFIX}.burst"), BURST, burst.to_string())
+        });
     }
-    if let Some(idle) = cpu.idle() {
-        settings.push(setting(
-            format!("{PREFIX}.idle"),
-            "cpu.idle",
-            idle.to_string(),
-        ));
+    let quota = cpu.quota().filter(|quota| *quota != 0);
+    let period = cpu.period().filter(|period| *period != 0);
+    let value = match (quota, period) {
+        (None, None) => None,
+        // The kernel keeps the period.
+        (Some(quota), None) => Some(("quota", or_max(quota))),
+        (Some(quota), Some(period)) => Some(("quota", format!("{} {period}", or_max(quota)))),
+        (None, Some(period)) => {
+            let quota = current.cpu_quota.as_deref().unwrap_or("max");
+            Some(("period", format!("{quota} {period}")))
+        }
+    };
+    if let Some((name, value)) = value {
+        settings.push(setting(format!("{PREFIX}.{name}"), "cpu.max", value));
     }
     for (name, list) in [("cpus", cpu.cpus()), ("mems", cpu.mems())] {
         if let Some(list) = list.as_deref().filter(|list| !list.is_empty()) {
@@ -158,43 +223,45 @@ fn plan_cpu(cpu: &LinuxCpu, settings: &mut Vec<Setting>) -> Result<(), Error> {
             ));
         }
     }
-    Ok(())
 }
 
 /// v1 shares (2 to 262144, usually 1024) to a v2 weight (1 to 10000, usually 100).
 ///
 /// A parabola through these three pairs on logarithmic scales, so that the two
-/// usual values, and only nearly the ratios, agree.
+/// usual values, and only nearly the ratios, agree. What is outside counts as
+/// the nearest that is inside, as with cgroup v1.
 fn weight(shares: u64) -> u64 {
-    let log = (shares as f64).log2();
+    let log = (shares.clamp(2, 262_144) as f64).log2();
     let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
     (10_f64.powf(exponent).ceil() as u64).clamp(1, 10_000)
 }
 
+/// A weight for the scheduler BFQ, which keeps those of v1 (10 to 1000), or else
+/// one for the cost model (1 to 10000).
+fn io_weight(field: String, device: &str, weight: u16) -> Result<Setting, Error> {
+    let weight @ 10..=1000 = u64::from(weight) else {
+        return Err(Error::invalid(field, "is not between 10 and 1000"));
+    };
+    Ok(Setting {
+        otherwise: Some((
+            "io.weight".to_string(),
+            format!("{device} {}", 1 + (weight - 10) * 9999 / 990),
+        )),
+        ..setting(field, "io.bfq.weight", format!("{device} {weight}"))
+    })
+}
+
 fn plan_io(io: &LinuxBlockIo, settings: &mut Vec<Setting>) -> Result<(), Error> {
     const PREFIX: &str = "linux.resources.blockIO";
-    // v1 weights are 10 to 1000, v2's 1 to 10000.
-    let weight = |field: &str, weight: u16| match u64::from(weight) {
-        weight @ 10..=1000 => Ok(1 + (weight - 10) * 9999 / 990),
-        _ => Err(Error::invalid(field, "is not between 10 and 1000")),
-    };
-    if let Some(value) = io.weight() {
-        let field = format!("{PREFIX}.weight");
-        let value = format!("default {}", weight(&field, value)?);
-        settings.push(setting(field, "io.weight", value));
+    if let Some(weight) = io.weight().filter(|weight| *weight != 0) {
+        settings.push(io_weight(format!("{PREFIX}.weight"), "default", weight)?);
     }
-    for device in io.weight_device().iter().flatten() {
-        let field = format!("{PREFIX}.weightDevice");
-        let Some(value) = device.weight() else {
-            return Err(Error::invalid(field, "names no weight"));
-        };
-        let value = format!(
-            "{}:{} {}",
-            device.major(),
-            device.minor(),
-            weight(&field, value)?
-        );
-        settings.push(setting(field, "io.weight", value));
+    for (index, device) in io.weight_device().iter().flatten().enumerate() {
+        if let Some(weight) = device.weight().filter(|weight| *weight != 0) {
+            let field = format!("{PREFIX}.weightDevice[{index}].weight");
+            let name = format!("{}:{}", device.major(), device.minor());
+            settings.push(io_weight(field, &name, weight)?);
+        }
     }
     let throttles: [(&str, &str, &Option<Vec<LinuxThrottleDevice>>); 4] = [
         ("ReadBps", "rbps", io.throttle_read_bps_device()),
@@ -203,99 +270,45 @@ fn plan_io(io: &LinuxBlockIo, settings: &mut Vec<Setting>) -> Result<(), Error> 
         ("WriteIOPS", "wiops", io.throttle_write_iops_device()),
     ];
     for (name, key, devices) in throttles {
-        for device in devices.iter().flatten() {
+        for (index, device) in devices.iter().flatten().enumerate() {
+            // With cgroup v1 a rate of zero took the limit away.
+            let rate = match device.rate() {
+                0 => "max".to_string(),
+                rate => rate.to_string(),
+            };
             settings.push(setting(
-                format!("{PREFIX}.throttle{name}Device"),
+                format!("{PREFIX}.throttle{name}Device[{index}].rate"),
                 "io.max",
-                format!(
-                    "{}:{} {key}={}",
-                    device.major(),
-                    device.minor(),
-                    device.rate()
-                ),
+                format!("{}:{} {key}={rate}", device.major(), device.minor()),
             ));
         }
     }
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use oci_spec::runtime::{LinuxCpuBuilder, LinuxMemoryBuilder, LinuxPids};
-
-    use super::*;
-
-    fn written(resources: &LinuxResources) -> Vec<(String, String)> {
-        let settings = plan(resources).unwrap();
-        settings
-            .into_iter()
-            .map(|setting| (setting.file, setting.value))
-            .collect()
-    }
-
-    fn pair(file: &str, value: &str) -> (String, String) {
-        (file.to_string(), value.to_string())
-    }
-
-    #[test]
-    fn swap_is_counted_without_memory() {
-        let mut resources = LinuxResources::default();
-        resources.set_memory(Some(
-            LinuxMemoryBuilder::default()
-                .limit(32)
-                .swap(48)
-                .reservation(-1)
-                .build()
-                .unwrap(),
-        ));
-        assert_eq!(
-            written(&resources),
-            [
-                pair("memory.max", "32"),
-                pair("memory.swap.max", "16"),
-                pair("memory.low", "max")
-            ]
-        );
-    }
-
-    #[test]
-    fn no_limit_is_written_as_max() {
-        let mut resources = LinuxResources::default();
-        resources
-            .set_cpu(Some(LinuxCpuBuilder::default().quota(-1).build().unwrap()))
-            .set_pids(Some(LinuxPids::default()));
-        assert_eq!(
-            written(&resources),
-            [pair("cpu.max", "max 100000"), pair("pids.max", "max")]
-        );
-    }
-
-    #[test]
-    fn the_usual_shares_are_the_usual_weight() {
-        for (shares, expected) in [(2, 1), (1024, 100), (262_144, 10_000)] {
-            assert_eq!(weight(shares), expected);
+fn plan_rdma(resources: &LinuxResources, settings: &mut Vec<Setting>) -> Result<(), Error> {
+    let mut devices: Vec<_> = resources.rdma().iter().flatten().collect();
+    devices.sort_by_key(|(name, _)| *name);
+    for (name, limit) in devices {
+        let field = format!("linux.resources.rdma[{name}]");
+        if name.is_empty() || name.contains(|letter: char| letter.is_ascii_whitespace()) {
+            return Err(Error::invalid(field, "is no name of a device"));
         }
-    }
-
-    #[test]
-    fn what_is_no_limit_is_refused_by_name() {
-        for key in ["cgroup.procs", "../memory.max", "memory"] {
-            let mut resources = LinuxResources::default();
-            resources.set_unified(Some(HashMap::from([(key.into(), "1".into())])));
-            let text = plan(&resources).unwrap_err().to_string();
-            assert!(text.contains(key), "{text}");
-        }
-        for memory in [
-            LinuxMemoryBuilder::default().limit(0),
-            LinuxMemoryBuilder::default().swap(5),
-            LinuxMemoryBuilder::default().limit(5).swap(4),
+        let mut value = name.clone();
+        for (key, limit) in [
+            ("hca_handle", limit.hca_handles()),
+            ("hca_object", limit.hca_objects()),
         ] {
-            let mut resources = LinuxResources::default();
-            resources.set_memory(Some(memory.build().unwrap()));
-            let text = plan(&resources).unwrap_err().to_string();
-            assert!(text.starts_with("linux.resources.memory."), "{text}");
+            if let Some(limit) = limit {
+                value.push_str(&format!(" {key}={limit}"));
+            }
+        }
+        if value.len() > name.len() {
+            settings.push(setting(field, "rdma.max", value));
         }
     }
+    Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use serde::ser::{
     Error, Impossible, SerializeMap, SerializeSeq, SerializeStruct, SerializeTuple, Serializer,
 };
 
-use super::{Found, find};
+use super::{Found, ZERO_IS_UNSET, find};
 
 /// Where the walk is.
 #[derive(Default)]
@@ -56,6 +56,10 @@ impl Walk {
         })
     }
 
+    fn number(&self, zero: bool) -> Result<(), Refused> {
+        self.set_if(!zero || !ZERO_IS_UNSET.contains(&self.pattern.as_str()))
+    }
+
     fn set_if(&self, set: bool) -> Result<(), Refused> {
         if set { self.set() } else { Ok(()) }
     }
@@ -91,7 +95,8 @@ impl Walk {
     }
 }
 
-/// An absent value, an empty one and `false` ask for nothing. Zero does.
+/// An absent value, an empty one and `false` ask for nothing. Zero does, with
+/// the exceptions of [`ZERO_IS_UNSET`].
 impl<'a> Serializer for &'a mut Walk {
     type Ok = ();
     type Error = Refused;
@@ -107,29 +112,29 @@ impl<'a> Serializer for &'a mut Walk {
     fn serialize_bool(self, value: bool) -> Result<(), Refused> {
         self.set_if(value)
     }
-    fn serialize_i8(self, _: i8) -> Result<(), Refused> {
-        self.set()
+    fn serialize_i8(self, value: i8) -> Result<(), Refused> {
+        self.number(value == 0)
     }
-    fn serialize_i16(self, _: i16) -> Result<(), Refused> {
-        self.set()
+    fn serialize_i16(self, value: i16) -> Result<(), Refused> {
+        self.number(value == 0)
     }
-    fn serialize_i32(self, _: i32) -> Result<(), Refused> {
-        self.set()
+    fn serialize_i32(self, value: i32) -> Result<(), Refused> {
+        self.number(value == 0)
     }
-    fn serialize_i64(self, _: i64) -> Result<(), Refused> {
-        self.set()
+    fn serialize_i64(self, value: i64) -> Result<(), Refused> {
+        self.number(value == 0)
     }
-    fn serialize_u8(self, _: u8) -> Result<(), Refused> {
-        self.set()
+    fn serialize_u8(self, value: u8) -> Result<(), Refused> {
+        self.number(value == 0)
     }
-    fn serialize_u16(self, _: u16) -> Result<(), Refused> {
-        self.set()
+    fn serialize_u16(self, value: u16) -> Result<(), Refused> {
+        self.number(value == 0)
     }
-    fn serialize_u32(self, _: u32) -> Result<(), Refused> {
-        self.set()
+    fn serialize_u32(self, value: u32) -> Result<(), Refused> {
+        self.number(value == 0)
     }
-    fn serialize_u64(self, _: u64) -> Result<(), Refused> {
-        self.set()
+    fn serialize_u64(self, value: u64) -> Result<(), Refused> {
+        self.number(value == 0)
     }
     fn serialize_f32(self, _: f32) -> Result<(), Refused> {
         self.set()

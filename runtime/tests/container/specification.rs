@@ -86,8 +86,8 @@ fn a_field_that_is_not_enforced_is_refused_by_name() {
         ),
         (
             "/linux/resources/rdma",
-            json!({ "x": { "hcaHandles": 1 } }),
-            "linux.resources.rdma.x.",
+            json!({ "a b": { "hcaHandles": 1 } }),
+            "linux.resources.rdma[a b]",
         ),
         (
             "/linux/seccomp",
@@ -212,6 +212,18 @@ fn what_asks_for_nothing_is_accepted() {
         ("/annotations", json!({ "any.thing": "x" })),
         ("/linux/resources/memory/disableOOMKiller", json!(false)),
         ("/linux/resources/network", json!({})),
+        ("/linux/resources/memory/kernel", json!(0)),
+        ("/linux/resources/memory/kernelTCP", json!(0)),
+        ("/linux/resources/memory/limit", json!(0)),
+        ("/linux/resources/memory/useHierarchy", json!(true)),
+        ("/linux/resources/cpu/realtimeRuntime", json!(0)),
+        ("/linux/resources/cpu/realtimePeriod", json!(0)),
+        ("/linux/resources/cpu/shares", json!(0)),
+        ("/linux/resources/pids/limit", json!(0)),
+        ("/linux/resources/blockIO/weight", json!(0)),
+        ("/linux/resources/blockIO/leafWeight", json!(0)),
+        ("/linux/resources/network/classID", json!(0)),
+        ("/linux/resources/devices", json!([])),
     ] {
         let container = Container::new("true").set(pointer, value);
         runtime::prepare(&container.spec()).unwrap();
