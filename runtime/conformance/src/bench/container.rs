@@ -1,0 +1,200 @@
+//! A container that the runtime made.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::{Bench, Bundle, Output, Ran};
+use crate::clause::{Problem, Try, demand};
+use crate::probe;
+
+/// How a container's process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Code(i32),
+    Signal(i32),
+    /// It is gone, and nobody could say how.
+    Gone,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            End::Code(code) => write!(f, "it ended with code {code}"),
+            End::Signal(signal) => write!(f, "signal {signal} ended it"),
+            End::Gone => f.write_str("it is gone"),
+        }
+    }
+}
+
+/// A container, created at least.
+pub struct Container<'bench> {
+    bench: &'bench Bench,
+    pub id: String,
+    pub pid: Pid,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+impl<'bench> Container<'bench> {
+    /// Creates one with further arguments of `create`, or gives the runtime's
+    /// message.
+    pub fn create(
+        bench: &'bench Bench,
+        bundle: &Bundle,
+        id: &str,
+        further: &[&str],
+    ) -> Try<Result<Container<'bench>, String>> {
+        bundle.save()?;
+        let pid_file = bench.path("pid");
+        let stdout = bench.path("stdout");
+        let stderr = bench.path("stderr");
+        let mut command = bench.command(&["create", "--bundle"]);
+        command
+            .arg(bundle.folder())
+            .arg("--pid-file")
+            .arg(&pid_file)
+            .args(further)
+            .arg(id)
+            .stdout(File::create(&stdout)?)
+            .stderr(File::create(&stderr)?);
+        let status = command.status().map_err(|error| {
+            Problem::Failed(format!(
+                "{} does not run: {error}",
+                bench.runtime().display()
+            ))
+        })?;
+        if !status.success() {
+            return Ok(Err(String::from_utf8_lossy(&fs::read(stderr)?).into_owned()));
+        }
+        let text = fs::read_to_string(&pid_file)
+            .map_err(|error| Problem::Failed(format!("no pid file after create: {error}")))?;
+        let pid = text
+            .trim()
+            .parse()
+            .map_err(|_| Problem::Failed(format!("the pid file holds {text:?}")))?;
+        Ok(Ok(Container {
+            bench,
+            id: id.to_owned(),
+            pid: Pid::from_raw(pid),
+            stdout,
+            stderr,
+        }))
+    }
+
+    /// A command on this container: `start`, `delete`.
+    pub fn command(&self, name: &str) -> Try<Output> {
+        self.bench.call(&[name, &self.id])
+    }
+
+    /// Starts it, which must work.
+    pub fn start(&self) -> Try<()> {
+        let started = self.command("start")?;
+        demand!(
+            started.worked(),
+            "start failed: {} {}",
+            started.stderr.trim(),
+            self.errors().trim()
+        );
+        Ok(())
+    }
+
+    /// Its state as the runtime says it.
+    pub fn state(&self) -> Try<Value> {
+        Ok(serde_json::from_str(
+            &self.bench.must(&["state", &self.id])?.stdout,
+        )?)
+    }
+
+    /// Its `status`.
+    pub fn status(&self) -> Try<String> {
+        Ok(super::text(&self.state()?, "status").to_owned())
+    }
+
+    /// Sends a signal through the runtime, which must work.
+    pub fn kill(&self, signal: &str) -> Try<()> {
+        self.bench.must(&["kill", &self.id, signal])?;
+        Ok(())
+    }
+
+    /// Deletes it, which must work.
+    pub fn delete(&self) -> Try<()> {
+        self.bench.must(&["delete", &self.id])?;
+        Ok(())
+    }
+
+    /// Waits until its process has ended.
+    pub fn wait(&self) -> Try<End> {
+        loop {
+            match waitpid(self.pid, None) {
+                Ok(WaitStatus::Exited(_, code)) => return Ok(End::Code(code)),
+                Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(End::Signal(signal as i32)),
+                Ok(_) | Err(Errno::EINTR) => {}
+                // It is not a child of this process, or was reaped before.
+                Err(_) => {
+                    if kill(self.pid, None) == Err(Errno::ESRCH) {
+                        return Ok(End::Gone);
+                    }
+                    thread::sleep(Duration::from_millis(10));
+                }
+            }
+        }
+    }
+
+    /// What it printed so far.
+    pub fn printed(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.stdout).unwrap_or_default()).into_owned()
+    }
+
+    /// What it printed as errors so far.
+    pub fn errors(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.stderr).unwrap_or_default()).into_owned()
+    }
+
+    /// What came of it, after it ended.
+    pub fn ran(&self, end: End) -> Try<Ran> {
+        let stdout = self.printed();
+        Ok(Ran {
+            end,
+            results: probe::lines(&stdout),
+            stdout,
+            stderr: self.errors(),
+        })
+    }
+
+    /// `exec` with further arguments, to its end.
+    pub fn exec(&self, options: &[&str], args: &[String]) -> Try<Output> {
+        let mut command = self.exec_command(options, args);
+        self.bench.output(&mut command)
+    }
+
+    /// The command of an `exec`.
+    pub fn exec_command(&self, options: &[&str], args: &[String]) -> Command {
+        let mut command = self.bench.command(&["exec"]);
+        command.args(options).arg(&self.id).args(args);
+        command
+    }
+
+    /// Its root as the machine sees it.
+    pub fn inside(&self, path: &str) -> PathBuf {
+        Path::new("/proc")
+            .join(self.pid.to_string())
+            .join("root")
+            .join(path.trim_start_matches('/'))
+    }
+
+    /// Whether its process is there and no zombie.
+    pub fn is_alive(&self) -> bool {
+        fs::read_to_string(format!("/proc/{}/stat", self.pid))
+            .is_ok_and(|text| !text.contains(") Z "))
+    }
+}

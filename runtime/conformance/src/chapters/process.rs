@@ -1,0 +1,5 @@
+//! config.md, Process.
+
+use crate::clause::Clause;
+
+pub const CLAUSES: &[Clause] = &[];
