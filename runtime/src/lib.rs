@@ -22,6 +22,7 @@ mod error;
 mod exec;
 mod fields;
 pub mod hooks;
+mod listener;
 mod mount;
 mod namespaces;
 mod process;

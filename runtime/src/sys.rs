@@ -7,10 +7,12 @@
 mod bpf;
 mod mount;
 mod process;
+mod socket;
 
 use std::ffi::{c_char, c_int, c_long, c_uint};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -18,9 +20,11 @@ use nix::unistd::Pid;
 pub use bpf::*;
 pub use mount::*;
 pub use process::*;
+pub use socket::*;
 
 pub const CLONE_NEWTIME: u64 = 0x80;
 pub const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
+pub const CLONE_FILES: u64 = libc::CLONE_FILES as u64;
 const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -100,6 +104,58 @@ pub fn spawn(
         exit(child());
     }
     Ok((Pid::from_raw(pid as i32), descriptor(c_long::from(pidfd))?))
+}
+
+/// Two numbers that a process shares with those cloned from it; zero at first.
+#[derive(Debug)]
+pub struct SharedCells(NonNull<[AtomicI32; 2]>);
+
+// SAFETY: the memory is only used by atomic operations.
+unsafe impl Send for SharedCells {}
+// SAFETY: as above.
+unsafe impl Sync for SharedCells {}
+
+impl SharedCells {
+    /// Maps a page for them.
+    pub fn new() -> Result<SharedCells, Errno> {
+        // SAFETY: a new anonymous mapping is asked for; it overlaps nothing.
+        let address = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                size_of::<[AtomicI32; 2]>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        match NonNull::new(address.cast()) {
+            Some(cells) if address != libc::MAP_FAILED => Ok(SharedCells(cells)),
+            _ => Err(Errno::last()),
+        }
+    }
+
+    fn cells(&self) -> &[AtomicI32; 2] {
+        // SAFETY: the mapping is aligned, zeroed, large enough, and lives as long as self.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Reads one.
+    pub fn get(&self, index: usize) -> i32 {
+        self.cells()[index].load(Ordering::Acquire)
+    }
+
+    /// Writes one.
+    pub fn set(&self, index: usize, value: i32) {
+        self.cells()[index].store(value, Ordering::Release);
+    }
+}
+
+impl Drop for SharedCells {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `new` with this size, and nothing refers to it.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<[AtomicI32; 2]>()) };
+    }
 }
 
 /// A pidfd of a child that was not reaped yet.

@@ -1,0 +1,196 @@
+//! The seccomp listener's way to its agent (runtime-spec, config-linux.md,
+//! "Seccomp" and "The Container Process State").
+//!
+//! Once the filter is loaded any call may be one that the agent has to answer,
+//! so the process itself cannot hand the listener over. A second process does,
+//! which was cloned before, shares the descriptors, and has no filter.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use oci_spec::runtime::Spec;
+
+use crate::birth::{Kept, failed};
+use crate::error::Error;
+use crate::sys;
+
+/// How often, and how far apart, the second process looks for the listener.
+const LOOKS: u32 = 100_000;
+const PAUSE: Duration = Duration::from_micros(100);
+/// The width of a number that is known only later.
+const NUMBER: usize = 10;
+
+/// What the agent of a specification's profile is told.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Plan {
+    version: String,
+    annotations: serde_json::Value,
+    metadata: Option<String>,
+}
+
+impl Plan {
+    /// Checks what `linux.seccomp` says of its listener.
+    pub fn new(spec: &Spec, listens: bool) -> Result<Option<Plan>, Error> {
+        let seccomp = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.seccomp().as_ref());
+        let Some(seccomp) = seccomp else {
+            return Ok(None);
+        };
+        let metadata = seccomp.listener_metadata().clone();
+        match seccomp.listener_path() {
+            None if listens => Err(Error::invalid(
+                "linux.seccomp.listenerPath",
+                "is missing: the profile has the action SCMP_ACT_NOTIFY",
+            )),
+            None if metadata.as_deref().is_some_and(|text| !text.is_empty()) => {
+                Err(Error::invalid(
+                    "linux.seccomp.listenerMetadata",
+                    "is set without linux.seccomp.listenerPath",
+                ))
+            }
+            Some(path) if !path.is_absolute() => Err(Error::invalid(
+                "linux.seccomp.listenerPath",
+                "must be an absolute path",
+            )),
+            Some(_) if listens => Ok(Some(Plan {
+                version: spec.version().clone(),
+                annotations: serde_json::to_value(spec.annotations()).map_err(Error::Spec)?,
+                metadata,
+            })),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// The message for one process; `status` is the container's.
+    pub fn ready(
+        &self,
+        id: &str,
+        bundle: &Path,
+        status: &str,
+        socket: Kept,
+    ) -> Result<Ready, Error> {
+        let hole = " ".repeat(NUMBER);
+        let text = |value: serde_json::Value| value.to_string();
+        let mut message = String::from("{\"ociVersion\":");
+        message += &text(self.version.as_str().into());
+        message += ",\"fds\":[\"seccompFd\"],\"pid\":";
+        let first = message.len();
+        message += &hole;
+        message += ",\"metadata\":";
+        message += &text(self.metadata.as_deref().unwrap_or_default().into());
+        message += ",\"state\":{\"ociVersion\":";
+        message += &text(self.version.as_str().into());
+        message += ",\"id\":";
+        message += &text(id.into());
+        message += ",\"status\":";
+        message += &text(status.into());
+        message += ",\"pid\":";
+        let second = message.len();
+        message += &hole;
+        message += ",\"bundle\":";
+        message += &text(bundle.to_string_lossy().as_ref().into());
+        if !self.annotations.is_null() {
+            message += ",\"annotations\":";
+            message += &self.annotations.to_string();
+        }
+        message += "}}";
+        Ok(Ready {
+            message: message.into_bytes(),
+            pids: [first, second],
+            cells: sys::SharedCells::new().map_err(failed("mmap"))?,
+            socket,
+        })
+    }
+}
+
+/// Everything that handing a listener over takes, made before the clone.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    message: Vec<u8>,
+    /// Where the process's number goes.
+    pids: [usize; 2],
+    /// The listener's number (from 1 on), and the process's in the caller's pid namespace.
+    cells: sys::SharedCells,
+    socket: Kept,
+}
+
+impl Ready {
+    /// The caller knows the process's number once it was cloned.
+    pub fn set_pid(&self, pid: Pid) {
+        self.cells.set(1, pid.as_raw());
+    }
+
+    /// In the process: loads its filter, and has the listener handed over.
+    pub fn hand_over(
+        &mut self,
+        load: impl FnOnce() -> Result<Option<OwnedFd>, Errno>,
+    ) -> Result<(), Errno> {
+        let (pid, _pidfd) = sys::spawn(sys::CLONE_FILES, None, || match self.send() {
+            Ok(()) => 0,
+            Err(errno) => errno as i32,
+        })?;
+        let listener = load()?;
+        // Zero is standard input, and never the listener.
+        let number = listener.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        self.cells.set(0, number);
+        loop {
+            match waitpid(pid, Some(WaitPidFlag::__WALL)) {
+                Ok(WaitStatus::Exited(_, 0)) => return Ok(()),
+                Ok(WaitStatus::Exited(_, errno)) => return Err(Errno::from_raw(errno)),
+                Err(Errno::EINTR) => {}
+                Ok(_) => return Err(Errno::ECHILD),
+                // The profile does not let it wait: the agent has the listener,
+                // or will have it.
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// In the second process.
+    fn send(&mut self) -> Result<(), Errno> {
+        for _ in 0..LOOKS {
+            let (listener, pid) = (self.cells.get(0), self.cells.get(1));
+            if listener < 0 {
+                return Err(Errno::EBADF);
+            }
+            if listener > 0 && pid > 0 {
+                for at in self.pids {
+                    write_number(&mut self.message[at..at + NUMBER], pid);
+                }
+                return sys::send_descriptor(self.socket.fd(), &self.message, listener);
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Err(Errno::ETIMEDOUT)
+    }
+}
+
+/// Writes a number right-aligned; JSON lets space stand before it.
+fn write_number(place: &mut [u8], number: i32) {
+    let mut rest = number;
+    for digit in place.iter_mut().rev() {
+        if rest == 0 {
+            break;
+        }
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_right_aligned() {
+        let mut place = *b"          ";
+        write_number(&mut place, 4_194_304);
+        assert_eq!(&place, b"   4194304");
+    }
+}
