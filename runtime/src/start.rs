@@ -20,6 +20,7 @@ use crate::mount::c_string;
 use crate::namespaces::{Namespaces, User};
 use crate::process::{self, Image};
 use crate::report::{self, At, Failure};
+use crate::rootfs::Sources;
 use crate::sys::{self, Strings};
 use crate::sysctl::Sysctl;
 use crate::{cgroup, fields, rootfs, seccomp, sysctl};
@@ -174,12 +175,14 @@ impl Prepared {
                 .as_ref()
                 .map(|state| birth.keep(state.file.as_fd())),
         };
+        // For the process in between or for the container's, never for both.
+        let sources = RefCell::new(self.rootfs.sources());
 
         let child = |report: BorrowedFd<'static>| {
             if !start.listen.is_empty() {
                 env.set_listen_pid(nix::unistd::getpid());
             }
-            match self.set_up(report, kept, &mut hooks) {
+            match self.set_up(report, kept, &mut sources.borrow_mut(), &mut hooks) {
                 Ok(()) => fail(report, &execute(&image, &mut args, &mut env)),
                 Err(Stop::Failure(failure)) => fail(report, &failure),
                 Err(Stop::Reported) => SETUP_FAILED,
@@ -195,6 +198,7 @@ impl Prepared {
         birth.between(
             || {
                 self.process.set_oom_score()?;
+                sources.borrow_mut().open(&self.rootfs)?;
                 self.namespaces.enter_between()
             },
             maps.map(|maps| |pid| maps.write(pid).at(Step::UserMaps, b"")),
@@ -221,6 +225,7 @@ impl Prepared {
         &self,
         report: BorrowedFd<'static>,
         kept: SetupDescriptors,
+        sources: &mut Sources,
         hooks: &mut hooks::Ready<'_>,
     ) -> Result<(), Stop<'_>> {
         begin()?;
@@ -237,7 +242,10 @@ impl Prepared {
         if let Some(name) = &self.domainname {
             sys::setdomainname(name.as_bytes()).at(Step::Hostname, name.as_bytes())?;
         }
-        let root = self.rootfs.build()?;
+        if !self.namespaces.need_between() {
+            sources.open(&self.rootfs)?;
+        }
+        let root = self.rootfs.build(sources)?;
         if self.hooks.announced {
             report::announce_environment(report).at(Step::Environment, b"")?;
         }

@@ -1,0 +1,127 @@
+//! The nodes and links of a container, made in its root.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat, mknodat};
+use nix::unistd::{Gid, Uid, fchownat, symlinkat};
+
+use super::Plan;
+use super::resolve::directory;
+use super::sources::clone_node;
+use crate::device::{LINKS, Node};
+use crate::error::Step;
+use crate::report::{At, Failure};
+use crate::sys;
+
+impl Plan {
+    /// Makes nodes and links; `clones` are the host's nodes in a user namespace.
+    pub(super) fn make_devices(
+        &self,
+        root: &OwnedFd,
+        clones: &mut [Option<OwnedFd>],
+    ) -> Result<(), Failure<'_>> {
+        let mut opened: Option<(&CStr, OwnedFd)> = None;
+        for (node, clone) in self.nodes.iter().zip(clones) {
+            let directory = match opened.take() {
+                Some((path, fd)) if path == node.directory.as_c_str() => fd,
+                Some(_) | None => {
+                    directory(root, &node.directory).at(Step::Device, node.path.as_bytes())?
+                }
+            };
+            match clone.take() {
+                Some(tree) => bind_node(&directory, &node.name, &tree),
+                None => make_node(&directory, node),
+            }
+            .at(Step::Device, node.path.as_bytes())?;
+            opened = Some((&node.directory, directory));
+        }
+        if !self.links {
+            return Ok(());
+        }
+        let dev = directory(root, c"/dev").at(Step::Device, b"/dev")?;
+        for link in LINKS {
+            match symlinkat(link.target, &dev, link.name) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(errno).at(Step::Link, link.name.to_bytes()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Mounts the host's node over a file of its name, which is made where there is none.
+fn bind_node(directory: &OwnedFd, name: &CStr, tree: &OwnedFd) -> Result<(), Errno> {
+    match mknodat(
+        directory,
+        name,
+        SFlag::S_IFREG,
+        Mode::from_bits_truncate(0o644),
+        0,
+    ) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let target = openat2(
+        directory,
+        name,
+        OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS),
+    )?;
+    sys::move_mount(tree.as_fd(), target.as_fd())
+}
+
+/// Makes a node, or finds that an equal one is there; a link in its place is an error.
+fn make_node(directory: &OwnedFd, node: &Node) -> Result<(), Errno> {
+    match mknodat(
+        directory,
+        node.name.as_c_str(),
+        node.kind,
+        node.mode,
+        node.number,
+    ) {
+        Ok(()) if node.owner == (0, 0) => return Ok(()),
+        Ok(()) => {}
+        Err(Errno::EEXIST) => {
+            let there = fstatat(
+                directory,
+                node.name.as_c_str(),
+                AtFlags::AT_SYMLINK_NOFOLLOW,
+            )?;
+            let kind = SFlag::from_bits_truncate(there.st_mode) & SFlag::S_IFMT;
+            if kind != node.kind || there.st_rdev != node.number {
+                return Err(Errno::EEXIST);
+            }
+            if there.st_mode & 0o7777 != node.mode.bits() {
+                // No link: it was just seen to be a device.
+                fchmodat(
+                    directory,
+                    node.name.as_c_str(),
+                    node.mode,
+                    FchmodatFlags::FollowSymlink,
+                )?;
+            }
+            if (there.st_uid, there.st_gid) == node.owner {
+                return Ok(());
+            }
+        }
+        // The caller itself is in a user namespace, where the host's node is still in sight.
+        Err(Errno::EPERM) => {
+            return match clone_node(node)? {
+                Some(tree) => bind_node(directory, &node.name, &tree),
+                None => Err(Errno::EPERM),
+            };
+        }
+        Err(errno) => return Err(errno),
+    }
+    fchownat(
+        directory,
+        node.name.as_c_str(),
+        Some(Uid::from_raw(node.owner.0)),
+        Some(Gid::from_raw(node.owner.1)),
+        AtFlags::AT_SYMLINK_NOFOLLOW,
+    )
+}
