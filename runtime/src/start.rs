@@ -4,6 +4,7 @@
 //! goes through its steps in order and allocates nothing, so that a caller with
 //! threads can start containers too.
 
+use std::cell::RefCell;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
