@@ -332,6 +332,7 @@ impl Init {
             passed: &[],
             console: None,
             listener: None,
+            keep_keyring: false,
         };
         let started = prepared
             .exec(&process)

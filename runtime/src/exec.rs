@@ -47,6 +47,8 @@ pub struct Exec<'a> {
     pub console: Option<BorrowedFd<'a>>,
     /// Who gets the seccomp listener, where the profile has one.
     pub listener: Option<Listener<'a>>,
+    /// The process stays in the caller's session keyring.
+    pub keep_keyring: bool,
 }
 
 /// A seccomp agent (runtime-spec, config-linux.md, "The Container Process State").
@@ -109,7 +111,7 @@ impl PreparedExec<'_> {
             self.namespaces.user.is_some() || !self.namespaces.shares(CloneFlags::CLONE_NEWPID);
 
         let child = |report: BorrowedFd<'static>| {
-            let done = begin()
+            let done = begin(exec.keep_keyring)
                 .and_then(|()| match between {
                     true => Ok(()),
                     false => self.process.set_oom_score(),

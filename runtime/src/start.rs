@@ -85,6 +85,9 @@ pub struct Lifecycle<'a> {
     /// A connected Unix stream socket of the seccomp agent
     /// (`linux.seccomp.listenerPath`).
     pub listener: Option<BorrowedFd<'a>>,
+    /// The process stays in the caller's session keyring instead of beginning
+    /// one of its own, which is empty.
+    pub keep_keyring: bool,
 }
 
 /// A process that was cloned and sets itself up.
@@ -169,12 +172,15 @@ impl Prepared {
             .chain(start.listen.iter().copied())
             .chain(start.passed.iter().copied());
         let mut birth = Birth::new(self.namespaces.clone, start.cgroup, program)?;
-        let kept = SetupDescriptors {
+        let creation = Creation {
             gate: start.lifecycle.map(|lifecycle| birth.keep(lifecycle.gate)),
             state: hooks
                 .state
                 .as_ref()
                 .map(|state| birth.keep(state.file.as_fd())),
+            keep_keyring: start
+                .lifecycle
+                .is_some_and(|lifecycle| lifecycle.keep_keyring),
         };
         // For the process in between or for the container's, never for both.
         let sources = RefCell::new(self.rootfs.sources());
@@ -183,7 +189,7 @@ impl Prepared {
             if !start.listen.is_empty() {
                 env.set_listen_pid(nix::unistd::getpid());
             }
-            match self.set_up(report, kept, &mut sources.borrow_mut(), &mut hooks) {
+            match self.set_up(report, creation, &mut sources.borrow_mut(), &mut hooks) {
                 Ok(()) => fail(report, &execute(&image, &mut args, &mut env)),
                 Err(Stop::Failure(failure)) => fail(report, &failure),
                 Err(Stop::Reported) => SETUP_FAILED,
@@ -225,11 +231,11 @@ impl Prepared {
     fn set_up(
         &self,
         report: BorrowedFd<'static>,
-        kept: SetupDescriptors,
+        creation: Creation,
         sources: &mut Sources,
         hooks: &mut hooks::Ready<'_>,
     ) -> Result<(), Stop<'_>> {
-        begin()?;
+        begin(creation.keep_keyring)?;
         if !self.namespaces.need_between() {
             self.process.set_oom_score()?;
         }
@@ -250,11 +256,11 @@ impl Prepared {
         if self.hooks.announced {
             report::announce_environment(report).at(Step::Environment, b"")?;
         }
-        let state = kept.state.map(Kept::fd);
+        let state = creation.state.map(Kept::fd);
         hooks.create_container(state, report)?;
         root.pivot()?;
         process::Plan::enter_directory(&self.process.cwd)?;
-        if let Some(gate) = kept.gate {
+        if let Some(gate) = creation.gate {
             wait_at(gate.fd(), report)?;
             hooks.start_container(state, report)?;
         }
@@ -263,11 +269,12 @@ impl Prepared {
     }
 }
 
-/// Descriptors that the process needs until its program is executed.
+/// What the process needs of its lifecycle until its program is executed.
 #[derive(Debug, Clone, Copy)]
-struct SetupDescriptors {
+struct Creation {
     gate: Option<Kept>,
     state: Option<Kept>,
+    keep_keyring: bool,
 }
 
 /// Why a process does not come to its program.
@@ -304,10 +311,12 @@ fn wait_at(gate: BorrowedFd<'_>, report: BorrowedFd<'static>) -> Result<(), Fail
 
 /// First steps of every process: others cannot look into it, signals act as a
 /// program expects, and it has neither session nor keys of the caller's.
-pub(crate) fn begin() -> Result<(), Failure<'static>> {
+pub(crate) fn begin(keep_keyring: bool) -> Result<(), Failure<'static>> {
     sys::undumpable().at(Step::Session, b"")?;
     sys::reset_signals();
-    sys::new_session_keyring().at(Step::Session, b"")?;
+    if !keep_keyring {
+        sys::new_session_keyring().at(Step::Session, b"")?;
+    }
     nix::unistd::setsid().map(drop).at(Step::Session, b"")
 }
 

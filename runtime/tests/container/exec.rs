@@ -93,6 +93,7 @@ fn it_ends_with_the_container() {
         passed: &[],
         console: None,
         listener: None,
+        keep_keyring: false,
     };
     let prepared = prepared.exec(&process).unwrap();
     let error = prepared

@@ -237,6 +237,7 @@ impl Running {
             passed: &[],
             console: None,
             listener: None,
+            keep_keyring: false,
         };
         let prepared = self.prepared.exec(&process).unwrap();
         let started = prepared.start(self.started.pidfd.as_fd(), exec).unwrap();

@@ -76,6 +76,7 @@ impl Created {
                     gate: gate.as_fd(),
                     console: None,
                     listener: None,
+                    keep_keyring: false,
                 }),
             })
             .unwrap();

@@ -21,3 +21,4 @@ mod mounts;
 mod namespaces;
 mod seccomp;
 mod specification;
+mod user;
