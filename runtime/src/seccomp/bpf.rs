@@ -8,12 +8,9 @@
 //! generated from its end to its start: where a branch goes is then there
 //! already, and one return serves all branches that it is not too far from.
 
-use std::collections::BTreeMap;
-
-use super::{
-    AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, Action, Condition, LONGEST, Operator, Profile, Program,
-    RET_KILL_PROCESS, Rule, X32_BIT, syscalls,
-};
+use super::profile::{Profile, Table};
+use super::syscalls::{Abi, X32_BIT};
+use super::{Action, Condition, LONGEST, Operator, Program, RET_KILL_PROCESS, Rule};
 use crate::Error;
 use crate::sys::Instruction;
 
@@ -44,10 +41,16 @@ impl Profile {
     pub(super) fn compile(&self) -> Result<Program, Error> {
         let mut code = Code::default();
         code.add(plain(RETURN, RET_KILL_PROCESS));
-        if let Some(rules) = &self.i386 {
-            self.architecture(AUDIT_ARCH_I386, rules, None, &mut code);
+        let x32 = self.tables.iter().find(|table| table.abi == Abi::X32);
+        // The native one last, which is first when the program runs.
+        for table in self.tables.iter().rev() {
+            match table.abi {
+                // Looked at with x86-64, whose architecture it has.
+                Abi::X32 => {}
+                Abi::X86_64 => self.architecture(table, x32, &mut code),
+                Abi::I386 | Abi::Aarch64 | Abi::Arm => self.architecture(table, None, &mut code),
+            }
         }
-        self.architecture(AUDIT_ARCH_X86_64, &self.x86_64, Some(self.x32), &mut code);
         code.add(plain(LOAD, ARCHITECTURE));
         let length = code.reversed.len();
         if length > LONGEST {
@@ -64,40 +67,55 @@ impl Profile {
     }
 
     /// Decides where the loaded architecture is this one, else falls through.
-    fn architecture(
-        &self,
-        architecture: u32,
-        rules: &BTreeMap<u32, Vec<Rule>>,
-        x32: Option<Action>,
-        code: &mut Code,
-    ) {
+    fn architecture(&self, table: &Table, x32: Option<&Table>, code: &mut Code) {
         let other = code.here();
-        let default = Leaf {
-            rules: &[],
-            otherwise: self.default,
-        };
         let always = |otherwise| Leaf {
             rules: &[],
             otherwise,
         };
-        let mut ranges = vec![Range {
-            first: 0,
-            leaf: default,
-        }];
-        for (&number, rules) in rules {
-            // A gap before this number has the default.
-            push(&mut ranges, number, Leaf { rules, ..default }.simplified());
-            push(&mut ranges, number + 1, default);
+        let mut ranges = Vec::new();
+        self.ranges(0, table, &mut ranges);
+        if table.abi == Abi::X86_64 {
+            match x32 {
+                Some(x32) => self.ranges(X32_BIT, x32, &mut ranges),
+                None => {
+                    push(&mut ranges, X32_BIT, always(RET_KILL_PROCESS));
+                    // What a tracer puts in a call's place to skip it.
+                    push(&mut ranges, u32::MAX, always(self.unknown));
+                }
+            }
         }
-        push(&mut ranges, syscalls::LAST + 1, always(self.unknown));
-        if let Some(x32) = x32 {
-            push(&mut ranges, X32_BIT, always(x32));
-        }
+        code.wide = table.abi.is_wide();
         let start = code.tree(&ranges);
         code.fall_to(start);
         code.add(plain(LOAD, NUMBER));
         let body = code.here();
-        code.branch(IF_EQUAL, architecture, body, other);
+        code.branch(IF_EQUAL, table.abi.audit(), body, other);
+    }
+
+    /// Ranges from `first`, the lowest number that there can be, on.
+    fn ranges<'a>(&self, first: u32, table: &'a Table, ranges: &mut Vec<Range<'a>>) {
+        let default = Leaf {
+            rules: &[],
+            otherwise: self.default,
+        };
+        push(ranges, first, default);
+        for (&number, rules) in &table.calls {
+            // A gap before this number has the default.
+            let leaf = Leaf {
+                rules: &rules.conditional,
+                otherwise: rules.always.unwrap_or(self.default),
+            };
+            push(ranges, number, leaf);
+            push(ranges, number + 1, default);
+        }
+        if let Some(last) = table.last {
+            let unknown = Leaf {
+                rules: &[],
+                otherwise: self.unknown,
+            };
+            push(ranges, last + 1, unknown);
+        }
     }
 }
 
@@ -112,19 +130,6 @@ struct Range<'a> {
 struct Leaf<'a> {
     rules: &'a [Rule],
     otherwise: Action,
-}
-
-impl Leaf<'_> {
-    /// A rule without conditions is the last one: it becomes the other case.
-    fn simplified(self) -> Self {
-        match self.rules.split_last() {
-            Some((last, before)) if last.conditions.is_empty() => Leaf {
-                rules: before,
-                otherwise: last.action,
-            },
-            Some(_) | None => self,
-        }
-    }
 }
 
 /// Begins a range at `first`, which is not below the last one's.
@@ -149,6 +154,8 @@ enum Target {
 #[derive(Default)]
 struct Code {
     reversed: Vec<Instruction>,
+    /// Arguments have 64 bits.
+    wide: bool,
 }
 
 impl Code {
@@ -265,6 +272,9 @@ impl Code {
         self.fall_to(next);
         self.add(plain(LOAD, one.place));
         let low = self.here();
+        if !self.wide {
+            return low;
+        }
         self.high(one.place, None, |code| {
             code.branch(IF_EQUAL, one.high, low, no);
         })
@@ -299,6 +309,9 @@ impl Code {
         }
         self.add(plain(LOAD, place));
         let low = self.here();
+        if !self.wide {
+            return low;
+        }
         // What a greater high half means, and a smaller one.
         let (above, below) = match condition.operator {
             Operator::Equal | Operator::Masked(_) => (fails, fails),

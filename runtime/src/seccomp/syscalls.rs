@@ -1,15 +1,25 @@
 //! The numbers of the system calls, by name.
 //!
-//! `syscalls.txt` has a line for each: name, number on x86-64, number on i386
-//! (`-` where there is none), sorted by name as bytes. It comes from the tables
-//! of the kernel that Wherry ships, in its `arch/x86/entry/syscalls`:
+//! `syscalls.txt` has a line for each: name, then its numbers on the
+//! architectures in the order of [`Abi`] (`-` where there is none), sorted by
+//! name as bytes. It comes from the tables of the kernel that Wherry ships, in
+//! the folder of its source; the calls of ARM that its table does not have are
+//! those of its `asm/unistd.h`, and another name of one in use:
 //!
 //! ```text
-//! { awk '!/^#/ && NF >= 3 && $2 != "x32" { print 64, $3, $1 }' syscall_64.tbl
-//!   awk '!/^#/ && NF >= 3 { print 32, $3, $1 }' syscall_32.tbl; } |
+//! x86=arch/x86/entry/syscalls
+//! { awk '!/^#/ && NF >= 3 && $2 != "x32" { print "x86_64", $3, $1 }' $x86/syscall_64.tbl
+//!   awk '!/^#/ && NF >= 3 && $2 != "64" { print "x32", $3, $1 }' $x86/syscall_64.tbl
+//!   awk '!/^#/ && NF >= 3 { print "i386", $3, $1 }' $x86/syscall_32.tbl
+//!   awk '!/^#/ && NF >= 3 && $2 ~ /^(common|64|renameat|rlimit|memfd_secret)$/ {
+//!        print "aarch64", $3, $1 }' scripts/syscall.tbl
+//!   awk '!/^#/ && NF >= 3 && $2 != "oabi" { print "arm", $3, $1 }' arch/arm/tools/syscall.tbl
+//!   printf 'arm %s\n' 'breakpoint 983041' 'cacheflush 983042' 'usr26 983043' 'usr32 983044' \
+//!     'set_tls 983045' 'get_tls 983046' 'sync_file_range2 341'; } |
 //! awk '{ all[$2]; at[$1, $2] = $3 }
 //!      function number(a, n) { return (a, n) in at ? at[a, n] : "-" }
-//!      END { for (n in all) print n, number(64, n), number(32, n) }' | LC_ALL=C sort
+//!      END { for (n in all) print n, number("x86_64", n), number("i386", n),
+//!            number("x32", n), number("aarch64", n), number("arm", n) }' | LC_ALL=C sort
 //! ```
 //!
 //! It stays text: as an array of strings it would cost the program four times
@@ -17,89 +27,151 @@
 
 pub(super) const TABLE: &str = include_str!("syscalls.txt");
 
-/// The highest number in the table, on either architecture.
-pub(super) const LAST: u32 = 462;
-
-/// The numbers of a system call.
+/// How a program calls the kernel: with which numbers, and what the kernel calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Numbers {
-    pub x86_64: Option<u32>,
-    pub i386: Option<u32>,
+#[cfg_attr(not(test), allow(dead_code, reason = "those of other machines"))]
+pub(super) enum Abi {
+    X86_64,
+    I386,
+    /// Shares x86-64's architecture; its numbers have a bit of their own.
+    X32,
+    Aarch64,
+    Arm,
 }
 
-/// Looks a name up; no numbers for a name that the kernel does not know.
-pub(super) fn numbers(name: &str) -> Numbers {
-    // Binary search on bytes; `low` and `high` are always starts of lines.
-    let (mut low, mut high) = (0, TABLE.len());
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let start = TABLE[..middle].rfind('\n').map_or(0, |at| at + 1).max(low);
-        let end = TABLE[start..].find('\n').map_or(high, |at| start + at + 1);
-        let mut words = TABLE[start..end].split_ascii_whitespace();
-        match words.next().unwrap_or_default().cmp(name) {
-            std::cmp::Ordering::Less => low = end,
-            std::cmp::Ordering::Greater => high = start,
-            std::cmp::Ordering::Equal => {
-                let mut number = || words.next().and_then(|word| word.parse().ok());
-                return Numbers {
-                    x86_64: number(),
-                    i386: number(),
-                };
-            }
+/// Set in the number of a call of x32.
+pub(super) const X32_BIT: u32 = 0x4000_0000;
+
+impl Abi {
+    /// The architecture in `struct seccomp_data` (linux/audit.h).
+    pub fn audit(self) -> u32 {
+        match self {
+            Abi::X86_64 | Abi::X32 => 0xc000_003e,
+            Abi::I386 => 0x4000_0003,
+            Abi::Aarch64 => 0xc000_00b7,
+            Abi::Arm => 0x4000_0028,
         }
     }
-    Numbers {
-        x86_64: None,
-        i386: None,
+
+    /// Whether arguments have 64 bits. Those of x32 do in registers, as the
+    /// calls that it shares with x86-64 look at them.
+    pub fn is_wide(self) -> bool {
+        match self {
+            Abi::X86_64 | Abi::X32 | Abi::Aarch64 => true,
+            Abi::I386 | Abi::Arm => false,
+        }
     }
+}
+
+/// A system call of some architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Syscall<'a> {
+    numbers: &'a str,
+}
+
+impl Syscall<'static> {
+    /// Looks a name up; none for a name that the kernel does not know.
+    pub fn find(name: &str) -> Option<Syscall<'static>> {
+        // Binary search on bytes; `low` and `high` are always starts of lines.
+        let (mut low, mut high) = (0, TABLE.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let start = TABLE[..middle].rfind('\n').map_or(0, |at| at + 1).max(low);
+            let end = TABLE[start..].find('\n').map_or(high, |at| start + at + 1);
+            let (word, numbers) = TABLE[start..end].split_once(' ')?;
+            match word.cmp(name) {
+                std::cmp::Ordering::Less => low = end,
+                std::cmp::Ordering::Greater => high = start,
+                std::cmp::Ordering::Equal => return Some(Syscall { numbers }),
+            }
+        }
+        None
+    }
+
+    /// Its number, as `struct seccomp_data` has it.
+    pub fn number(self, abi: Abi) -> Option<u32> {
+        let word = self.numbers.split_ascii_whitespace().nth(abi as usize)?;
+        let number: u32 = word.parse().ok()?;
+        Some(match abi {
+            Abi::X32 => number | X32_BIT,
+            _ => number,
+        })
+    }
+}
+
+/// i386 has calls that stand for others, which the first argument names:
+/// `socketcall` for sockets, `ipc` for System V's.
+pub(super) fn multiplexed(name: &str) -> Option<(&'static str, u64)> {
+    const SOCKETS: &str = "socket bind connect listen accept getsockname getpeername socketpair \
+                           send recv sendto recvfrom shutdown setsockopt getsockopt sendmsg \
+                           recvmsg accept4 recvmmsg sendmmsg";
+    const IPC: &[(&str, u64)] = &[
+        ("semop", 1),
+        ("semget", 2),
+        ("semctl", 3),
+        ("semtimedop", 4),
+        ("msgsnd", 11),
+        ("msgrcv", 12),
+        ("msgget", 13),
+        ("msgctl", 14),
+        ("shmat", 21),
+        ("shmdt", 22),
+        ("shmget", 23),
+        ("shmctl", 24),
+    ];
+    if let Some(place) = SOCKETS
+        .split_ascii_whitespace()
+        .position(|word| word == name)
+    {
+        return Some(("socketcall", place as u64 + 1));
+    }
+    let (_, number) = IPC.iter().find(|(word, _)| *word == name)?;
+    Some(("ipc", *number))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn lines() -> impl Iterator<Item = (&'static str, Option<u32>, Option<u32>)> {
-        TABLE.lines().map(|line| {
-            let words: Vec<_> = line.split(' ').collect();
-            assert_eq!(words.len(), 3, "{line}");
-            (words[0], words[1].parse().ok(), words[2].parse().ok())
-        })
-    }
+    const ALL: [Abi; 5] = [Abi::X86_64, Abi::I386, Abi::X32, Abi::Aarch64, Abi::Arm];
 
     #[test]
     fn every_name_of_the_table_is_found() {
-        for (name, x86_64, i386) in lines() {
-            assert_eq!(numbers(name), Numbers { x86_64, i386 }, "{name}");
+        for line in TABLE.lines() {
+            let words: Vec<_> = line.split(' ').collect();
+            assert_eq!(words.len(), 1 + ALL.len(), "{line}");
+            let call = Syscall::find(words[0]).unwrap();
+            for (abi, word) in ALL.into_iter().zip(&words[1..]) {
+                let bit = if abi == Abi::X32 { X32_BIT } else { 0 };
+                let number = word.parse::<u32>().ok().map(|number| number | bit);
+                assert_eq!(call.number(abi), number, "{line}");
+            }
         }
     }
 
     #[test]
     fn a_name_that_is_not_in_the_table_has_no_number() {
-        for name in [
-            "",
-            "a",
-            "zzz",
-            "open_by_handle",
-            "openat3",
-            "arm_fadvise64_64",
-        ] {
-            let none = Numbers {
-                x86_64: None,
-                i386: None,
-            };
-            assert_eq!(numbers(name), none, "{name}");
+        for name in ["", "a", "zzz", "open_by_handle", "openat3", "read 0"] {
+            assert_eq!(Syscall::find(name), None, "{name}");
         }
     }
 
     #[test]
-    fn the_table_is_sorted_and_its_last_number_is_known() {
-        let names: Vec<_> = lines().map(|(name, _, _)| name).collect();
+    fn the_table_is_sorted_and_no_number_is_there_twice() {
+        let names: Vec<_> = TABLE.lines().map(|line| line.split(' ').next()).collect();
         assert!(names.is_sorted());
-        let last = lines()
-            .flat_map(|(_, x86_64, i386)| [x86_64, i386])
-            .flatten()
-            .max();
-        assert_eq!(last, Some(LAST));
+        for abi in ALL {
+            let mut seen = std::collections::BTreeSet::new();
+            for name in &names {
+                let number = Syscall::find(name.unwrap()).unwrap().number(abi);
+                // The other name of arm_sync_file_range.
+                let alias = *name == Some("sync_file_range2");
+                assert!(
+                    alias || number.is_none_or(|number| seen.insert(number)),
+                    "{name:?}"
+                );
+            }
+        }
     }
 
     #[test]
@@ -110,7 +182,34 @@ mod tests {
             ("openat2", libc::SYS_openat2),
             ("mseal", libc::SYS_mseal),
         ] {
-            assert_eq!(numbers(name).x86_64, Some(number as u32), "{name}");
+            let call = Syscall::find(name).unwrap();
+            assert_eq!(
+                call.number(super::super::NATIVE[0].1),
+                Some(number as u32),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_each_architecture() {
+        for (name, expected) in [
+            (
+                "execve",
+                [Some(59), Some(11), Some(520 | X32_BIT), Some(221), Some(11)],
+            ),
+            (
+                "stat",
+                [Some(4), Some(106), Some(4 | X32_BIT), None, Some(106)],
+            ),
+            (
+                "newfstatat",
+                [Some(262), None, Some(262 | X32_BIT), Some(79), None],
+            ),
+            ("set_tls", [None, None, None, None, Some(0xf_0005)]),
+        ] {
+            let call = Syscall::find(name).unwrap();
+            assert_eq!(ALL.map(|abi| call.number(abi)), expected, "{name}");
         }
     }
 }

@@ -1,12 +1,13 @@
 //! What a process is and may do: limits, user, capabilities, seccomp, its program.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint};
+use std::os::fd::OwnedFd;
 use std::ptr;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::check;
+use super::{check, descriptor};
 
 /// `struct sock_filter`: one instruction of classic BPF.
 #[repr(C)]
@@ -145,8 +146,9 @@ pub fn set_capabilities(effective: u64, permitted: u64, inheritable: u64) -> Res
         .map(drop)
 }
 
-/// seccomp(2): loads a filter for the calling thread.
-pub fn load_seccomp(program: &[Instruction], flags: u64) -> Result<(), Errno> {
+/// seccomp(2): loads a filter for the calling thread; its listener where the
+/// flags ask for one.
+pub fn load_seccomp(program: &[Instruction], flags: u64) -> Result<Option<OwnedFd>, Errno> {
     #[repr(C)]
     struct Program {
         length: u16,
@@ -159,15 +161,18 @@ pub fn load_seccomp(program: &[Instruction], flags: u64) -> Result<(), Errno> {
     };
     // SAFETY: `program` is a sock_fprog whose pointer and length describe a
     // slice that lives across the call.
-    check(unsafe {
+    let result = unsafe {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
             flags as c_uint,
             ptr::from_ref(&program),
         )
-    })
-    .map(drop)
+    };
+    if flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 {
+        return descriptor(result).map(Some);
+    }
+    check(result).map(|_| None)
 }
 
 /// Strings as execve(2) takes them.
