@@ -50,7 +50,7 @@ fn serve() -> io::Result<()> {
         requests.read_exact(&mut script)?;
         let status = run(&String::from_utf8_lossy(&script), limit)?;
         let output = fs::read(OUTPUT)?;
-        write!(answers, "{status} {}\n", output.len())?;
+        writeln!(answers, "{status} {}", output.len())?;
         answers.write_all(&output)?;
     }
 }
