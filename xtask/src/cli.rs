@@ -51,7 +51,7 @@ pub enum Stage {
         /// Runs only the tests whose name contains this
         name: Option<String>,
     },
-    /// Measures what booting costs
+    /// Measures what booting or starting a container costs
     Bench {
         #[command(subcommand)]
         what: Bench,
@@ -74,6 +74,21 @@ pub enum Bench {
         /// How often each machine is booted
         #[arg(long, default_value_t = 5)]
         runs: u32,
+        /// Prints one JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Starting containers, beside crun, runc, youki and the least there can be
+    Runtime {
+        /// How often each runtime starts a container
+        #[arg(long, default_value_t = 60)]
+        runs: u32,
+        /// How many containers are started at once
+        #[arg(long, default_value_t = 500)]
+        burst: u32,
+        /// Measures in the Debian guest, where every limit works
+        #[arg(long)]
+        guest: bool,
         /// Prints one JSON object instead of a table
         #[arg(long)]
         json: bool,
@@ -143,6 +158,21 @@ pub fn guest(workspace: &Workspace, command: Option<&str>) -> Result<()> {
 
 /// `cargo xtask bench`
 pub fn bench(workspace: &Workspace, what: &Bench) -> Result<()> {
-    let Bench::Boot { runs, json } = *what;
-    bench::boot(workspace, bench::Options { runs, json })
+    match *what {
+        Bench::Boot { runs, json } => bench::boot(workspace, bench::Options { runs, json }),
+        Bench::Runtime {
+            runs,
+            burst,
+            guest,
+            json,
+        } => {
+            let options = bench::runtime::Options {
+                runs,
+                burst,
+                guest,
+                json,
+            };
+            bench::runtime::runtime(workspace, options)
+        }
+    }
 }

@@ -17,7 +17,12 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// The programs that go into the guest.
-pub const PROGRAMS: [&str; 1] = ["guest-agent"];
+pub const PROGRAMS: [&str; 4] = [
+    "guest-agent",
+    "runtime-bench",
+    "runtime-conformance",
+    "wherry-runtime",
+];
 
 /// The finished guest.
 #[derive(Debug, Clone)]
@@ -108,7 +113,12 @@ fn build(workspace: &Workspace, tree: &Tools, recipe: &Path, guest: &Guest) -> R
 
 /// The second disk: our programs, as the guest's `/usr/local`.
 fn programs(workspace: &Workspace, tree: &Tools, disk: &Path) -> Result<()> {
-    let names: BTreeSet<String> = PROGRAMS.map(str::to_owned).into();
+    let owners = crates::owners(workspace)?;
+    let names: BTreeSet<String> = PROGRAMS
+        .map(str::to_owned)
+        .into_iter()
+        .filter(|name| owners.contains_key(name))
+        .collect();
     let programs = crates::build(workspace, &names)?;
     let scratch = TempDir::with_prefix("wherry-guest-").context("make a scratch folder")?;
     let folder = scratch.path().join("bin");

@@ -20,6 +20,8 @@ pub fn enter(root: &Path, programs: Option<&Path>) -> Result<()> {
     mount(none, "/", none, private, none).context("make the mounts private")?;
     let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
     mount(Some(root), root, none, bind, none).context("bind the root")?;
+    let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    mount(none, root, none, read_only, none).context("make the root read-only")?;
     for folder in ["dev", "proc"] {
         let (from, to) = (Path::new("/").join(folder), root.join(folder));
         mount(Some(&from), &to, none, bind, none)

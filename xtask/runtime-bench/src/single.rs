@@ -7,7 +7,6 @@ use crate::in_process::Library;
 use anyhow::{Context, Result, ensure};
 use nix::sys::wait::waitpid;
 use std::collections::BTreeMap;
-use std::fs;
 use std::process::Command;
 use std::time::Instant;
 
@@ -18,6 +17,9 @@ pub type Samples = BTreeMap<String, Vec<f64>>;
 const WARM_UP: usize = 3;
 /// Peak memory differs little from run to run.
 const PEAKS: usize = 5;
+
+/// This program, whatever is mounted over the folder that it is from.
+const OURSELVES: &str = "/proc/self/exe";
 
 /// The names of what is not a command line.
 pub const FLOOR: &str = "floor";
@@ -133,9 +135,8 @@ pub fn execs(
 pub fn peaks(bundles: &Bundles, runtimes: &[Runtime]) -> Result<BTreeMap<String, u64>> {
     eprintln!("peak memory");
     let mut peaks = BTreeMap::new();
-    let ourselves = std::env::current_exe()?.display().to_string();
     let folder = bundles.folder().display().to_string();
-    let once = [ourselves.as_str(), "once", folder.as_str()].map(str::to_owned);
+    let once = [OURSELVES, "once", folder.as_str()].map(str::to_owned);
     peaks.insert(INIT.to_owned(), peak(&once)?);
     for runtime in runtimes {
         let id = format!("{}-run", runtime.name);
@@ -150,7 +151,7 @@ pub fn peaks(bundles: &Bundles, runtimes: &[Runtime]) -> Result<BTreeMap<String,
 fn peak(words: &[String]) -> Result<u64> {
     let mut most = 0;
     for _ in 0..PEAKS {
-        let output = Command::new(fs::read_link("/proc/self/exe")?)
+        let output = Command::new(OURSELVES)
             .args(["spawn", "--"])
             .args(words)
             .output()?;

@@ -17,6 +17,7 @@ mod figures;
 mod floor;
 mod pressure;
 mod run;
+pub mod runtime;
 
 use crate::image;
 use crate::progress::Stage;
