@@ -73,6 +73,7 @@ impl Library {
                 passed: &[],
                 console: None,
                 listener: None,
+                keep_keyring: false,
             },
         )?;
         executed(started.setup.as_fd())?;
