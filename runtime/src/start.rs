@@ -182,7 +182,10 @@ impl Prepared {
                 .lifecycle
                 .is_some_and(|lifecycle| lifecycle.keep_keyring),
         };
-        // For the process in between or for the container's, never for both.
+        // For the process in between, which has the caller's privileges, or for
+        // the container's; never for both. An ordinary user has privileges only
+        // in the new namespaces.
+        let privileged = nix::unistd::geteuid().is_root();
         let sources = RefCell::new(self.rootfs.sources());
 
         let child = |report: BorrowedFd<'static>| {
@@ -205,7 +208,9 @@ impl Prepared {
         birth.between(
             || {
                 self.process.set_oom_score()?;
-                sources.borrow_mut().open(&self.rootfs)?;
+                if privileged {
+                    sources.borrow_mut().open(&self.rootfs)?;
+                }
                 self.namespaces.enter_between()
             },
             maps.map(|maps| |pid| maps.write(pid).at(Step::UserMaps, b"")),
@@ -249,7 +254,7 @@ impl Prepared {
         if let Some(name) = &self.domainname {
             sys::setdomainname(name.as_bytes()).at(Step::Hostname, name.as_bytes())?;
         }
-        if !self.namespaces.need_between() {
+        if !sources.are_open() {
             sources.open(&self.rootfs)?;
         }
         let root = self.rootfs.build(sources)?;

@@ -41,6 +41,11 @@ impl Sources {
         }
     }
 
+    /// Whether [`Sources::open`] was called.
+    pub fn are_open(&self) -> bool {
+        self.root.is_some()
+    }
+
     /// Opens what `plan` needs of the host. Does not allocate.
     ///
     /// For a process with the caller's privileges whose mounts are the
