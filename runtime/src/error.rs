@@ -198,6 +198,8 @@ steps! {
     Hook "running the"
     Pivot "changing the root"
     WorkingDirectory "entering the working directory"
+    Terminal "making the terminal"
+    ConsoleSocket "sending the terminal over the console socket"
     Gate "waiting to be started"
     Rlimit "setting the limit"
     Bounding "dropping from the bounding set the capability"

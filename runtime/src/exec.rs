@@ -67,6 +67,7 @@ impl Prepared {
     /// program and no-new-privileges of the container's first process.
     pub fn exec(&self, process: &ExecProcess) -> Result<PreparedExec<'_>, Error> {
         let mut plan = self.process.clone();
+        plan.terminal = None;
         plan.args.clone_from(&process.args);
         plan.env.extend_from_slice(&process.env);
         if let Some(path) = &process.cwd {
@@ -107,6 +108,10 @@ impl PreparedExec<'_> {
             .chain(exec.passed.iter().copied());
         let mut birth = Birth::new(0, exec.cgroup, program)?;
         let container = birth.keep(container);
+        let console = self
+            .process
+            .console(exec.console)?
+            .map(|console| birth.keep(console));
         let between =
             self.namespaces.user.is_some() || !self.namespaces.shares(CloneFlags::CLONE_NEWPID);
 
@@ -118,6 +123,12 @@ impl PreparedExec<'_> {
                 })
                 .and_then(|()| self.namespaces.join_of(container.fd()))
                 .and_then(|()| process::Plan::enter_directory(&self.process.cwd))
+                .and_then(|()| match self.process.terminal.zip(console) {
+                    Some((terminal, console)) => {
+                        terminal.open(console.fd(), self.process.uid, false)
+                    }
+                    None => Ok(()),
+                })
                 .and_then(|()| self.process.confine());
             match done {
                 Ok(()) => fail(report, &execute(&image, &mut args, &mut env)),

@@ -32,6 +32,7 @@ mod seccomp;
 mod start;
 mod sys;
 mod sysctl;
+mod terminal;
 mod user;
 
 pub use error::{Error, Setup, SetupError, Step};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -14,7 +15,7 @@ use crate::error::{Error, Step};
 use crate::mount::{absolute, c_string};
 use crate::report::{At, Failure};
 use crate::seccomp::Program;
-use crate::sys;
+use crate::{sys, terminal};
 
 /// Where a program without a slash is looked for when the environment has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -26,7 +27,8 @@ pub(crate) struct Plan {
     pub args: Vec<String>,
     pub env: Vec<String>,
     pub cwd: CString,
-    uid: u32,
+    pub terminal: Option<terminal::Plan>,
+    pub uid: u32,
     gid: u32,
     groups: Vec<u32>,
     umask: Mode,
@@ -67,6 +69,7 @@ impl Plan {
             args,
             env,
             cwd: absolute("process.cwd", process.cwd())?,
+            terminal: terminal::Plan::new(process)?,
             uid: user.uid(),
             gid: user.gid(),
             groups: user.additional_gids().clone().unwrap_or_default(),
@@ -102,6 +105,21 @@ impl Plan {
     /// The seccomp program, for a further process of the container.
     pub fn seccomp(&self) -> Option<Arc<Program>> {
         self.seccomp.clone()
+    }
+
+    /// The socket that the terminal's master is sent to, where there is a terminal.
+    pub fn console<'a>(
+        &self,
+        socket: Option<BorrowedFd<'a>>,
+    ) -> Result<Option<BorrowedFd<'a>>, Error> {
+        match (self.terminal, socket) {
+            (None, _) => Ok(None),
+            (Some(_), Some(socket)) => Ok(Some(socket)),
+            (Some(_), None) => Err(Error::invalid(
+                "process.terminal",
+                "needs a console socket, to which the terminal is sent",
+            )),
+        }
     }
 
     /// While the host's `/proc` is there.

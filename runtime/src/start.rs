@@ -174,6 +174,10 @@ impl Prepared {
         let mut birth = Birth::new(self.namespaces.clone, start.cgroup, program)?;
         let creation = Creation {
             gate: start.lifecycle.map(|lifecycle| birth.keep(lifecycle.gate)),
+            console: self
+                .process
+                .console(start.lifecycle.and_then(|lifecycle| lifecycle.console))?
+                .map(|console| birth.keep(console)),
             state: hooks
                 .state
                 .as_ref()
@@ -265,6 +269,9 @@ impl Prepared {
         hooks.create_container(state, report)?;
         root.pivot()?;
         process::Plan::enter_directory(&self.process.cwd)?;
+        if let Some((terminal, console)) = self.process.terminal.zip(creation.console) {
+            terminal.open(console.fd(), self.process.uid, true)?;
+        }
         if let Some(gate) = creation.gate {
             wait_at(gate.fd(), report)?;
             hooks.start_container(state, report)?;
@@ -278,6 +285,7 @@ impl Prepared {
 #[derive(Debug, Clone, Copy)]
 struct Creation {
     gate: Option<Kept>,
+    console: Option<Kept>,
     state: Option<Kept>,
     keep_keyring: bool,
 }

@@ -8,6 +8,7 @@ mod bpf;
 mod mount;
 mod process;
 mod socket;
+mod terminal;
 
 use std::ffi::{c_char, c_int, c_long, c_uint};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -21,6 +22,7 @@ pub use bpf::*;
 pub use mount::*;
 pub use process::*;
 pub use socket::*;
+pub use terminal::*;
 
 pub const CLONE_NEWTIME: u64 = 0x80;
 pub const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;

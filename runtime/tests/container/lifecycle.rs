@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -28,16 +28,16 @@ fn seqpacket() -> OwnedFd {
     .unwrap()
 }
 
-struct Created {
-    container: Container,
+pub struct Created {
+    pub container: Container,
     folder: TempDir,
-    started: Started,
-    cgroup: Cgroup,
+    pub started: Started,
+    pub cgroup: Cgroup,
     output: File,
 }
 
 /// Waits for the next thing that the process says.
-fn next(setup: &OwnedFd) -> Setup {
+pub fn next(setup: &OwnedFd) -> Setup {
     loop {
         let mut fds = [PollFd::new(setup.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::NONE).unwrap();
@@ -49,7 +49,11 @@ fn next(setup: &OwnedFd) -> Setup {
 }
 
 impl Created {
-    fn new(container: Container) -> Created {
+    pub fn new(container: Container) -> Created {
+        Created::with_console(container, None)
+    }
+
+    pub fn with_console(container: Container, console: Option<BorrowedFd<'_>>) -> Created {
         let folder = TempDir::new().unwrap();
         let gate = seqpacket();
         let address = UnixAddr::new(&folder.path().join("gate")).unwrap();
@@ -74,7 +78,7 @@ impl Created {
                     id: "one",
                     bundle: Path::new("/bundle"),
                     gate: gate.as_fd(),
-                    console: None,
+                    console,
                     listener: None,
                     keep_keyring: false,
                 }),
@@ -89,14 +93,14 @@ impl Created {
         }
     }
 
-    fn start(&self) -> OwnedFd {
+    pub fn start(&self) -> OwnedFd {
         let connection = seqpacket();
         let address = UnixAddr::new(&self.folder.path().join("gate")).unwrap();
         connect(connection.as_raw_fd(), &address).unwrap();
         connection
     }
 
-    fn end(mut self) -> (WaitStatus, String) {
+    pub fn end(mut self) -> (WaitStatus, String) {
         let mut text = String::new();
         self.output.read_to_string(&mut text).unwrap();
         let status = waitpid(self.started.pid, None).unwrap();

@@ -21,4 +21,6 @@ mod mounts;
 mod namespaces;
 mod seccomp;
 mod specification;
+mod sys;
+mod terminal;
 mod user;

@@ -15,7 +15,6 @@ fn refusal(pointer: &str, value: Value) -> String {
 #[test]
 fn a_field_that_is_not_enforced_is_refused_by_name() {
     for (pointer, value, field) in [
-        ("/process/terminal", json!(true), "process.terminal"),
         (
             "/process/apparmorProfile",
             json!("x"),
