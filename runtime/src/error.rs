@@ -209,6 +209,7 @@ steps! {
     NoNewPrivileges "forbidding new privileges"
     Seccomp "loading the seccomp program"
     Listener "handing the seccomp listener to its agent"
+    Search "executable file not found in $PATH:"
     Execute "executing"
 }
 

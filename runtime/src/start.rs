@@ -5,13 +5,14 @@
 //! threads can start containers too.
 
 use std::cell::RefCell;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
-use nix::unistd::Pid;
+use nix::sys::stat::SFlag;
+use nix::unistd::{AccessFlags, Pid};
 use oci_spec::runtime::Spec;
 
 use crate::birth::{Birth, Kept, SETUP_FAILED, fail};
@@ -196,7 +197,13 @@ impl Prepared {
             if !start.listen.is_empty() {
                 env.set_listen_pid(nix::unistd::getpid());
             }
-            match self.set_up(report, creation, &mut sources.borrow_mut(), &mut hooks) {
+            match self.set_up(
+                report,
+                creation,
+                &mut sources.borrow_mut(),
+                &mut hooks,
+                &image,
+            ) {
                 Ok(()) => fail(report, &execute(&image, &mut args, &mut env)),
                 Err(Stop::Failure(failure)) => fail(report, &failure),
                 Err(Stop::Reported) => SETUP_FAILED,
@@ -237,13 +244,14 @@ impl Prepared {
     }
 
     /// What the container's process does between its birth and its program.
-    fn set_up(
-        &self,
+    fn set_up<'a>(
+        &'a self,
         report: BorrowedFd<'static>,
         creation: Creation,
         sources: &mut Sources,
         hooks: &mut hooks::Ready<'_>,
-    ) -> Result<(), Stop<'_>> {
+        image: &'a Image,
+    ) -> Result<(), Stop<'a>> {
         begin(creation.keep_keyring)?;
         if !self.namespaces.need_between() {
             self.process.set_oom_score()?;
@@ -273,6 +281,7 @@ impl Prepared {
             terminal.open(console.fd(), self.process.uid, true)?;
         }
         if let Some(gate) = creation.gate {
+            check_program(image)?;
             wait_at(gate.fd(), report)?;
             hooks.start_container(state, report)?;
         }
@@ -339,24 +348,63 @@ pub(crate) fn execute<'a>(
     args: &mut Strings<'_>,
     env: &mut Strings<'_>,
 ) -> Failure<'a> {
-    let mut failure = Failure {
-        step: Step::Execute,
-        subject: image.args.first().map_or(b"", |name| name.as_bytes()),
-        errno: Errno::ENOENT,
-    };
+    search(image, |program| Err(sys::execute(program, args, env)))
+        .err()
+        .unwrap_or_else(|| not_found(image))
+}
+
+/// Whether a program is there to be executed, so that a container without one
+/// is not created.
+fn check_program(image: &Image) -> Result<(), Failure<'_>> {
+    search(image, |program| {
+        nix::unistd::access(program, AccessFlags::X_OK)?;
+        let found = SFlag::from_bits_truncate(nix::sys::stat::stat(program)?.st_mode);
+        match found & SFlag::S_IFMT {
+            SFlag::S_IFREG => Ok(()),
+            _ => Err(Errno::EACCES),
+        }
+    })
+}
+
+/// As execvp(3): a place that has no such program, or one that must not be
+/// executed, is not the last one.
+fn search<'a>(
+    image: &'a Image,
+    mut attempt: impl FnMut(&'a CStr) -> Result<(), Errno>,
+) -> Result<(), Failure<'a>> {
+    let mut failure = not_found(image);
     for program in &image.programs {
-        match sys::execute(program, args, env) {
-            Errno::ENOENT | Errno::ENOTDIR => {}
-            // As execvp(3): go on, but say so in the end.
-            Errno::EACCES => failure.errno = Errno::EACCES,
-            errno => {
-                return Failure {
-                    errno,
+        match attempt(program) {
+            Ok(()) => return Ok(()),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Err(errno) => {
+                failure = Failure {
+                    step: Step::Execute,
                     subject: program.as_bytes(),
-                    ..failure
+                    errno,
                 };
+                if errno != Errno::EACCES {
+                    break;
+                }
             }
         }
     }
-    failure
+    Err(failure)
+}
+
+fn not_found(image: &Image) -> Failure<'_> {
+    let name = image
+        .args
+        .first()
+        .map_or(b"".as_slice(), |name| name.as_bytes());
+    let (step, errno) = if name.contains(&b'/') {
+        (Step::Execute, Errno::ENOENT)
+    } else {
+        (Step::Search, Errno::UnknownErrno)
+    };
+    Failure {
+        step,
+        subject: name,
+        errno,
+    }
 }

@@ -138,15 +138,41 @@ fn whoever_starts_it_is_told_what_failed() {
     if !can_run() {
         return;
     }
-    let container = Container::new("true").set("/process/args", json!(["/nothing"]));
+    // A file that is there and may be executed, but is no program.
+    let container = Container::new("true").set("/process/args", json!(["/etc/text"]));
+    let path = container.root.path().join("etc/text");
+    fs::write(&path, "\x7fELF").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     let created = Created::new(container);
     assert_eq!(next(&created.started.setup), Setup::Created);
     let Setup::Failed(error) = next(&created.start()) else {
         panic!("no failure");
     };
-    assert!(error.to_string().contains("/nothing"), "{error}");
+    assert!(error.to_string().contains("/etc/text"), "{error}");
     let (status, _) = created.end();
     assert!(matches!(status, WaitStatus::Exited(_, 127)), "{status:?}");
+}
+
+#[test]
+fn a_container_without_its_program_is_not_created() {
+    if !can_run() {
+        return;
+    }
+    for (program, message) in [
+        ("/nothing", "executing /nothing: No such file or directory"),
+        ("nothing", "executable file not found in $PATH: nothing"),
+        ("/etc", "executing /etc: Permission denied"),
+        ("/etc/text", "executing /etc/text: Permission denied"),
+    ] {
+        let container = Container::new("true").set("/process/args", json!([program]));
+        fs::write(container.root.path().join("etc/text"), "text").unwrap();
+        let created = Created::new(container);
+        let Setup::Failed(error) = next(&created.started.setup) else {
+            panic!("{program} was created");
+        };
+        assert_eq!(error.to_string(), message);
+        created.end();
+    }
 }
 
 #[test]
