@@ -1,0 +1,263 @@
+//! `exec`.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context, Result, anyhow, bail};
+use oci_spec::runtime::{
+    Capabilities, Capability, LinuxCapabilitiesBuilder, Process, Spec, User,
+};
+use runtime::cgroup::Cgroup;
+use runtime::{Exec as Start, Listener, Setup};
+
+use crate::arguments::Exec;
+use crate::bundle::Bundle;
+use crate::cgroup::Place;
+use crate::console::{Console, connected};
+use crate::create::{seccomp, standard, write_pid};
+use crate::descriptors::Inherited;
+use crate::foreground::{self, Signals};
+use crate::setup;
+use crate::state::{Container, Status};
+use crate::store::Store;
+
+pub fn run(store: &Store, options: &Exec) -> Result<u8> {
+    exec(store, options).context("exec failed")
+}
+
+fn exec(store: &Store, options: &Exec) -> Result<u8> {
+    let container = Container::load(store, &options.id)?;
+    match container.status()? {
+        Status::Running | Status::Created => {}
+        Status::Paused if options.ignore_paused => {}
+        Status::Paused => {
+            bail!("cannot exec in a paused container (use --ignore-paused to override)")
+        }
+        Status::Stopped => bail!("cannot exec in a stopped container: container not running"),
+        Status::Creating => bail!("cannot exec in a container that is being created"),
+    }
+    let inherited = Inherited::find(options.preserve_fds)?;
+    let bundle = Bundle::parse(container.state.bundle.clone(), container.folder.config()?)?;
+    let process = process(options, &bundle.spec)?;
+    let prepared = runtime::prepare(&bundle.spec)?;
+    let prepared = prepared.exec_process(&process)?;
+    let console = Console::new(
+        process.terminal() == Some(true),
+        options.detach,
+        options.console_socket.as_deref(),
+    )?;
+    let agent = agent(&bundle.spec)?;
+    let cgroup = cgroup(&container, options.cgroup.as_deref())?;
+    // The first process ends no earlier unnoticed: joining it fails then.
+    let first = container
+        .state
+        .process
+        .map(|process| process.open())
+        .transpose()
+        .context("open the container's process")?
+        .flatten()
+        .ok_or_else(|| anyhow!("container not running"))?;
+    let signals = match options.detach {
+        true => None,
+        false => Some(Signals::take()?),
+    };
+    let started = standard(|stdio| {
+        prepared.start(
+            first.as_fd(),
+            Start {
+                cgroup: cgroup.as_ref().map(Cgroup::fd),
+                stdio,
+                passed: &inherited.passed,
+                console: console.fd(),
+                listener: agent.as_ref().map(|socket| Listener {
+                    id: &container.state.id,
+                    bundle: &container.state.bundle,
+                    socket: socket.as_fd(),
+                }),
+            },
+        )
+    })?;
+    match setup::next(started.setup.as_fd())? {
+        Setup::Executed => {}
+        Setup::Failed(error) => {
+            let program = process.args().as_ref().and_then(|args| args.first());
+            return Err(setup::failure(&error, program.map_or("", String::as_str)));
+        }
+        Setup::Pending | Setup::Environment | Setup::Created => {
+            bail!("the process has said what it does not say when it is executed")
+        }
+    }
+    if let Some(path) = &options.pid_file {
+        write_pid(path, started.pid.as_raw())?;
+    }
+    let terminal = console.receive()?;
+    match &signals {
+        Some(signals) => Ok(foreground::wait(&started, terminal, signals)? as u8),
+        None => Ok(0),
+    }
+}
+
+/// The process by its file, or the container's with what the options change.
+fn process(options: &Exec, spec: &Spec) -> Result<Process> {
+    if let Some(path) = &options.process {
+        let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        let mut process: Process = serde_json::from_slice(&text)
+            .with_context(|| format!("parse the process {}", path.display()))?;
+        if options.tty {
+            process.set_terminal(Some(true));
+        }
+        return Ok(process);
+    }
+    let Some(mut process) = spec.process().clone() else {
+        bail!("process: is missing in the container's config.json");
+    };
+    if options.command.is_empty() {
+        bail!("process args cannot be empty: name a program, or give --process");
+    }
+    process.set_args(Some(options.command.clone()));
+    // That of the container's process is no terminal for another one.
+    process.set_terminal(Some(options.tty));
+    if !options.tty {
+        process.set_console_size(None);
+    }
+    if let Some(cwd) = &options.cwd {
+        process.set_cwd(cwd.clone());
+    }
+    if let Some(profile) = &options.apparmor {
+        process.set_apparmor_profile(Some(profile.clone()));
+    }
+    if let Some(label) = &options.process_label {
+        process.set_selinux_label(Some(label.clone()));
+    }
+    if options.no_new_privs {
+        process.set_no_new_privileges(Some(true));
+    }
+    let mut env = process.env().clone().unwrap_or_default();
+    env.extend_from_slice(&options.env);
+    process.set_env(Some(env));
+    if let Some(text) = &options.user {
+        set_user(process.user_mut(), text)?;
+    }
+    if !options.additional_gids.is_empty() {
+        let user = process.user_mut();
+        let mut groups = user.additional_gids().clone().unwrap_or_default();
+        groups.extend_from_slice(&options.additional_gids);
+        user.set_additional_gids(Some(groups));
+    }
+    if !options.cap.is_empty() {
+        add_capabilities(&mut process, &options.cap)?;
+    }
+    Ok(process)
+}
+
+/// `UID[:GID]`.
+fn set_user(user: &mut User, text: &str) -> Result<()> {
+    let number = |text: &str, what: &str| {
+        text.parse()
+            .with_context(|| format!("--user: {text:?} is no number of a {what}"))
+    };
+    let (uid, gid) = match text.split_once(':') {
+        Some((uid, gid)) => (uid, Some(gid)),
+        None => (text, None),
+    };
+    user.set_uid(number(uid, "user")?);
+    if let Some(gid) = gid {
+        user.set_gid(number(gid, "group")?);
+    }
+    Ok(())
+}
+
+/// Adds to what the process may have and has; what it hands on, only where it
+/// could before (so that a program of another user does not get it unasked).
+fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
+    let mut added = Capabilities::new();
+    for name in names {
+        let name = name.to_ascii_uppercase();
+        let name = name.strip_prefix("CAP_").unwrap_or(&name);
+        let known: Capability = serde_json::from_value(serde_json::json!(format!("CAP_{name}")))
+            .with_context(|| format!("--cap: unknown capability {name:?}"))?;
+        added.insert(known);
+    }
+    let old = process.capabilities().clone().unwrap_or_default();
+    let with = |set: &Option<Capabilities>| -> Capabilities {
+        set.iter().flatten().chain(&added).copied().collect()
+    };
+    let mut new = LinuxCapabilitiesBuilder::default()
+        .bounding(with(old.bounding()))
+        .permitted(with(old.permitted()))
+        .effective(with(old.effective()));
+    if let Some(inheritable) = old.inheritable() {
+        new = new.inheritable(inheritable.clone());
+    }
+    if let Some(ambient) = old.ambient() {
+        new = new.ambient(ambient.clone());
+    }
+    process.set_capabilities(Some(new.build().context("--cap")?));
+    Ok(())
+}
+
+fn agent(spec: &Spec) -> Result<Option<OwnedFd>> {
+    seccomp(spec)
+        .and_then(|seccomp| seccomp.listener_path().as_deref())
+        .filter(|path| !path.as_os_str().is_empty())
+        .map(|path| {
+            connected(path).with_context(|| {
+                format!("linux.seccomp.listenerPath: connect to {}", path.display())
+            })
+        })
+        .transpose()
+}
+
+/// The container's cgroup, or one below it.
+fn cgroup(container: &Container, below: Option<&str>) -> Result<Option<Cgroup>> {
+    let Some(place) = &container.state.cgroup else {
+        return match below {
+            Some(_) => bail!("--cgroup: container {} has no cgroup", container.state.id),
+            None => Ok(None),
+        };
+    };
+    let place = match below {
+        Some(path) => place.below(path)?,
+        None => place.clone(),
+    };
+    Place::open(&place)?
+        .map(Some)
+        .ok_or_else(|| anyhow!("there is no cgroup {}", place.directory.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_read_as_numbers() {
+        let mut user = User::default();
+        set_user(&mut user, "7").unwrap();
+        assert_eq!((user.uid(), user.gid()), (7, 0));
+        set_user(&mut user, "8:9").unwrap();
+        assert_eq!((user.uid(), user.gid()), (8, 9));
+        for wrong in ["", "x", "1:", ":1", "1:x", "-1"] {
+            assert!(set_user(&mut user, wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn added_capabilities_are_not_handed_on() {
+        let mut process = Process::default();
+        let names = ["net_raw".to_string(), "CAP_KILL".to_string()];
+        add_capabilities(&mut process, &names).unwrap();
+        let sets = process.capabilities().clone().unwrap();
+        let wanted: Capabilities = [Capability::NetRaw, Capability::Kill].into();
+        for (set, has) in [
+            (sets.bounding(), true),
+            (sets.permitted(), true),
+            (sets.effective(), true),
+            (sets.inheritable(), false),
+            (sets.ambient(), false),
+        ] {
+            let found = set.as_ref().is_some_and(|set| set.is_superset(&wanted));
+            assert_eq!(found, has);
+        }
+        assert!(add_capabilities(&mut process, &["NOTHING".to_string()]).is_err());
+    }
+}

@@ -1,0 +1,36 @@
+//! `run`.
+
+use anyhow::{Context, Result};
+
+use crate::arguments::Run;
+use crate::foreground::{self, Signals};
+use crate::log;
+use crate::store::Store;
+use crate::{create, delete, start};
+
+pub fn run(store: &Store, options: &Run) -> Result<u8> {
+    let signals = match options.detach {
+        true => None,
+        false => Some(Signals::take()?),
+    };
+    let made = create::create(store, &options.create, options.detach).context("run failed")?;
+    let started = start::start(&made.container);
+    if started.is_err() || !options.detach {
+        // The lock is not held while others may want it.
+        let (container, lock) = (made.container, made.lock);
+        drop(lock);
+        let status = match (started, &signals) {
+            (Ok(()), Some(signals)) => foreground::wait(&made.started, made.terminal, signals),
+            (Ok(()), None) => Ok(0),
+            (Err(error), _) => Err(error).context("run failed"),
+        };
+        if status.is_err() || !options.keep {
+            // It may be gone by now, by another's hand.
+            if let Err(error) = delete::finish(&container) {
+                log::warn(&format!("{error:#}"));
+            }
+        }
+        return status.map(|status| status as u8);
+    }
+    Ok(0)
+}

@@ -1,0 +1,297 @@
+//! Makes a container, up to where its program could be started.
+
+use std::collections::BTreeMap;
+use std::io::{stderr, stdin, stdout};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use oci_spec::runtime::{
+    ContainerState, Hook, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Spec,
+};
+use runtime::cgroup::Cgroup;
+use runtime::{Lifecycle, Prepared, Setup, Start, Started, Stdio, hooks};
+
+use crate::arguments::Create;
+use crate::bundle::Bundle;
+use crate::cgroup::{self, Place, Planned};
+use crate::console::{Console, connected};
+use crate::descriptors::Inherited;
+use crate::log;
+use crate::process::Identity;
+use crate::setup;
+use crate::state::{Container, State};
+use crate::store::{Lock, Store, replace};
+use crate::time::rfc3339;
+
+/// A container that was made and waits at its gate.
+pub struct Made {
+    pub container: Container,
+    pub lock: Lock,
+    pub started: Started,
+    /// The terminal's master, where this program is to relay it.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Makes the container; whatever is there of it when that fails is removed.
+pub fn create(store: &Store, options: &Create, detached: bool) -> Result<Made> {
+    if options.no_pivot {
+        bail!("--no-pivot is not supported: the root is changed by pivot_root, the only safe way");
+    }
+    let inherited = Inherited::find(options.preserve_fds)?;
+    let bundle = Bundle::load(&options.bundle)?;
+    let prepared = runtime::prepare(&bundle.spec)?;
+    let terminal = bundle.spec.process().as_ref().and_then(|process| process.terminal());
+    let console = Console::new(
+        terminal == Some(true),
+        detached,
+        options.console_socket.as_deref(),
+    )?;
+    let listener = listener(&bundle.spec)?;
+    let planned = Planned::new(&bundle.spec)?;
+    let place = planned.place(&options.id)?;
+
+    let (folder, lock) = store.create(&options.id)?;
+    let state = new_state(options, &bundle, place);
+    let container = Container { folder, state };
+    let mut making = Making {
+        container: Some(container),
+        cgroup: None,
+        started: None,
+    };
+    let container = making.container()?;
+    container.folder.write_state(&container.state)?;
+    container.folder.write_config(&bundle.text)?;
+
+    let none = LinuxResources::default();
+    let linux = bundle.spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    making.cgroup = planned.create(&options.id, resources.unwrap_or(&none))?;
+    if making.cgroup.is_none() {
+        making.container()?.state.cgroup = None;
+    }
+    let gate = making
+        .container()?
+        .folder
+        .at_gate(make_gate)
+        .context("make the container's gate")?;
+    let started = making.start(&prepared, options, &bundle, &gate, &console, &inherited, listener.as_ref())?;
+    drop(gate);
+    wait_until_created(&mut making, &started, &bundle.spec)?;
+
+    let container = making.container()?;
+    container.state.complete = true;
+    container.folder.write_state(&container.state)?;
+    if let Some(path) = &options.pid_file {
+        write_pid(path, started.pid.as_raw())?;
+    }
+    let terminal = console.receive()?;
+    log::debug(|| format!("container {} waits as process {}", options.id, started.pid));
+    Ok(Made {
+        container: making.done()?,
+        lock,
+        started,
+        terminal,
+    })
+}
+
+fn new_state(options: &Create, bundle: &Bundle, place: Place) -> State {
+    let spec = &bundle.spec;
+    let hooks = |list: Option<&Option<Vec<Hook>>>| list.cloned().flatten().unwrap_or_default();
+    State {
+        format: State::FORMAT,
+        oci_version: spec.version().clone(),
+        id: options.id.to_string(),
+        complete: false,
+        process: None,
+        bundle: bundle.directory.clone(),
+        rootfs: bundle.rootfs.clone(),
+        program: program(spec),
+        created: rfc3339(SystemTime::now()),
+        owner: nix::unistd::getuid().as_raw(),
+        cgroup: Some(place),
+        own_pid_namespace: spec
+            .linux()
+            .iter()
+            .flat_map(|linux| linux.namespaces().iter().flatten())
+            .any(|namespace| {
+                namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()
+            }),
+        resctrl: None,
+        annotations: spec
+            .annotations()
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect::<BTreeMap<_, _>>(),
+        poststart: hooks(spec.hooks().as_ref().map(|hooks| hooks.poststart())),
+        poststop: hooks(spec.hooks().as_ref().map(|hooks| hooks.poststop())),
+    }
+}
+
+/// The socket of a seccomp agent, where the profile has one.
+fn listener(spec: &Spec) -> Result<Option<OwnedFd>> {
+    seccomp(spec)
+        .and_then(|seccomp| seccomp.listener_path().as_deref())
+        .filter(|path| !path.as_os_str().is_empty())
+        .map(|path| {
+            connected(path)
+                .with_context(|| format!("linux.seccomp.listenerPath: connect to {}", path.display()))
+        })
+        .transpose()
+}
+
+pub fn seccomp(spec: &Spec) -> Option<&LinuxSeccomp> {
+    spec.linux().as_ref()?.seccomp().as_ref()
+}
+
+fn program(spec: &Spec) -> String {
+    spec.process()
+        .as_ref()
+        .and_then(|process| process.args().as_ref()?.first().cloned())
+        .unwrap_or_default()
+}
+
+/// A listening socket at the path.
+fn make_gate(path: &Path) -> Result<OwnedFd, Errno> {
+    let gate = socket(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    bind(gate.as_raw_fd(), &UnixAddr::new(path)?)?;
+    listen(&gate, Backlog::new(1)?)?;
+    Ok(gate)
+}
+
+/// Follows the process to its gate, and runs the runtime's hooks on the way.
+fn wait_until_created(
+    making: &mut Making,
+    started: &Started,
+    spec: &Spec,
+) -> Result<()> {
+    loop {
+        match setup::next(started.setup.as_fd())? {
+            Setup::Environment => {
+                let container = making.container()?;
+                // The hooks may ask for it.
+                container.folder.write_state(&container.state)?;
+                run_hooks(spec, &container.state)?;
+                runtime::proceed(started.setup.as_fd())?;
+            }
+            Setup::Created => return Ok(()),
+            Setup::Failed(error) => {
+                return Err(setup::failure(&error, &making.container()?.state.program));
+            }
+            Setup::Executed | Setup::Pending => {
+                bail!("unable to start container process: it was killed before it was set up")
+            }
+        }
+    }
+}
+
+#[allow(deprecated)] // Docker's network is set up by a prestart hook.
+fn run_hooks(spec: &Spec, state: &State) -> Result<()> {
+    let Some(all) = spec.hooks() else {
+        return Ok(());
+    };
+    let state = state.for_hooks(ContainerState::Creating)?;
+    for (kind, list) in [
+        ("prestart", all.prestart()),
+        ("createRuntime", all.create_runtime()),
+    ] {
+        hooks::run(kind, list.as_deref().unwrap_or_default(), &state)?;
+    }
+    Ok(())
+}
+
+/// Writes the pid file, as a whole.
+pub fn write_pid(path: &Path, pid: i32) -> Result<()> {
+    replace(path, pid.to_string().as_bytes(), 0o644).context("--pid-file")
+}
+
+/// This program's own standard descriptors.
+pub fn standard<T>(operation: impl FnOnce(Stdio<'_>) -> T) -> T {
+    let (stdin, stdout, stderr) = (stdin(), stdout(), stderr());
+    operation(Stdio {
+        stdin: stdin.as_fd(),
+        stdout: stdout.as_fd(),
+        stderr: stderr.as_fd(),
+    })
+}
+
+/// A container that is being made: dropped, it goes away with all that was made.
+struct Making {
+    container: Option<Container>,
+    cgroup: Option<Cgroup>,
+    started: Option<Identity>,
+}
+
+impl Making {
+    fn container(&mut self) -> Result<&mut Container> {
+        self.container.as_mut().ok_or_else(|| anyhow!("the container is made already"))
+    }
+
+    fn start(
+        &mut self,
+        prepared: &Prepared,
+        options: &Create,
+        bundle: &Bundle,
+        gate: &OwnedFd,
+        console: &Console,
+        inherited: &Inherited,
+        listener: Option<&OwnedFd>,
+    ) -> Result<Started> {
+        let started = standard(|stdio| {
+            prepared.start(Start {
+                cgroup: self.cgroup.as_ref().map(Cgroup::fd),
+                stdio,
+                listen: &inherited.listen,
+                passed: &inherited.passed,
+                env: &[],
+                lifecycle: Some(Lifecycle {
+                    id: options.id.as_str(),
+                    bundle: &bundle.directory,
+                    gate: gate.as_fd(),
+                    console: console.fd(),
+                    listener: listener.map(AsFd::as_fd),
+                    keep_keyring: options.no_new_keyring,
+                }),
+            })
+        })?;
+        // Where it has ended already, the report says why.
+        self.started = Identity::of(started.pid.as_raw());
+        let process = self.started;
+        self.container()?.state.process = process;
+        Ok(started)
+    }
+
+    fn done(mut self) -> Result<Container> {
+        self.container.take().ok_or_else(|| anyhow!("the container is made already"))
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        let Some(container) = self.container.take() else {
+            return;
+        };
+        // What failed first is what the caller learns.
+        let tell = |result: Result<()>| {
+            if let Err(error) = result {
+                log::warn(&format!("{error:#}"));
+            }
+        };
+        if let Some(process) = self.started {
+            tell(process.signal(libc::SIGKILL).map(drop).context("kill the container's process"));
+        }
+        if let Some(cgroup) = &self.cgroup {
+            tell(cgroup::destroy(cgroup));
+        }
+        tell(container.folder.remove());
+    }
+}

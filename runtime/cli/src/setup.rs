@@ -1,0 +1,46 @@
+//! Waiting for a process that sets itself up.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use anyhow::{Context, Result, anyhow};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use runtime::{Setup, SetupError, Step, setup_outcome};
+
+/// What the process has come to; waits until there is something to tell.
+pub fn next(setup: BorrowedFd<'_>) -> Result<Setup> {
+    loop {
+        let mut fds = [PollFd::new(setup.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno).context("wait for the container's process"),
+        }
+        match setup_outcome(setup)? {
+            Setup::Pending => {}
+            known @ (Setup::Environment
+            | Setup::Created
+            | Setup::Executed
+            | Setup::Failed(_)) => return Ok(known),
+        }
+    }
+}
+
+/// A failed set-up in the words that runc's callers look for: docker and podman
+/// make 127 of a program that is not there, and 126 of one that must not run.
+pub fn failure(error: &SetupError, program: &str) -> anyhow::Error {
+    let begin = "unable to start container process";
+    if error.step != Step::Execute {
+        return anyhow!("{begin}: {error}");
+    }
+    match Errno::from_raw(error.errno) {
+        Errno::ENOENT if !program.contains('/') => {
+            anyhow!("{begin}: exec: {program:?}: executable file not found in $PATH")
+        }
+        Errno::ENOENT => anyhow!("{begin}: exec: {program:?}: no such file or directory"),
+        Errno::EACCES => anyhow!("{begin}: exec: {program:?}: permission denied"),
+        errno => anyhow!(
+            "{begin}: exec: {program:?}: {}",
+            errno.desc().to_ascii_lowercase()
+        ),
+    }
+}
