@@ -413,7 +413,12 @@ mod tests {
     #[test]
     fn what_follows_the_program_of_exec_is_its_own() {
         for separator in [&[][..], &["--"]] {
-            let line = [&["exec", "-t", "box"], separator, &["ls", "-d", "--cwd", "/"]].concat();
+            let line = [
+                &["exec", "-t", "box"],
+                separator,
+                &["ls", "-d", "--cwd", "/"],
+            ]
+            .concat();
             let Command::Exec(exec) = parsed(&line).unwrap().command else {
                 panic!("another command");
             };
@@ -435,7 +440,12 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_go_writes_them() {
-        for (text, milliseconds) in [("5s", 5000), ("500ms", 500), ("1m30s", 90_000), ("1.5s", 1500)] {
+        for (text, milliseconds) in [
+            ("5s", 5000),
+            ("500ms", 500),
+            ("1m30s", 90_000),
+            ("1.5s", 1500),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)));
         }
         for wrong in ["", "5", "s", "5x", "0s"] {

@@ -28,7 +28,9 @@ impl Console {
     pub fn new(terminal: bool, detached: bool, path: Option<&Path>) -> Result<Console> {
         match (terminal, path) {
             (true, None) if detached => {
-                bail!("cannot allocate tty if the runtime will detach without setting console socket: give --console-socket")
+                bail!(
+                    "cannot allocate tty if the runtime will detach without setting console socket: give --console-socket"
+                )
             }
             (true, None) => {
                 let (ours, theirs) = socketpair(
@@ -40,9 +42,11 @@ impl Console {
                 .context("a socket for the terminal")?;
                 Ok(Console::Relayed(ours, theirs))
             }
-            (true, Some(path)) if detached => Ok(Console::Socket(
-                connected(path).with_context(|| format!("connect to {}", path.display()))?,
-            )),
+            (true, Some(path)) if detached => {
+                Ok(Console::Socket(connected(path).with_context(|| {
+                    format!("connect to {}", path.display())
+                })?))
+            }
             (_, Some(_)) => {
                 bail!("cannot use console socket if the runtime will not detach or allocate tty")
             }

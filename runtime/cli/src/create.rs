@@ -8,7 +8,9 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
 use oci_spec::runtime::{
     ContainerState, Hook, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Spec,
 };
@@ -44,7 +46,11 @@ pub fn create(store: &Store, options: &Create, detached: bool) -> Result<Made> {
     let inherited = Inherited::find(options.preserve_fds)?;
     let bundle = Bundle::load(&options.bundle)?;
     let prepared = runtime::prepare(&bundle.spec)?;
-    let terminal = bundle.spec.process().as_ref().and_then(|process| process.terminal());
+    let terminal = bundle
+        .spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.terminal());
     let console = Console::new(
         terminal == Some(true),
         detached,
@@ -78,7 +84,15 @@ pub fn create(store: &Store, options: &Create, detached: bool) -> Result<Made> {
         .folder
         .at_gate(make_gate)
         .context("make the container's gate")?;
-    let started = making.start(&prepared, options, &bundle, &gate, &console, &inherited, listener.as_ref())?;
+    let started = making.start(
+        &prepared,
+        options,
+        &bundle,
+        &gate,
+        &console,
+        &inherited,
+        listener.as_ref(),
+    )?;
     drop(gate);
     wait_until_created(&mut making, &started, &bundle.spec)?;
 
@@ -120,6 +134,7 @@ fn new_state(options: &Create, bundle: &Bundle, place: Place) -> State {
             .any(|namespace| {
                 namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()
             }),
+        keep_keyring: options.no_new_keyring,
         resctrl: None,
         annotations: spec
             .annotations()
@@ -138,8 +153,9 @@ fn listener(spec: &Spec) -> Result<Option<OwnedFd>> {
         .and_then(|seccomp| seccomp.listener_path().as_deref())
         .filter(|path| !path.as_os_str().is_empty())
         .map(|path| {
-            connected(path)
-                .with_context(|| format!("linux.seccomp.listenerPath: connect to {}", path.display()))
+            connected(path).with_context(|| {
+                format!("linux.seccomp.listenerPath: connect to {}", path.display())
+            })
         })
         .transpose()
 }
@@ -169,11 +185,7 @@ fn make_gate(path: &Path) -> Result<OwnedFd, Errno> {
 }
 
 /// Follows the process to its gate, and runs the runtime's hooks on the way.
-fn wait_until_created(
-    making: &mut Making,
-    started: &Started,
-    spec: &Spec,
-) -> Result<()> {
+fn wait_until_created(making: &mut Making, started: &Started, spec: &Spec) -> Result<()> {
     loop {
         match setup::next(started.setup.as_fd())? {
             Setup::Environment => {
@@ -233,7 +245,9 @@ struct Making {
 
 impl Making {
     fn container(&mut self) -> Result<&mut Container> {
-        self.container.as_mut().ok_or_else(|| anyhow!("the container is made already"))
+        self.container
+            .as_mut()
+            .ok_or_else(|| anyhow!("the container is made already"))
     }
 
     fn start(
@@ -271,7 +285,9 @@ impl Making {
     }
 
     fn done(mut self) -> Result<Container> {
-        self.container.take().ok_or_else(|| anyhow!("the container is made already"))
+        self.container
+            .take()
+            .ok_or_else(|| anyhow!("the container is made already"))
     }
 }
 
@@ -287,7 +303,12 @@ impl Drop for Making {
             }
         };
         if let Some(process) = self.started {
-            tell(process.signal(libc::SIGKILL).map(drop).context("kill the container's process"));
+            tell(
+                process
+                    .signal(libc::SIGKILL)
+                    .map(drop)
+                    .context("kill the container's process"),
+            );
         }
         if let Some(cgroup) = &self.cgroup {
             tell(cgroup::destroy(cgroup));

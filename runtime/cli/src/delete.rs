@@ -114,7 +114,11 @@ fn kill(state: &State) -> Result<()> {
     while process.is_alive() {
         let rest = deadline.saturating_duration_since(Instant::now());
         if rest.is_zero() {
-            bail!("{}: it is not gone after {} s", failed(), GONE_LIMIT.as_secs());
+            bail!(
+                "{}: it is not gone after {} s",
+                failed(),
+                GONE_LIMIT.as_secs()
+            );
         }
         let rest = PollTimeout::try_from(rest).unwrap_or(PollTimeout::MAX);
         let mut fds = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];

@@ -28,7 +28,12 @@ impl Signals {
     pub fn take() -> Result<Signals> {
         let mut set = SigSet::all();
         // These say that this program itself is wrong.
-        for fault in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE] {
+        for fault in [
+            Signal::SIGSEGV,
+            Signal::SIGBUS,
+            Signal::SIGILL,
+            Signal::SIGFPE,
+        ] {
             set.remove(fault);
         }
         set.thread_block().context("block signals")?;
@@ -132,8 +137,11 @@ struct Relay {
 
 impl Relay {
     fn new(master: OwnedFd) -> Result<Relay> {
-        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK))
-            .context("the container's terminal")?;
+        fcntl(
+            &master,
+            FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK),
+        )
+        .context("the container's terminal")?;
         let own = stdin();
         let before = tcgetattr(&own).ok();
         if let Some(before) = &before {

@@ -45,7 +45,9 @@ pub fn protect() -> Result<()> {
 }
 
 fn is_protected(program: &OwnedFd) -> Result<bool> {
-    let flags = fstatvfs(program).context("fstatvfs /proc/self/exe")?.flags();
+    let flags = fstatvfs(program)
+        .context("fstatvfs /proc/self/exe")?
+        .flags();
     if flags.contains(FsFlags::ST_RDONLY) {
         return Ok(true);
     }

@@ -17,10 +17,9 @@ pub fn next(setup: BorrowedFd<'_>) -> Result<Setup> {
         }
         match setup_outcome(setup)? {
             Setup::Pending => {}
-            known @ (Setup::Environment
-            | Setup::Created
-            | Setup::Executed
-            | Setup::Failed(_)) => return Ok(known),
+            known @ (Setup::Environment | Setup::Created | Setup::Executed | Setup::Failed(_)) => {
+                return Ok(known);
+            }
         }
     }
 }

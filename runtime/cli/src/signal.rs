@@ -31,10 +31,16 @@ pub fn parse(text: &str) -> Result<i32, String> {
             .ok()
             .filter(|offset| (1..=most).contains(offset))
     };
-    if let Some(offset) = name.strip_prefix("RTMIN+").and_then(|rest| offset(rest, 30)) {
+    if let Some(offset) = name
+        .strip_prefix("RTMIN+")
+        .and_then(|rest| offset(rest, 30))
+    {
         return Ok(34 + offset);
     }
-    if let Some(offset) = name.strip_prefix("RTMAX-").and_then(|rest| offset(rest, 30)) {
+    if let Some(offset) = name
+        .strip_prefix("RTMAX-")
+        .and_then(|rest| offset(rest, 30))
+    {
         return Ok(64 - offset);
     }
     format!("SIG{name}")

@@ -10,9 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, UnixAddr, connect, socket,
-};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use oci_spec::runtime::{ContainerState, Hook, StateBuilder};
 use runtime::cgroup::Cgroup;
 use serde::{Deserialize, Serialize};
@@ -49,6 +47,8 @@ pub struct State {
     pub cgroup: Option<Place>,
     /// The first process's pid namespace is its own, so that all others end with it.
     pub own_pid_namespace: bool,
+    /// Its processes stay in their caller's session keyring.
+    pub keep_keyring: bool,
     /// The resctrl group that was made for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resctrl: Option<PathBuf>,
@@ -151,7 +151,12 @@ impl Container {
                 .map(nix::unistd::Pid::as_raw)
                 .collect()),
             // Without a cgroup only the first one is known.
-            None => Ok(self.state.process.iter().map(|process| process.pid).collect()),
+            None => Ok(self
+                .state
+                .process
+                .iter()
+                .map(|process| process.pid)
+                .collect()),
         }
     }
 

@@ -214,7 +214,10 @@ impl Folder {
 
     /// Calls `operation` with the path of the gate, short enough for a socket's
     /// address wherever the folder is.
-    pub fn at_gate<T>(&self, operation: impl FnOnce(&Path) -> Result<T, Errno>) -> Result<T, Errno> {
+    pub fn at_gate<T>(
+        &self,
+        operation: impl FnOnce(&Path) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
         let folder = File::open(&self.path)
             .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
         operation(Path::new(&format!(

@@ -35,7 +35,9 @@ pub fn run(store: &Store, options: &Events) -> Result<()> {
     };
     let kills = || cgroup.stats().map(|stats| stats.oom_kills);
     // Tells of each change; without the controller there is none.
-    let memory = cgroup.path().and_then(|path| File::open(path.join("memory.events")).ok());
+    let memory = cgroup
+        .path()
+        .and_then(|path| File::open(path.join("memory.events")).ok());
     let mut killed = kills()?;
     let mut due = Instant::now() + options.interval;
     loop {
@@ -44,7 +46,10 @@ pub fn run(store: &Store, options: &Events) -> Result<()> {
         if let Some(memory) = &memory {
             fds.push(PollFd::new(memory.as_fd(), PollFlags::POLLPRI));
         }
-        match poll(&mut fds, PollTimeout::try_from(rest).unwrap_or(PollTimeout::MAX)) {
+        match poll(
+            &mut fds,
+            PollTimeout::try_from(rest).unwrap_or(PollTimeout::MAX),
+        ) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno).context("wait for events"),
         }

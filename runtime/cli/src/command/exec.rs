@@ -4,9 +4,7 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, anyhow, bail};
-use oci_spec::runtime::{
-    Capabilities, Capability, LinuxCapabilitiesBuilder, Process, Spec, User,
-};
+use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilitiesBuilder, Process, Spec, User};
 use runtime::cgroup::Cgroup;
 use runtime::{Exec as Start, Listener, Setup};
 
@@ -74,6 +72,7 @@ fn exec(store: &Store, options: &Exec) -> Result<u8> {
                     bundle: &container.state.bundle,
                     socket: socket.as_fd(),
                 }),
+                keep_keyring: container.state.keep_keyring,
             },
         )
     })?;

@@ -13,7 +13,12 @@ pub fn run(store: &Store, options: &Kill) -> Result<()> {
     let killed = options.signal == libc::SIGKILL;
     let alone = state.own_pid_namespace && !options.all;
     if options.all || (killed && !alone) {
-        if let Some(cgroup) = state.cgroup.as_ref().map(|place| place.open()).transpose()?.flatten()
+        if let Some(cgroup) = state
+            .cgroup
+            .as_ref()
+            .map(|place| place.open())
+            .transpose()?
+            .flatten()
         {
             if killed {
                 return Ok(cgroup.kill()?);

@@ -57,12 +57,16 @@ fn table(containers: &[Shown<'_>]) -> String {
     rows.iter()
         .map(|row| {
             let cells = row.iter().zip(widths);
-            let line: String = cells.map(|(cell, width)| format!("{cell:width$}")).collect();
+            let line: String = cells
+                .map(|(cell, width)| format!("{cell:width$}"))
+                .collect();
             format!("{}\n", line.trim_end())
         })
         .collect()
 }
 
 fn print(text: &str) -> Result<()> {
-    stdout().write_all(text.as_bytes()).context("print the list")
+    stdout()
+        .write_all(text.as_bytes())
+        .context("print the list")
 }

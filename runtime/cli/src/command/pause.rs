@@ -23,11 +23,7 @@ pub fn resume(store: &Store, id: &Id) -> Result<()> {
     with(store, id, change)
 }
 
-fn with(
-    store: &Store,
-    id: &Id,
-    change: impl FnOnce(Status, &Cgroup) -> Result<()>,
-) -> Result<()> {
+fn with(store: &Store, id: &Id, change: impl FnOnce(Status, &Cgroup) -> Result<()>) -> Result<()> {
     let Some(_lock) = store.folder(id).lock()? else {
         return Err(NoSuchContainer(id.clone()).into());
     };

@@ -24,7 +24,9 @@ pub fn run(store: &Store, options: &Ps) -> Result<()> {
         }
         Format::Table => {
             let text = table(&options.options, &processes.into_iter().collect())?;
-            stdout().write_all(text.as_bytes()).context("print the processes")
+            stdout()
+                .write_all(text.as_bytes())
+                .context("print the processes")
         }
     }
 }
@@ -32,7 +34,11 @@ pub fn run(store: &Store, options: &Ps) -> Result<()> {
 /// What ps(1) says of these processes.
 fn table(options: &[OsString], processes: &HashSet<i32>) -> Result<String> {
     let default = [OsString::from("-ef")];
-    let options = if options.is_empty() { &default } else { options };
+    let options = if options.is_empty() {
+        &default
+    } else {
+        options
+    };
     let output = Command::new("ps")
         .args(options)
         .output()
@@ -54,7 +60,12 @@ fn filter(text: &str, processes: &HashSet<i32>) -> Option<String> {
             .is_some_and(|pid| processes.contains(&pid))
     };
     let rows = lines.filter(of_container);
-    Some(std::iter::once(head).chain(rows).map(|line| format!("{line}\n")).collect())
+    Some(
+        std::iter::once(head)
+            .chain(rows)
+            .map(|line| format!("{line}\n"))
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -65,7 +76,10 @@ mod tests {
     fn only_the_containers_processes_are_shown() {
         let text = "UID  PID PPID CMD\nroot   1    0 init 7\nroot   7    1 sh\n";
         let shown = filter(text, &HashSet::from([7]));
-        assert_eq!(shown.as_deref(), Some("UID  PID PPID CMD\nroot   7    1 sh\n"));
+        assert_eq!(
+            shown.as_deref(),
+            Some("UID  PID PPID CMD\nroot   7    1 sh\n")
+        );
         assert_eq!(filter("CMD\nsh\n", &HashSet::from([7])), None);
     }
 }

@@ -35,7 +35,9 @@ pub fn run(store: &Store, options: &Update) -> Result<()> {
 fn read(path: &Path) -> Result<LinuxResources> {
     let mut text = Vec::new();
     if path == Path::new("-") {
-        stdin().read_to_end(&mut text).context("read the resources")?;
+        stdin()
+            .read_to_end(&mut text)
+            .context("read the resources")?;
     } else {
         text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
     }
@@ -57,22 +59,66 @@ fn by_options(options: &Update) -> Result<Value> {
             .transpose()
             .map(|size| size.map(|size| json!(size)))
     };
-    set("blockIO", "weight", options.blkio_weight.map(|value| json!(value)));
-    set("cpu", "period", options.cpu_period.map(|value| json!(value)));
+    set(
+        "blockIO",
+        "weight",
+        options.blkio_weight.map(|value| json!(value)),
+    );
+    set(
+        "cpu",
+        "period",
+        options.cpu_period.map(|value| json!(value)),
+    );
     set("cpu", "quota", options.cpu_quota.map(|value| json!(value)));
     set("cpu", "burst", options.cpu_burst.map(|value| json!(value)));
-    set("cpu", "realtimePeriod", options.cpu_rt_period.map(|value| json!(value)));
-    set("cpu", "realtimeRuntime", options.cpu_rt_runtime.map(|value| json!(value)));
+    set(
+        "cpu",
+        "realtimePeriod",
+        options.cpu_rt_period.map(|value| json!(value)),
+    );
+    set(
+        "cpu",
+        "realtimeRuntime",
+        options.cpu_rt_runtime.map(|value| json!(value)),
+    );
     set("cpu", "shares", options.cpu_share.map(|value| json!(value)));
     set("cpu", "idle", options.cpu_idle.map(|value| json!(value)));
-    set("cpu", "cpus", options.cpuset_cpus.as_ref().map(|value| json!(value)));
-    set("cpu", "mems", options.cpuset_mems.as_ref().map(|value| json!(value)));
+    set(
+        "cpu",
+        "cpus",
+        options.cpuset_cpus.as_ref().map(|value| json!(value)),
+    );
+    set(
+        "cpu",
+        "mems",
+        options.cpuset_mems.as_ref().map(|value| json!(value)),
+    );
     set("memory", "limit", bytes("memory", &options.memory)?);
-    set("memory", "reservation", bytes("memory-reservation", &options.memory_reservation)?);
-    set("memory", "swap", bytes("memory-swap", &options.memory_swap)?);
-    set("memory", "kernel", bytes("kernel-memory", &options.kernel_memory)?);
-    set("memory", "kernelTCP", bytes("kernel-memory-tcp", &options.kernel_memory_tcp)?);
-    set("pids", "limit", options.pids_limit.map(|value| json!(value)));
+    set(
+        "memory",
+        "reservation",
+        bytes("memory-reservation", &options.memory_reservation)?,
+    );
+    set(
+        "memory",
+        "swap",
+        bytes("memory-swap", &options.memory_swap)?,
+    );
+    set(
+        "memory",
+        "kernel",
+        bytes("kernel-memory", &options.kernel_memory)?,
+    );
+    set(
+        "memory",
+        "kernelTCP",
+        bytes("kernel-memory-tcp", &options.kernel_memory_tcp)?,
+    );
+    set(
+        "pids",
+        "limit",
+        options.pids_limit.map(|value| json!(value)),
+    );
     Ok(Value::Object(all))
 }
 
@@ -86,7 +132,10 @@ fn size(text: &str) -> Option<i64> {
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let unit = unit.trim().to_ascii_lowercase();
-    let prefix = unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit);
+    let prefix = unit
+        .strip_suffix("ib")
+        .or(unit.strip_suffix('b'))
+        .unwrap_or(&unit);
     let power = match prefix {
         "" => 0,
         "k" => 1,
