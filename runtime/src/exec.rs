@@ -9,6 +9,7 @@ use oci_spec::runtime::Process;
 use crate::birth::{Birth, fail};
 use crate::error::Error;
 use crate::error::Step;
+use crate::listener;
 use crate::mount::absolute;
 use crate::namespaces::{Namespaces, next_child_in};
 use crate::process::{self, Image};
@@ -31,6 +32,7 @@ pub struct ExecProcess {
 #[derive(Debug)]
 pub struct PreparedExec<'a> {
     namespaces: &'a Namespaces,
+    listener: Option<&'a listener::Plan>,
     process: process::Plan,
 }
 
@@ -76,6 +78,7 @@ impl Prepared {
         Image::new(&plan.args, plan.env.iter())?;
         Ok(PreparedExec {
             namespaces: &self.namespaces,
+            listener: self.listener.as_ref(),
             process: plan,
         })
     }
@@ -85,6 +88,7 @@ impl Prepared {
     pub fn exec_process(&self, process: &Process) -> Result<PreparedExec<'_>, Error> {
         Ok(PreparedExec {
             namespaces: &self.namespaces,
+            listener: self.listener.as_ref(),
             process: process::Plan::new(process, self.process.seccomp())?,
         })
     }
@@ -112,6 +116,7 @@ impl PreparedExec<'_> {
             .process
             .console(exec.console)?
             .map(|console| birth.keep(console));
+        let mut listener = listener::ready(self.listener, exec.listener, "running", &mut birth)?;
         let between =
             self.namespaces.user.is_some() || !self.namespaces.shares(CloneFlags::CLONE_NEWPID);
 
@@ -129,15 +134,12 @@ impl PreparedExec<'_> {
                     }
                     None => Ok(()),
                 })
-                .and_then(|()| self.process.confine());
+                .and_then(|()| self.process.confine(listener.as_mut()));
             match done {
                 Ok(()) => fail(report, &execute(&image, &mut args, &mut env)),
                 Err(failure) => fail(report, &failure),
             }
         };
-        if !between {
-            return birth.direct(child);
-        }
         let before = || {
             self.process.set_oom_score()?;
             if self.namespaces.shares(CloneFlags::CLONE_NEWPID) {
@@ -145,6 +147,14 @@ impl PreparedExec<'_> {
             }
             next_child_in(container.fd()).at(Step::JoinNamespace, b"of the container's processes")
         };
-        birth.between(before, None::<fn(_) -> _>, child)
+        let started = if between {
+            birth.between(before, None::<fn(_) -> _>, child)
+        } else {
+            birth.direct(child)
+        }?;
+        if let Some(listener) = &listener {
+            listener.set_pid(started.pid);
+        }
+        Ok(started)
     }
 }

@@ -101,6 +101,8 @@ pub const ENFORCED: &[&str] = &[
     "linux.seccomp.defaultAction",
     "linux.seccomp.defaultErrnoRet",
     "linux.seccomp.flags",
+    "linux.seccomp.listenerMetadata",
+    "linux.seccomp.listenerPath",
     "linux.seccomp.syscalls[].action",
     "linux.seccomp.syscalls[].args[].index",
     "linux.seccomp.syscalls[].args[].op",

@@ -5,6 +5,7 @@
 //! so the process itself cannot hand the listener over. A second process does,
 //! which was cloned before, shares the descriptors, and has no filter.
 
+use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -14,8 +15,9 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
-use crate::birth::{Kept, failed};
+use crate::birth::{Birth, Kept, failed};
 use crate::error::Error;
+use crate::exec::Listener;
 use crate::sys;
 
 /// How often, and how far apart, the second process looks for the listener.
@@ -28,53 +30,26 @@ const NUMBER: usize = 10;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Plan {
     version: String,
-    annotations: serde_json::Value,
+    annotations: HashMap<String, String>,
     metadata: Option<String>,
 }
 
 impl Plan {
-    /// Checks what `linux.seccomp` says of its listener.
-    pub fn new(spec: &Spec, listens: bool) -> Result<Option<Plan>, Error> {
+    /// Takes it from the specification, whose profile was checked.
+    pub fn new(spec: &Spec) -> Plan {
         let seccomp = spec
             .linux()
             .as_ref()
             .and_then(|linux| linux.seccomp().as_ref());
-        let Some(seccomp) = seccomp else {
-            return Ok(None);
-        };
-        let metadata = seccomp.listener_metadata().clone();
-        match seccomp.listener_path() {
-            None if listens => Err(Error::invalid(
-                "linux.seccomp.listenerPath",
-                "is missing: the profile has the action SCMP_ACT_NOTIFY",
-            )),
-            None if metadata.as_deref().is_some_and(|text| !text.is_empty()) => {
-                Err(Error::invalid(
-                    "linux.seccomp.listenerMetadata",
-                    "is set without linux.seccomp.listenerPath",
-                ))
-            }
-            Some(path) if !path.is_absolute() => Err(Error::invalid(
-                "linux.seccomp.listenerPath",
-                "must be an absolute path",
-            )),
-            Some(_) if listens => Ok(Some(Plan {
-                version: spec.version().clone(),
-                annotations: serde_json::to_value(spec.annotations()).map_err(Error::Spec)?,
-                metadata,
-            })),
-            Some(_) | None => Ok(None),
+        Plan {
+            version: spec.version().clone(),
+            annotations: spec.annotations().clone().unwrap_or_default(),
+            metadata: seccomp.and_then(|seccomp| seccomp.listener_metadata().clone()),
         }
     }
 
     /// The message for one process; `status` is the container's.
-    pub fn ready(
-        &self,
-        id: &str,
-        bundle: &Path,
-        status: &str,
-        socket: Kept,
-    ) -> Result<Ready, Error> {
+    fn ready(&self, id: &str, bundle: &Path, status: &str, socket: Kept) -> Result<Ready, Error> {
         let hole = " ".repeat(NUMBER);
         let text = |value: serde_json::Value| value.to_string();
         let mut message = String::from("{\"ociVersion\":");
@@ -95,10 +70,8 @@ impl Plan {
         message += &hole;
         message += ",\"bundle\":";
         message += &text(bundle.to_string_lossy().as_ref().into());
-        if !self.annotations.is_null() {
-            message += ",\"annotations\":";
-            message += &self.annotations.to_string();
-        }
+        message += ",\"annotations\":";
+        message += &serde_json::to_string(&self.annotations).map_err(Error::Spec)?;
         message += "}}";
         Ok(Ready {
             message: message.into_bytes(),
@@ -107,6 +80,26 @@ impl Plan {
             socket,
         })
     }
+}
+
+/// Makes ready what hands the listener over, where the profile has one.
+pub(crate) fn ready(
+    plan: Option<&Plan>,
+    agent: Option<Listener<'_>>,
+    status: &str,
+    birth: &mut Birth<'_>,
+) -> Result<Option<Ready>, Error> {
+    let Some(plan) = plan else {
+        return Ok(None);
+    };
+    let Some(agent) = agent else {
+        return Err(Error::invalid(
+            "linux.seccomp.listenerPath",
+            "needs a connection to it: an action is SCMP_ACT_NOTIFY",
+        ));
+    };
+    let socket = birth.keep(agent.socket);
+    plan.ready(agent.id, agent.bundle, status, socket).map(Some)
 }
 
 /// Everything that handing a listener over takes, made before the clone.

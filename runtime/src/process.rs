@@ -15,7 +15,7 @@ use crate::error::{Error, Step};
 use crate::mount::{absolute, c_string};
 use crate::report::{At, Failure};
 use crate::seccomp::Program;
-use crate::{sys, terminal};
+use crate::{listener, sys, terminal};
 
 /// Where a program without a slash is looked for when the environment has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -153,14 +153,14 @@ impl Plan {
     /// capabilities must be permitted and inheritable. Without no-new-privileges
     /// the filter can be loaded only while CAP_SYS_ADMIN is there, and must then
     /// allow the calls that follow.
-    pub fn confine(&self) -> Result<(), Failure<'_>> {
+    pub fn confine(&self, mut listener: Option<&mut listener::Ready>) -> Result<(), Failure<'_>> {
         for limit in &self.rlimits {
             sys::set_limit(limit.resource, limit.soft, limit.hard)
                 .at(Step::Rlimit, limit.label.as_bytes())?;
         }
         nix::sys::stat::umask(self.umask);
         if !self.no_new_privileges {
-            self.load_seccomp()?;
+            self.load_seccomp(listener.take())?;
         }
         for number in 0..64 {
             if self.capabilities.bounding & 1 << number != 0 {
@@ -182,16 +182,18 @@ impl Plan {
         }
         if self.no_new_privileges {
             sys::no_new_privileges().at(Step::NoNewPrivileges, b"")?;
-            self.load_seccomp()?;
+            self.load_seccomp(listener)?;
         }
         Ok(())
     }
 
-    fn load_seccomp(&self) -> Result<(), Failure<'_>> {
-        match &self.seccomp {
-            // A profile that notifies is refused until its listener is handed over.
-            Some(program) => program.load().map(drop).at(Step::Seccomp, b""),
-            None => Ok(()),
+    fn load_seccomp(&self, listener: Option<&mut listener::Ready>) -> Result<(), Failure<'_>> {
+        match (&self.seccomp, listener) {
+            (Some(program), Some(listener)) => listener
+                .hand_over(|| program.load())
+                .at(Step::Listener, b""),
+            (Some(program), None) => program.load().map(drop).at(Step::Seccomp, b""),
+            (None, _) => Ok(()),
         }
     }
 }

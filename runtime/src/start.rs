@@ -17,6 +17,7 @@ use oci_spec::runtime::Spec;
 
 use crate::birth::{Birth, Kept, SETUP_FAILED, fail};
 use crate::error::{Error, Step};
+use crate::exec::Listener;
 use crate::hooks::{self, Reported};
 use crate::mount::c_string;
 use crate::namespaces::{Namespaces, User};
@@ -25,7 +26,7 @@ use crate::report::{self, At, Failure};
 use crate::rootfs::Sources;
 use crate::sys::{self, Strings};
 use crate::sysctl::Sysctl;
-use crate::{cgroup, fields, rootfs, seccomp, sysctl};
+use crate::{cgroup, fields, listener, rootfs, seccomp, sysctl};
 
 /// A specification that was checked whole and made ready to be started, as often as needed.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ pub struct Prepared {
     hostname: Option<CString>,
     domainname: Option<CString>,
     hooks: hooks::Plan,
+    pub(crate) listener: Option<listener::Plan>,
 }
 
 /// The three standard descriptors of a process.
@@ -132,14 +134,16 @@ pub fn prepare(spec: &Spec) -> Result<Prepared, Error> {
         Some(name) if name.len() > 64 => Err(Error::invalid(field, "is longer than 64 bytes")),
         Some(name) => c_string(field, name).map(Some),
     };
+    let seccomp = linux
+        .and_then(|linux| linux.seccomp().as_ref())
+        .map(seccomp::compile)
+        .transpose()?;
+    let listens = seccomp
+        .as_ref()
+        .is_some_and(|program| program.needs_listener());
     Ok(Prepared {
-        process: process::Plan::new(
-            process,
-            linux
-                .and_then(|linux| linux.seccomp().as_ref())
-                .map(seccomp::compile)
-                .transpose()?,
-        )?,
+        listener: listens.then(|| listener::Plan::new(spec)),
+        process: process::Plan::new(process, seccomp)?,
         rootfs: rootfs::Plan::new(spec)?,
         sysctls: match linux.and_then(|linux| linux.sysctl().as_ref()) {
             Some(sysctls) => sysctl::plan(sysctls, &namespaces)?,
@@ -166,27 +170,12 @@ impl Prepared {
         )?;
         let mut args = Strings::new(&image.args);
         let mut env = Strings::new(&image.env);
-        let mut hooks = self.hooks_of(start.lifecycle)?;
-
         let program = [start.stdio.stdin, start.stdio.stdout, start.stdio.stderr]
             .into_iter()
             .chain(start.listen.iter().copied())
             .chain(start.passed.iter().copied());
         let mut birth = Birth::new(self.namespaces.clone, start.cgroup, program)?;
-        let creation = Creation {
-            gate: start.lifecycle.map(|lifecycle| birth.keep(lifecycle.gate)),
-            console: self
-                .process
-                .console(start.lifecycle.and_then(|lifecycle| lifecycle.console))?
-                .map(|console| birth.keep(console)),
-            state: hooks
-                .state
-                .as_ref()
-                .map(|state| birth.keep(state.file.as_fd())),
-            keep_keyring: start
-                .lifecycle
-                .is_some_and(|lifecycle| lifecycle.keep_keyring),
-        };
+        let mut creation = self.creation(start.lifecycle, &mut birth)?;
         // For the process in between, which has the caller's privileges, or for
         // the container's; never for both. An ordinary user has privileges only
         // in the new namespaces.
@@ -197,36 +186,67 @@ impl Prepared {
             if !start.listen.is_empty() {
                 env.set_listen_pid(nix::unistd::getpid());
             }
-            match self.set_up(
-                report,
-                creation,
-                &mut sources.borrow_mut(),
-                &mut hooks,
-                &image,
-            ) {
+            match self.set_up(report, &mut creation, &mut sources.borrow_mut(), &image) {
                 Ok(()) => fail(report, &execute(&image, &mut args, &mut env)),
                 Err(Stop::Failure(failure)) => fail(report, &failure),
                 Err(Stop::Reported) => SETUP_FAILED,
             }
         };
-        if !self.namespaces.need_between() {
-            return birth.direct(child);
-        }
         let maps = match &self.namespaces.user {
             Some(User::New(mapping)) => Some(mapping),
             Some(User::Joined { .. }) | None => None,
         };
-        birth.between(
-            || {
-                self.process.set_oom_score()?;
-                if privileged {
-                    sources.borrow_mut().open(&self.rootfs)?;
-                }
-                self.namespaces.enter_between()
-            },
-            maps.map(|maps| |pid| maps.write(pid).at(Step::UserMaps, b"")),
-            child,
-        )
+        let started = if self.namespaces.need_between() {
+            birth.between(
+                || {
+                    self.process.set_oom_score()?;
+                    if privileged {
+                        sources.borrow_mut().open(&self.rootfs)?;
+                    }
+                    self.namespaces.enter_between()
+                },
+                maps.map(|maps| |pid| maps.write(pid).at(Step::UserMaps, b"")),
+                child,
+            )
+        } else {
+            birth.direct(child)
+        }?;
+        if let Some(listener) = &creation.listener {
+            listener.set_pid(started.pid);
+        }
+        Ok(started)
+    }
+
+    /// Makes ready what the lifecycle asks of the process, or refuses a
+    /// specification that needs a lifecycle where there is none.
+    fn creation(
+        &self,
+        lifecycle: Option<Lifecycle<'_>>,
+        birth: &mut Birth<'_>,
+    ) -> Result<Creation<'_>, Error> {
+        let hooks = self.hooks_of(lifecycle)?;
+        let agent = lifecycle.and_then(|lifecycle| {
+            Some(Listener {
+                id: lifecycle.id,
+                bundle: lifecycle.bundle,
+                socket: lifecycle.listener?,
+            })
+        });
+        let console = lifecycle.and_then(|lifecycle| lifecycle.console);
+        Ok(Creation {
+            gate: lifecycle.map(|lifecycle| birth.keep(lifecycle.gate)),
+            console: self
+                .process
+                .console(console)?
+                .map(|console| birth.keep(console)),
+            state: hooks
+                .state
+                .as_ref()
+                .map(|state| birth.keep(state.file.as_fd())),
+            keep_keyring: lifecycle.is_some_and(|lifecycle| lifecycle.keep_keyring),
+            listener: listener::ready(self.listener.as_ref(), agent, "created", birth)?,
+            hooks,
+        })
     }
 
     /// The hooks that the process runs, where it has the lifecycle that they need.
@@ -247,9 +267,8 @@ impl Prepared {
     fn set_up<'a>(
         &'a self,
         report: BorrowedFd<'static>,
-        creation: Creation,
+        creation: &mut Creation<'_>,
         sources: &mut Sources,
-        hooks: &mut hooks::Ready<'_>,
         image: &'a Image,
     ) -> Result<(), Stop<'a>> {
         begin(creation.keep_keyring)?;
@@ -274,7 +293,7 @@ impl Prepared {
             report::announce_environment(report).at(Step::Environment, b"")?;
         }
         let state = creation.state.map(Kept::fd);
-        hooks.create_container(state, report)?;
+        creation.hooks.create_container(state, report)?;
         root.pivot()?;
         process::Plan::enter_directory(&self.process.cwd)?;
         if let Some((terminal, console)) = self.process.terminal.zip(creation.console) {
@@ -283,19 +302,21 @@ impl Prepared {
         if let Some(gate) = creation.gate {
             check_program(image)?;
             wait_at(gate.fd(), report)?;
-            hooks.start_container(state, report)?;
+            creation.hooks.start_container(state, report)?;
         }
-        self.process.confine()?;
+        self.process.confine(creation.listener.as_mut())?;
         Ok(())
     }
 }
 
-/// What the process needs of its lifecycle until its program is executed.
-#[derive(Debug, Clone, Copy)]
-struct Creation {
+/// What the process does of its lifecycle.
+struct Creation<'a> {
     gate: Option<Kept>,
     console: Option<Kept>,
+    hooks: hooks::Ready<'a>,
+    /// The file of the hooks' state.
     state: Option<Kept>,
+    listener: Option<listener::Ready>,
     keep_keyring: bool,
 }
 

@@ -149,13 +149,6 @@ impl Profile {
             .collect();
         if action == libc::SECCOMP_RET_USER_NOTIF {
             self.notifies = true;
-            // Nobody could answer the call that hands the listener over.
-            if entry.names().iter().any(|name| name == "sendmsg") {
-                return Err(Error::invalid(
-                    format!("{field}.names"),
-                    "names sendmsg, which hands the listener over, for SCMP_ACT_NOTIFY",
-                ));
-            }
         }
         for name in entry.names() {
             let Some(call) = Syscall::find(name) else {

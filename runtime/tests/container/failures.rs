@@ -13,7 +13,7 @@ fn a_missing_program_is_named() {
         return;
     }
     for (program, error) in [
-        ("nothing", "executing nothing: No such file or directory"),
+        ("nothing", "executable file not found in $PATH: nothing"),
         (
             "/no/thing",
             "executing /no/thing: No such file or directory",

@@ -1,14 +1,15 @@
 //! Created first, started later: the gate, and hooks.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{IoSliceMut, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
+    AddressFamily, Backlog, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, bind,
+    connect, listen, recvmsg, socket, socketpair,
 };
 use nix::sys::wait::{WaitStatus, waitpid};
 use runtime::cgroup::Cgroup;
@@ -17,6 +18,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::harness::{Container, can_run, new_cgroup, pipe, remove};
+use crate::sys::received;
 
 fn seqpacket() -> OwnedFd {
     socket(
@@ -26,6 +28,38 @@ fn seqpacket() -> OwnedFd {
         None,
     )
     .unwrap()
+}
+
+/// A connected pair of stream sockets.
+pub fn sockets() -> (OwnedFd, OwnedFd) {
+    socketpair(
+        AddressFamily::Unix,
+        SockType::Stream,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+    .unwrap()
+}
+
+/// A message with a descriptor.
+pub fn receive(socket: &OwnedFd) -> (String, File) {
+    let mut text = [0; 4096];
+    let mut space = nix::cmsg_space!([i32; 1]);
+    let mut parts = [IoSliceMut::new(&mut text)];
+    let message = recvmsg::<UnixAddr>(
+        socket.as_raw_fd(),
+        &mut parts,
+        Some(&mut space),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )
+    .unwrap();
+    let descriptor = message.cmsgs().unwrap().find_map(|control| match control {
+        ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
+        _ => None,
+    });
+    let file = received(descriptor.expect("a descriptor came"));
+    let length = message.bytes;
+    (String::from_utf8(text[..length].to_vec()).unwrap(), file)
 }
 
 pub struct Created {
@@ -50,10 +84,14 @@ pub fn next(setup: &OwnedFd) -> Setup {
 
 impl Created {
     pub fn new(container: Container) -> Created {
-        Created::with_console(container, None)
+        Created::with_sockets(container, None, None)
     }
 
-    pub fn with_console(container: Container, console: Option<BorrowedFd<'_>>) -> Created {
+    pub fn with_sockets(
+        container: Container,
+        console: Option<BorrowedFd<'_>>,
+        listener: Option<BorrowedFd<'_>>,
+    ) -> Created {
         let folder = TempDir::new().unwrap();
         let gate = seqpacket();
         let address = UnixAddr::new(&folder.path().join("gate")).unwrap();
@@ -79,7 +117,7 @@ impl Created {
                     bundle: Path::new("/bundle"),
                     gate: gate.as_fd(),
                     console,
-                    listener: None,
+                    listener,
                     keep_keyring: false,
                 }),
             })

@@ -1,9 +1,14 @@
 //! Filters, as the kernel runs them.
 
+use std::os::fd::AsFd;
+
 use oci_spec::runtime::Capabilities;
+use runtime::Setup;
 use serde_json::{json, to_value};
 
 use crate::harness::{Container, can_run};
+use crate::lifecycle::{Created, next, receive, sockets};
+use crate::sys::refuse_call;
 
 #[test]
 fn ordinary_programs_run_under_the_default_profile() {
@@ -91,4 +96,37 @@ fn a_killing_action_kills() {
         matches!(outcome.status, nix::sys::wait::WaitStatus::Signaled(_, killed, _) if killed == signal),
         "{outcome:?}"
     );
+}
+
+#[test]
+fn an_agent_answers_calls_with_the_listener_that_it_was_given() {
+    if !can_run() {
+        return;
+    }
+    let (ours, theirs) = sockets();
+    let container = Container::new("mkdir /tmp/x 2>&1 | grep -o Read-only; echo done")
+        .set("/annotations", json!({ "k": "v" }))
+        .set(
+            "/linux/seccomp",
+            json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "listenerPath": "/run/agent.sock",
+                "listenerMetadata": "for the agent",
+                "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY" }],
+            }),
+        );
+    let created = Created::with_sockets(container, None, Some(theirs.as_fd()));
+    assert_eq!(next(&created.started.setup), Setup::Created);
+    assert_eq!(next(&created.start()), Setup::Executed);
+    let (message, listener) = receive(&ours);
+    let message: serde_json::Value = serde_json::from_str(&message).unwrap();
+    assert_eq!(message["fds"], json!(["seccompFd"]));
+    assert_eq!(message["pid"], created.started.pid.as_raw());
+    assert_eq!(message["metadata"], "for the agent");
+    assert_eq!(message["state"]["id"], "one");
+    assert_eq!(message["state"]["pid"], created.started.pid.as_raw());
+    assert_eq!(message["state"]["annotations"]["k"], "v");
+    refuse_call(&listener, nix::errno::Errno::EROFS as i32);
+    let (_, output) = created.end();
+    assert_eq!(output, "Read-only\ndone\n");
 }

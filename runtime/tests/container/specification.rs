@@ -90,11 +90,6 @@ fn a_field_that_is_not_enforced_is_refused_by_name() {
         ),
         (
             "/linux/seccomp",
-            json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x" }),
-            "linux.seccomp.listenerPath",
-        ),
-        (
-            "/linux/seccomp",
             json!({ "defaultAction": "SCMP_ACT_NOTIFY" }),
             "linux.seccomp.defaultAction",
         ),

@@ -1,47 +1,14 @@
 //! The terminal of a container's process.
 
 use std::fs::File;
-use std::io::{IoSliceMut, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
 
-use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, socketpair,
-};
 use runtime::Setup;
 use serde_json::json;
 
 use crate::harness::{Container, can_run};
-use crate::lifecycle::{Created, next};
-use crate::sys::received;
-
-fn sockets() -> (OwnedFd, OwnedFd) {
-    socketpair(
-        AddressFamily::Unix,
-        SockType::Stream,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    )
-    .unwrap()
-}
-
-/// The terminal's master, from the console socket.
-fn receive(socket: &OwnedFd) -> File {
-    let mut text = [0; 64];
-    let mut space = nix::cmsg_space!([i32; 1]);
-    let mut parts = [IoSliceMut::new(&mut text)];
-    let message = recvmsg::<UnixAddr>(
-        socket.as_raw_fd(),
-        &mut parts,
-        Some(&mut space),
-        MsgFlags::MSG_CMSG_CLOEXEC,
-    )
-    .unwrap();
-    let descriptor = message.cmsgs().unwrap().find_map(|control| match control {
-        ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
-        _ => None,
-    });
-    received(descriptor.expect("a descriptor came"))
-}
+use crate::lifecycle::{Created, next, receive, sockets};
 
 fn read_until(master: &mut File, wanted: &str) -> String {
     let mut text = String::new();
@@ -69,10 +36,10 @@ fn a_process_has_the_terminal_whose_master_was_sent() {
     let script = "tty; stty size; [ /dev/console -ef /dev/pts/0 ] && echo same; \
                   ps -o tty= -p $$; read line; echo got $line; echo done";
     let container = with_terminal(script).set("/process/user/uid", json!(1000));
-    let created = Created::with_console(container, Some(theirs.as_fd()));
+    let created = Created::with_sockets(container, Some(theirs.as_fd()), None);
     assert_eq!(next(&created.started.setup), Setup::Created);
     // Whoever creates it has the terminal before it starts.
-    let mut master = receive(&ours);
+    let (_, mut master) = receive(&ours);
     assert_eq!(next(&created.start()), Setup::Executed);
     master.write_all(b"hello\n").unwrap();
     let text = read_until(&mut master, "done").replace('\r', "");
@@ -123,7 +90,7 @@ fn a_further_process_has_a_terminal_of_its_own() {
         )
         .unwrap();
     assert_eq!(next(&started.setup), Setup::Executed);
-    let mut master = receive(&ours);
+    let (_, mut master) = receive(&ours);
     let text = read_until(&mut master, "done");
     assert!(text.contains("/dev/pts/0"), "{text}");
     running.cgroup.kill().unwrap();
@@ -138,7 +105,7 @@ fn without_a_devpts_or_a_socket_there_is_no_terminal() {
     }
     let (_ours, theirs) = sockets();
     let container = with_terminal("true").without_mount("/dev/pts");
-    let created = Created::with_console(container, Some(theirs.as_fd()));
+    let created = Created::with_sockets(container, Some(theirs.as_fd()), None);
     let Setup::Failed(error) = next(&created.started.setup) else {
         panic!("no failure");
     };
