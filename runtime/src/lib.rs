@@ -38,6 +38,7 @@ mod user;
 pub use error::{Error, Setup, SetupError, Step};
 pub use exec::{Exec, ExecProcess, Listener, PreparedExec};
 pub use fields::ENFORCED;
+pub use mount::known_mount_options;
 pub use report::{proceed, setup_outcome};
 pub use seccomp::default_seccomp;
 pub use start::{Lifecycle, Prepared, Start, Started, Stdio, prepare};

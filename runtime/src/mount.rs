@@ -1,16 +1,26 @@
 //! Mounts as the specification asks for them, made into plain data: a clone of
-//! an existing tree, or a new file system, with its attributes. Pure.
+//! an existing tree, a new file system, or a change of what is mounted already. Pure.
+
+mod options;
 
 use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
 
+use nix::errno::Errno;
 use oci_spec::runtime::Mount;
 
 use crate::Error;
-use crate::sys::{
-    MOUNT_ATTR_ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME,
-    MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY,
-    MOUNT_ATTR_STRICTATIME, MountAttr,
-};
+use crate::namespaces::open_namespace;
+use crate::sys::{MOUNT_ATTR_RDONLY, MountAttr};
+use crate::user::Mapping;
+
+use options::Options;
+pub use options::known as known_mount_options;
+pub(crate) use options::propagation;
+
+/// fsconfig(2) takes no longer value; mount(2) does.
+const LONGEST_VALUE: usize = 255;
 
 /// A mount, ready to be made.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,21 +37,61 @@ pub(crate) struct Plan {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// A clone of what is mounted at a path of the host.
-    Bind { path: CString, recursive: bool },
+    Bind(Bind),
+    /// A clone of the host's cgroup2, where the container has no cgroup namespace of its own.
+    HostCgroup,
     /// A new file system.
-    New {
-        kind: &'static CStr,
+    New(New),
+    /// What is mounted at the target is changed.
+    Remount {
+        /// For its file system; a mount of it alone has only attributes.
         options: Vec<FsOption>,
-        attributes: u64,
-        /// The target must be no symbolic link and be reached by none, so that
-        /// masking paths below `/proc` and `/sys` masks the real ones.
-        plain_target: bool,
     },
 }
 
 #[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Bind {
+    pub path: CString,
+    pub recursive: bool,
+    /// A symbolic link at the path is copied, not followed.
+    pub copy_link: bool,
+    /// The number of the mapping in the root's plan, and whether it holds below too.
+    pub id_map: Option<(usize, bool)>,
+    /// It stays in the peer group of its source.
+    pub shared: bool,
+    /// It takes the place of `/proc`, so it must be one.
+    pub proc: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct New {
+    pub kind: CString,
+    pub options: Vec<FsOption>,
+    pub attributes: u64,
+    /// The target must be no symbolic link and be reached by none, so that
+    /// masking paths below `/proc` and `/sys` masks the real ones.
+    pub plain_target: bool,
+    /// A tmpfs gets the mode of the directory that it covers.
+    pub mode_of_target: bool,
+    /// A tmpfs gets a copy of what it covers.
+    pub copy_up: bool,
+    /// Read-only when all other mounts were made: they may be on it.
+    pub read_only_last: bool,
+    /// How mount(2) makes it, where an option is too long for fsconfig(2).
+    pub classic: Option<Classic>,
+}
+
+/// Arguments of mount(2).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Classic {
+    pub source: CString,
+    pub flags: u64,
+    pub data: CString,
+}
+
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct FsOption {
-    /// For messages: `tmpfs on /dev: size=64k`.
+    /// For messages: `size=64k of tmpfs on /dev`.
     pub label: CString,
     pub key: CString,
     pub value: Option<CString>,
@@ -53,107 +103,33 @@ pub(crate) struct Change {
     pub attributes: MountAttr,
 }
 
-/// What an option changes of a mount: bits to set, and bits to clear first.
-struct Flag {
-    name: &'static str,
-    set: u64,
-    clear: u64,
+/// A user namespace whose mapping a mount has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum IdMap {
+    /// One is made for it.
+    New(Mapping),
+    /// The one that the container joins.
+    At(CString),
 }
 
-const fn flag(name: &'static str, set: u64, clear: u64) -> Flag {
-    Flag { name, set, clear }
+impl IdMap {
+    pub fn namespace(&self) -> Result<OwnedFd, Errno> {
+        match self {
+            IdMap::New(mapping) => mapping.namespace(),
+            IdMap::At(path) => open_namespace(path),
+        }
+    }
 }
 
-/// Each may be preceded by `r`: then it holds for the mounts below too.
-const FLAGS: &[Flag] = &[
-    flag("ro", MOUNT_ATTR_RDONLY, 0),
-    flag("rw", 0, MOUNT_ATTR_RDONLY),
-    flag("nosuid", MOUNT_ATTR_NOSUID, 0),
-    flag("suid", 0, MOUNT_ATTR_NOSUID),
-    flag("nodev", MOUNT_ATTR_NODEV, 0),
-    flag("dev", 0, MOUNT_ATTR_NODEV),
-    flag("noexec", MOUNT_ATTR_NOEXEC, 0),
-    flag("exec", 0, MOUNT_ATTR_NOEXEC),
-    flag("nosymfollow", MOUNT_ATTR_NOSYMFOLLOW, 0),
-    flag("symfollow", 0, MOUNT_ATTR_NOSYMFOLLOW),
-    flag("nodiratime", MOUNT_ATTR_NODIRATIME, 0),
-    flag("diratime", 0, MOUNT_ATTR_NODIRATIME),
-    // The kinds of access time exclude each other: setting one clears all.
-    flag("relatime", 0, MOUNT_ATTR_ATIME),
-    flag("norelatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR_ATIME),
-    flag("noatime", MOUNT_ATTR_NOATIME, MOUNT_ATTR_ATIME),
-    flag("atime", 0, MOUNT_ATTR_ATIME),
-    flag("strictatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR_ATIME),
-    flag("nostrictatime", 0, MOUNT_ATTR_ATIME),
-];
-
-/// The kinds of propagation; each may be preceded by `r`.
-const PROPAGATION: &[(&str, u64)] = &[
-    ("shared", libc::MS_SHARED),
-    ("slave", libc::MS_SLAVE),
-    ("private", libc::MS_PRIVATE),
-    ("unbindable", libc::MS_UNBINDABLE),
-];
-
-/// Options that a specification may hold and that are not for the file system, not enforced.
-const REFUSED: &[&str] = &[
-    "remount",
-    "idmap",
-    "ridmap",
-    "tmpcopyup",
-    "copy-symlink",
-    "mand",
-    "iversion",
-];
-
-/// Options that ask for what is so anyway.
-const NOTHING: &[&str] = &[
-    "defaults",
-    "async",
-    "nomand",
-    "noiversion",
-    "nolazytime",
-    "loud",
-];
-
-/// Propagation by its name, and whether it holds for the mounts below too.
-pub(crate) fn propagation(name: &str) -> Option<(u64, bool)> {
-    let find = |name: &str| {
-        PROPAGATION
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| *value)
-    };
-    find(name)
-        .map(|value| (value, false))
-        .or_else(|| find(name.strip_prefix('r')?).map(|value| (value, true)))
-}
-
-fn attribute(name: &str) -> Option<(&'static Flag, bool)> {
-    let find = |name: &str| FLAGS.iter().find(|flag| flag.name == name);
-    find(name)
-        .map(|flag| (flag, false))
-        .or_else(|| find(name.strip_prefix('r')?).map(|flag| (flag, true)))
-}
-
-fn apply(attributes: &mut MountAttr, flag: &Flag) {
-    attributes.set = attributes.set & !flag.clear | flag.set;
-    attributes.clear = attributes.clear & !flag.set | flag.clear;
-}
-
-/// The file systems that a container may have made, by the names that a specification uses.
-fn file_system(kind: &str) -> Option<&'static CStr> {
-    Some(match kind {
-        "proc" => c"proc",
-        "sysfs" => c"sysfs",
-        "tmpfs" => c"tmpfs",
-        "mqueue" => c"mqueue",
-        "devpts" => c"devpts",
-        "overlay" => c"overlay",
-        // The specification's word for whatever version the host has.
-        "cgroup" | "cgroup2" => c"cgroup2",
-        _ => return None,
-    })
+/// What a mount's meaning depends on beside itself.
+#[derive(Debug, Default)]
+pub(crate) struct Surroundings {
+    /// The container has a cgroup namespace that is not the caller's.
+    pub cgroup_namespace: bool,
+    /// The mapping of its user namespace.
+    pub id_map: Option<IdMap>,
+    /// `context=…` for the file systems that take a SELinux label.
+    pub label: Option<String>,
 }
 
 /// Text without a NUL byte as the kernel takes it.
@@ -162,7 +138,7 @@ pub(crate) fn c_string(field: &str, bytes: impl Into<Vec<u8>>) -> Result<CString
 }
 
 /// An absolute path of at most PATH_MAX bytes.
-pub(crate) fn absolute(field: &str, path: &std::path::Path) -> Result<CString, Error> {
+pub(crate) fn absolute(field: &str, path: &Path) -> Result<CString, Error> {
     if !path.is_absolute() {
         return Err(Error::invalid(field, "must be an absolute path"));
     }
@@ -173,135 +149,386 @@ pub(crate) fn absolute(field: &str, path: &std::path::Path) -> Result<CString, E
     c_string(field, bytes)
 }
 
-/// Makes the mount number `index` of a specification ready.
-pub(crate) fn plan(index: usize, mount: &Mount) -> Result<Plan, Error> {
+/// Makes the mount number `index` of a specification ready; a mapping that it
+/// needs is added to `id_maps` unless it is there.
+pub(crate) fn plan(
+    index: usize,
+    mount: &Mount,
+    surroundings: &Surroundings,
+    id_maps: &mut Vec<IdMap>,
+) -> Result<Plan, Error> {
     let field = |name: &str| format!("mounts[{index}].{name}");
-    let target = absolute(&field("destination"), mount.destination())?;
-    if mount.destination().components().count() == 1 {
+    // A relative one is below the root (config.md, "Mounts": deprecated on Linux).
+    let destination = Path::new("/").join(mount.destination());
+    let target = absolute(&field("destination"), &destination)?;
+    if is_root(&destination) {
         return Err(Error::invalid(
             field("destination"),
             "the root cannot be mounted over",
         ));
     }
-    let options = mount.options().as_deref().unwrap_or_default();
+    let options = Options::parse(mount.options().as_deref().unwrap_or_default());
     let kind = mount.typ().as_deref().unwrap_or_default();
-    let bind = options
-        .iter()
-        .any(|option| option == "bind" || option == "rbind");
-    if !bind && kind == "bind" {
-        return Err(Error::invalid(
-            field("options"),
-            "a bind mount needs \"bind\" or \"rbind\"",
-        ));
-    }
-
     let what = match mount.source() {
-        Some(source) if bind => format!("bind mount of {}", source.display()),
+        Some(source) if options.bind => format!("bind mount of {}", source.display()),
         Some(_) | None => kind.to_string(),
     };
     let label = c_string(
         &field("destination"),
-        format!("{what} on {}", mount.destination().display()),
+        format!("{what} on {}", destination.display()),
     )?;
+    let refused = |option: &str, reason: &str| {
+        Error::invalid(field("options"), format!("\"{option}\" {reason}"))
+    };
+    if options.copy_link && !options.bind {
+        return Err(refused("copy-symlink", "is for bind mounts"));
+    }
+    if options.copy_up && (kind != "tmpfs" || options.bind) {
+        return Err(refused("tmpcopyup", "is for a tmpfs"));
+    }
+    let id_map = id_map(index, mount, &options, surroundings)?;
+    if id_map.is_some() && (!options.bind || options.remount) {
+        return Err(Error::invalid(
+            field("uidMappings"),
+            "only a bind mount can have its ids mapped",
+        ));
+    }
 
-    let mut single = MountAttr::default();
-    let mut recursive = MountAttr::default();
-    let mut propagations = Vec::new();
-    let mut options_of_fs = Vec::new();
-    if let (false, Some(source)) = (bind, mount.source()) {
-        options_of_fs.push(FsOption {
-            label: label.clone(),
+    let mut changes = changes(&options);
+    let own = |source: Source, changes: Vec<Change>| Plan {
+        label: label.clone(),
+        target: target.clone(),
+        source,
+        changes,
+    };
+    if options.bind {
+        // Not even when it is changed: these belong to all mounts of the file system.
+        if let Some(option) = options.data.iter().chain(&options.super_block).next() {
+            return Err(refused(
+                option,
+                "is for a file system, not for a bind mount of one",
+            ));
+        }
+        if options.remount {
+            return Ok(own(
+                Source::Remount {
+                    options: Vec::new(),
+                },
+                changes,
+            ));
+        }
+        let Some(path) = mount.source() else {
+            return Err(Error::invalid(field("source"), "a bind mount needs one"));
+        };
+        let id_map = id_map.map(|(map, recursive)| {
+            let known = id_maps.iter().position(|known| *known == map);
+            let index = known.unwrap_or_else(|| {
+                id_maps.push(map);
+                id_maps.len() - 1
+            });
+            (index, recursive)
+        });
+        let bind = Bind {
+            path: absolute(&field("source"), path)?,
+            recursive: options.recursive_bind,
+            copy_link: options.copy_link,
+            id_map,
+            shared: options
+                .propagations
+                .iter()
+                .any(|(propagation, _)| *propagation == libc::MS_SHARED),
+            proc: is_proc(&destination),
+        };
+        return Ok(own(Source::Bind(bind), changes));
+    }
+
+    let source = mount.source().as_deref();
+    let (fs_options, classic) = fs_options(index, &options, source, &label)?;
+    if options.remount {
+        return Ok(own(
+            Source::Remount {
+                options: fs_options,
+            },
+            changes,
+        ));
+    }
+    match kind {
+        "" => return Err(Error::invalid(field("type"), "is missing")),
+        "bind" | "none" => {
+            return Err(Error::invalid(
+                field("options"),
+                "a bind mount needs \"bind\" or \"rbind\"",
+            ));
+        }
+        _ if kind != "proc" && is_proc(&destination) => {
+            return Err(Error::invalid(
+                field("destination"),
+                "only a proc file system can be mounted on /proc",
+            ));
+        }
+        "cgroup" | "cgroup2" if !surroundings.cgroup_namespace => {
+            if let Some(option) = options.data.iter().chain(&options.super_block).next() {
+                return Err(refused(
+                    option,
+                    "is for a cgroup file system of the container's own: it has no cgroup namespace",
+                ));
+            }
+            changes.insert(
+                0,
+                Change {
+                    recursive: false,
+                    attributes: options.single,
+                },
+            );
+            changes.retain(|change| change.attributes != MountAttr::default());
+            return Ok(own(Source::HostCgroup, changes));
+        }
+        _ => {}
+    }
+    new_file_system(
+        index,
+        kind,
+        &options,
+        surroundings,
+        fs_options,
+        classic,
+        &label,
+    )
+    .map(|new| own(Source::New(new), changes))
+}
+
+/// A path without `.` and `..`, as it is where none of its parts is a link.
+fn lexical(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => plain.push(name),
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    plain
+}
+
+fn is_root(destination: &Path) -> bool {
+    lexical(destination) == Path::new("/")
+}
+
+fn is_proc(destination: &Path) -> bool {
+    lexical(destination) == Path::new("/proc")
+}
+
+/// What is done to the mount once it is there.
+fn changes(options: &Options<'_>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    // A new file system has them from its birth.
+    if (options.bind || options.remount) && options.single != MountAttr::default() {
+        changes.push(Change {
+            recursive: false,
+            attributes: options.single,
+        });
+    }
+    if options.recursive != MountAttr::default() {
+        changes.push(Change {
+            recursive: true,
+            attributes: options.recursive,
+        });
+    }
+    changes.extend(
+        options
+            .propagations
+            .iter()
+            .map(|(propagation, recursive)| Change {
+                recursive: *recursive,
+                attributes: MountAttr {
+                    propagation: *propagation,
+                    ..MountAttr::default()
+                },
+            }),
+    );
+    changes
+}
+
+/// config.md, "Linux mount options", `idmap` and `ridmap`.
+fn id_map(
+    index: usize,
+    mount: &Mount,
+    options: &Options<'_>,
+    surroundings: &Surroundings,
+) -> Result<Option<(IdMap, bool)>, Error> {
+    let given = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let recursive = options.id_map.unwrap_or(false);
+    if given(mount.uid_mappings()) || given(mount.gid_mappings()) {
+        let list = |list: &Option<Vec<_>>| list.clone().unwrap_or_default();
+        let mapping = Mapping::plan(
+            &format!("mounts[{index}]"),
+            &list(mount.uid_mappings()),
+            &list(mount.gid_mappings()),
+        )?;
+        return Ok(Some((IdMap::New(mapping), recursive)));
+    }
+    if options.id_map.is_none() {
+        return Ok(None);
+    }
+    match &surroundings.id_map {
+        Some(map) => Ok(Some((map.clone(), recursive))),
+        None => Err(Error::invalid(
+            format!("mounts[{index}].options"),
+            "\"idmap\" needs uidMappings and gidMappings, or a user namespace of the container",
+        )),
+    }
+}
+
+/// The options for a file system, and the arguments of mount(2) where fsconfig(2) takes not all.
+fn fs_options(
+    index: usize,
+    options: &Options<'_>,
+    source: Option<&Path>,
+    label: &CStr,
+) -> Result<(Vec<FsOption>, Option<Classic>), Error> {
+    let field = format!("mounts[{index}].options");
+    let mut list = Vec::new();
+    if let (false, Some(source)) = (options.remount, source) {
+        list.push(FsOption {
+            label: label.to_owned(),
             key: c"source".to_owned(),
             value: Some(c_string(
-                &field("source"),
+                &format!("mounts[{index}].source"),
                 source.as_os_str().as_encoded_bytes(),
             )?),
         });
     }
-    for option in options {
-        if option == "bind" || option == "rbind" || NOTHING.contains(&option.as_str()) {
-            continue;
-        }
-        if let Some((propagation, recursive)) = propagation(option) {
-            // The clone is made when the host's mounts are slaves already: it
-            // would be shared with other mounts of the container only.
-            if bind && propagation == libc::MS_SHARED {
-                return Err(Error::invalid(
-                    field("options"),
-                    format!("\"{option}\": mounts of a container do not appear on the host"),
-                ));
-            }
-            propagations.push(Change {
-                recursive,
-                attributes: MountAttr {
-                    propagation,
-                    ..MountAttr::default()
-                },
-            });
-        } else if let Some((flag, below)) = attribute(option) {
-            apply(if below { &mut recursive } else { &mut single }, flag);
-        } else if REFUSED.contains(&option.as_str()) || option.starts_with("idmap=") || bind {
-            return Err(Error::invalid(
-                field("options"),
-                format!("\"{option}\" is not enforced"),
-            ));
-        } else {
-            let (key, value) = match option.split_once('=') {
-                Some((key, value)) => (key, Some(c_string(&field("options"), value)?)),
-                None => (option.as_str(), None),
-            };
-            options_of_fs.push(FsOption {
-                label: c_string(
-                    &field("options"),
-                    format!("{option} of {}", label.to_string_lossy()),
-                )?,
-                key: c_string(&field("options"), key)?,
-                value,
-            });
-        }
-    }
-
-    let mut changes = Vec::new();
-    let source = if bind {
-        let Some(path) = mount.source() else {
-            return Err(Error::invalid(field("source"), "a bind mount needs one"));
-        };
-        if single != MountAttr::default() {
-            changes.push(Change {
-                recursive: false,
-                attributes: single,
-            });
-        }
-        Source::Bind {
-            path: absolute(&field("source"), path)?,
-            recursive: options.iter().any(|option| option == "rbind"),
-        }
-    } else {
-        let Some(kind) = file_system(kind) else {
-            return Err(Error::invalid(
-                field("type"),
-                format!("the file system \"{kind}\" cannot be made for a container"),
-            ));
-        };
-        Source::New {
-            kind,
-            options: options_of_fs,
-            attributes: single.set,
-            plain_target: kind == c"proc" || kind == c"sysfs",
-        }
+    // The mount alone is changed by its attributes; mount(2) would change both.
+    let read_only = match (options.remount, options.single) {
+        (true, MountAttr { set, .. }) if set & MOUNT_ATTR_RDONLY != 0 => Some("ro"),
+        (true, MountAttr { clear, .. }) if clear & MOUNT_ATTR_RDONLY != 0 => Some("rw"),
+        _ => None,
     };
-    if recursive != MountAttr::default() {
-        changes.push(Change {
-            recursive: true,
-            attributes: recursive,
+    let asked = options.super_block.iter().chain(&options.data).copied();
+    for option in asked.chain(read_only) {
+        let (key, value) = match option.split_once('=') {
+            Some((key, value)) => (key, Some(c_string(&field, value)?)),
+            None => (option, None),
+        };
+        list.push(FsOption {
+            label: c_string(&field, format!("{option} of {}", label.to_string_lossy()))?,
+            key: c_string(&field, key)?,
+            value,
         });
     }
-    changes.extend(propagations);
-    Ok(Plan {
-        label,
-        target,
-        source,
-        changes,
+    let too_long = |text: &CString| text.count_bytes() > LONGEST_VALUE;
+    if !list
+        .iter()
+        .any(|option| too_long(&option.key) || option.value.as_ref().is_some_and(too_long))
+    {
+        return Ok((list, None));
+    }
+    let data = options.data.join(",");
+    if options.remount || data.len() >= 4096 {
+        return Err(Error::invalid(field, "is longer than the kernel takes"));
+    }
+    let classic = Classic {
+        source: c_string(
+            &format!("mounts[{index}].source"),
+            source
+                .unwrap_or(Path::new("none"))
+                .as_os_str()
+                .as_encoded_bytes(),
+        )?,
+        flags: options
+            .super_block
+            .iter()
+            .fold(options::classic_flags(options.single.set), |flags, name| {
+                flags | options::super_block_flag(name)
+            }),
+        data: c_string(&field, data)?,
+    };
+    Ok((list, Some(classic)))
+}
+
+fn new_file_system(
+    index: usize,
+    kind: &str,
+    options: &Options<'_>,
+    surroundings: &Surroundings,
+    mut fs_options: Vec<FsOption>,
+    classic: Option<Classic>,
+    label: &CStr,
+) -> Result<New, Error> {
+    // The specification's word for whatever version the host has.
+    let kind = if kind == "cgroup" { "cgroup2" } else { kind };
+    let mut flag = |key: &str, value: Option<&str>| {
+        let field = format!("mounts[{index}].type");
+        fs_options.push(FsOption {
+            label: label.to_owned(),
+            key: c_string(&field, key)?,
+            value: value.map(|value| c_string(&field, value)).transpose()?,
+        });
+        Ok::<(), Error>(())
+    };
+    let read_only = options.single.set & MOUNT_ATTR_RDONLY != 0;
+    // These are the kernel's own, and the file system is one for many mounts.
+    let of_the_kernel = matches!(
+        kind,
+        "proc"
+            | "sysfs"
+            | "mqueue"
+            | "cgroup2"
+            | "tmpfs"
+            | "devpts"
+            | "securityfs"
+            | "debugfs"
+            | "tracefs"
+            | "bpf"
+            | "efivarfs"
+            | "configfs"
+            | "fusectl"
+            | "pstore"
+    );
+    if read_only && !of_the_kernel {
+        // A device that cannot be written is not opened for writing.
+        flag("ro", None)?;
+    }
+    let (kind, subtype) = kind.split_once('.').unwrap_or((kind, ""));
+    if !subtype.is_empty() {
+        flag("subtype", Some(subtype))?;
+    }
+    let labelled = !matches!(kind, "proc" | "sysfs" | "mqueue" | "cgroup2");
+    let mut classic = classic;
+    if let (true, Some(context)) = (labelled, &surroundings.label) {
+        flag("context", Some(context))?;
+        if let Some(classic) = &mut classic {
+            let data = format!("{},context=\"{context}\"", classic.data.to_string_lossy());
+            classic.data = c_string("linux.mountLabel", data)?;
+        }
+    }
+    let tmpfs = kind == "tmpfs";
+    if tmpfs && classic.is_some() {
+        return Err(Error::invalid(
+            format!("mounts[{index}].options"),
+            "holds an option that is longer than a tmpfs takes",
+        ));
+    }
+    let read_only_last = tmpfs && read_only;
+    Ok(New {
+        plain_target: kind == "proc" || kind == "sysfs",
+        mode_of_target: tmpfs
+            && !options
+                .data
+                .iter()
+                .any(|option| option.starts_with("mode=")),
+        copy_up: options.copy_up,
+        attributes: if read_only_last {
+            options.single.set & !MOUNT_ATTR_RDONLY
+        } else {
+            options.single.set
+        },
+        read_only_last,
+        kind: c_string(&format!("mounts[{index}].type"), kind)?,
+        options: fs_options,
+        classic,
     })
 }
 
@@ -309,11 +536,12 @@ pub(crate) fn plan(index: usize, mount: &Mount) -> Result<Plan, Error> {
 mod tests {
     use std::path::PathBuf;
 
-    use oci_spec::runtime::MountBuilder;
+    use oci_spec::runtime::{LinuxIdMappingBuilder, MountBuilder};
 
     use super::*;
+    use crate::sys::{MOUNT_ATTR_NOSUID, MOUNT_ATTR_STRICTATIME};
 
-    fn mount(kind: &str, source: &str, target: &str, options: &[&str]) -> Result<Plan, Error> {
+    fn spec(kind: &str, source: &str, target: &str, options: &[&str]) -> Mount {
         let mut builder = MountBuilder::default()
             .destination(PathBuf::from(target))
             .source(PathBuf::from(source))
@@ -321,46 +549,61 @@ mod tests {
         if !kind.is_empty() {
             builder = builder.typ(kind.to_string());
         }
-        plan(3, &builder.build().unwrap())
+        builder.build().unwrap()
     }
 
-    fn refusal(result: Result<Plan, Error>) -> String {
-        result.unwrap_err().to_string()
+    fn mount(kind: &str, source: &str, target: &str, options: &[&str]) -> Result<Plan, Error> {
+        let surroundings = Surroundings {
+            cgroup_namespace: true,
+            ..Surroundings::default()
+        };
+        plan(
+            3,
+            &spec(kind, source, target, options),
+            &surroundings,
+            &mut Vec::new(),
+        )
+    }
+
+    fn new(plan: Result<Plan, Error>) -> New {
+        match plan.unwrap().source {
+            Source::New(new) => new,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn a_new_file_system_has_attributes_and_options() {
-        let plan = mount(
+        let new = new(mount(
             "tmpfs",
             "tmpfs",
             "/dev",
             &["nosuid", "mode=755", "strictatime"],
-        )
-        .unwrap();
-        let Source::New {
-            kind,
-            options,
-            attributes,
-            plain_target,
-        } = plan.source
-        else {
-            panic!("a bind mount");
-        };
-        assert_eq!(kind, c"tmpfs");
-        assert_eq!(attributes, MOUNT_ATTR_NOSUID | MOUNT_ATTR_STRICTATIME);
-        assert!(!plain_target);
-        assert_eq!(options[0].key.as_c_str(), c"source");
-        assert_eq!(options[1].key.as_c_str(), c"mode");
-        assert_eq!(options[1].value.as_deref(), Some(c"755"));
-        assert_eq!(options[1].label.as_c_str(), c"mode=755 of tmpfs on /dev");
+        ));
+        assert_eq!(new.kind.as_c_str(), c"tmpfs");
+        assert_eq!(new.attributes, MOUNT_ATTR_NOSUID | MOUNT_ATTR_STRICTATIME);
+        assert!(!new.plain_target && !new.mode_of_target && !new.copy_up);
+        assert_eq!(new.options[0].key.as_c_str(), c"source");
+        assert_eq!(new.options[1].key.as_c_str(), c"mode");
+        assert_eq!(new.options[1].value.as_deref(), Some(c"755"));
+        assert_eq!(
+            new.options[1].label.as_c_str(),
+            c"mode=755 of tmpfs on /dev"
+        );
     }
 
     #[test]
-    fn later_options_win_over_earlier_ones() {
-        let plan = mount("", "/a", "/b", &["bind", "ro", "rw", "noatime", "relatime"]).unwrap();
-        let change = &plan.changes[0].attributes;
-        assert_eq!(change.set, 0);
-        assert_eq!(change.clear, MOUNT_ATTR_RDONLY | MOUNT_ATTR_ATIME);
+    fn a_read_only_tmpfs_becomes_so_in_the_end_and_a_disk_is_so_from_the_start() {
+        let tmpfs = new(mount("tmpfs", "t", "/t", &["ro"]));
+        assert!(tmpfs.read_only_last && tmpfs.mode_of_target);
+        assert_eq!(tmpfs.attributes, 0);
+        let disk = new(mount("ext4", "/dev/vda", "/t", &["ro"]));
+        assert_eq!(disk.attributes, MOUNT_ATTR_RDONLY);
+        assert!(
+            disk.options
+                .iter()
+                .any(|option| option.key.as_c_str() == c"ro")
+        );
     }
 
     #[test]
@@ -377,11 +620,57 @@ mod tests {
     }
 
     #[test]
-    fn relatime_is_not_taken_for_a_recursive_elatime() {
-        let plan = mount("", "/a", "/b", &["bind", "rrelatime", "rw"]).unwrap();
-        assert_eq!(plan.changes.len(), 2);
-        assert_eq!(plan.changes[0].attributes.clear, MOUNT_ATTR_RDONLY);
-        assert_eq!(plan.changes[1].attributes.clear, MOUNT_ATTR_ATIME);
+    fn a_relative_destination_is_below_the_root() {
+        let plan = mount("tmpfs", "t", "a/b", &[]).unwrap();
+        assert_eq!(plan.target.as_c_str(), c"/a/b");
+    }
+
+    #[test]
+    fn an_option_too_long_for_fsconfig_goes_to_mount() {
+        let lower = format!("lowerdir={}", "/a".repeat(200));
+        let new = new(mount(
+            "overlay",
+            "overlay",
+            "/b",
+            &[&lower, "userxattr", "ro", "sync"],
+        ));
+        let classic = new.classic.unwrap();
+        assert_eq!(classic.data.to_str().unwrap(), format!("{lower},userxattr"));
+        assert_eq!(classic.flags, libc::MS_RDONLY | libc::MS_SYNCHRONOUS);
+    }
+
+    #[test]
+    fn without_a_cgroup_namespace_the_cgroups_are_the_hosts() {
+        let mount = spec("cgroup", "cgroup", "/sys/fs/cgroup", &["ro"]);
+        let plan = plan(0, &mount, &Surroundings::default(), &mut Vec::new()).unwrap();
+        assert_eq!(plan.source, Source::HostCgroup);
+        assert_eq!(plan.changes[0].attributes.set, MOUNT_ATTR_RDONLY);
+    }
+
+    #[test]
+    fn equal_mappings_need_one_user_namespace() {
+        let mut maps = Vec::new();
+        for (outside, option, expected) in [
+            (1000_u32, "idmap", (0, false)),
+            (2000, "ridmap", (1, true)),
+            (1000, "nosuid", (0, false)),
+        ] {
+            let mut mount = spec("", "/a", "/b", &["rbind", option]);
+            let id = LinuxIdMappingBuilder::default()
+                .container_id(0_u32)
+                .host_id(outside)
+                .size(1_u32)
+                .build()
+                .unwrap();
+            mount.set_uid_mappings(Some(vec![id]));
+            mount.set_gid_mappings(Some(vec![id]));
+            let plan = plan(0, &mount, &Surroundings::default(), &mut maps).unwrap();
+            let Source::Bind(bind) = plan.source else {
+                panic!("no bind mount");
+            };
+            assert_eq!(bind.id_map, Some(expected));
+        }
+        assert_eq!(maps.len(), 2);
     }
 
     #[test]
@@ -392,18 +681,24 @@ mod tests {
                 "mounts[3].options: \"idmap\"",
             ),
             (mount("", "/a", "/b", &["bind", "size=1"]), "\"size=1\""),
-            (mount("", "/a", "/b", &["rbind", "rshared"]), "\"rshared\""),
+            (mount("", "/a", "/b", &["bind", "sync"]), "\"sync\""),
             (
-                mount("tmpfs", "tmpfs", "/b", &["tmpcopyup"]),
+                mount("", "/a", "/b", &["bind", "tmpcopyup"]),
                 "\"tmpcopyup\"",
             ),
-            (mount("ext4", "/dev/vda", "/b", &[]), "mounts[3].type"),
+            (
+                mount("tmpfs", "t", "/b", &["copy-symlink"]),
+                "\"copy-symlink\"",
+            ),
+            (mount("tmpfs", "t", "/proc", &[]), "mounts[3].destination"),
+            (mount("tmpfs", "t", "/proc/.", &[]), "mounts[3].destination"),
             (mount("bind", "/a", "/b", &[]), "mounts[3].options"),
+            (mount("", "/a", "/b", &[]), "mounts[3].type"),
             (mount("", "a", "/b", &["bind"]), "mounts[3].source"),
-            (mount("tmpfs", "t", "b", &[]), "mounts[3].destination"),
             (mount("tmpfs", "t", "/", &[]), "mounts[3].destination"),
+            (mount("tmpfs", "t", "a/../..", &[]), "mounts[3].destination"),
         ] {
-            let text = refusal(result);
+            let text = result.unwrap_err().to_string();
             assert!(text.contains(needle), "{text}");
         }
     }

@@ -10,6 +10,8 @@
 //! link in it leads to the host; what is mounted goes to the descriptor that
 //! was resolved, not to the path again.
 
+mod attach;
+mod copy;
 mod devices;
 mod mask;
 mod resolve;
@@ -21,13 +23,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Spec};
 
+use crate::birth::{Birth, failed};
 use crate::device::{self, Node};
 use crate::error::{Error, Step};
-use crate::mount::{self, Source, absolute};
+use crate::mount::{self, IdMap, Source, Surroundings, absolute};
 use crate::report::{At, Failure};
 use crate::sys::{self, MOUNT_ATTR_RDONLY, MountAttr};
+use crate::user::Mapping;
 
 pub(crate) use sources::Sources;
 
@@ -38,7 +42,13 @@ pub(crate) struct Plan {
     read_only: bool,
     /// What happens to the propagation of the root in the end, and whether to all below it too.
     propagation: Option<(u64, bool)>,
+    /// What happens to the propagation of all bind mounts first; 0 where they
+    /// stay peers of their sources.
+    cut_off: u64,
     mounts: Vec<mount::Plan>,
+    id_maps: Vec<IdMap>,
+    /// File systems get a SELinux label.
+    labelled: bool,
     /// Nodes and links; none where the container has a `/dev` of the host.
     nodes: Vec<Node>,
     /// Nodes are bind mounts of the host's: nobody makes one in a user namespace.
@@ -54,20 +64,22 @@ impl Plan {
         let Some(root) = spec.root() else {
             return Err(Error::invalid("root", "is missing"));
         };
+        let linux = spec.linux().as_ref();
+        let surroundings = surroundings(linux)?;
+        let mut id_maps = Vec::new();
         let mounts = spec
             .mounts()
             .as_deref()
             .unwrap_or_default()
             .iter()
             .enumerate()
-            .map(|(index, mount)| mount::plan(index, mount))
+            .map(|(index, mount)| mount::plan(index, mount, &surroundings, &mut id_maps))
             .collect::<Result<Vec<_>, _>>()?;
-        let linux = spec.linux().as_ref();
         let devices = linux
             .and_then(|linux| linux.devices().as_deref())
             .unwrap_or_default();
         let host_dev = mounts.iter().any(|mount| {
-            matches!(mount.source, Source::Bind { .. }) && mount.target.as_bytes() == b"/dev"
+            matches!(mount.source, Source::Bind(_)) && mount.target.as_bytes() == b"/dev"
         });
         if host_dev && !devices.is_empty() {
             return Err(Error::invalid(
@@ -94,13 +106,21 @@ impl Plan {
             path: absolute("root.path", root.path())?,
             read_only: root.readonly().unwrap_or(false),
             propagation,
+            // As mount(2) would do it after the whole tree got this propagation.
+            cut_off: match propagation {
+                None | Some((libc::MS_SLAVE, _)) => libc::MS_SLAVE,
+                Some((libc::MS_SHARED, _)) => 0,
+                Some(_) => libc::MS_PRIVATE,
+            },
             mounts,
+            id_maps,
+            labelled: surroundings.label.is_some(),
             nodes: if host_dev {
                 Vec::new()
             } else {
                 device::plan(devices)?
             },
-            bind_nodes: has_user_namespace(linux),
+            bind_nodes: namespace(linux, LinuxNamespaceType::User).is_some(),
             links: !host_dev,
             masked: paths(
                 "linux.maskedPaths",
@@ -113,9 +133,19 @@ impl Plan {
         })
     }
 
-    /// Room for what [`Sources::open`] takes of the host.
-    pub fn sources(&self) -> Sources {
-        Sources::new(self.mounts.len(), self.nodes.len())
+    /// Room for what [`Sources::open`] takes of the host; the user namespaces
+    /// of id-mapped mounts go with the birth of the process.
+    pub fn sources(&self, birth: &mut Birth<'_>) -> Result<Sources, Error> {
+        let namespaces = self.id_maps.iter().map(IdMap::namespace);
+        let namespaces = namespaces
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(failed("making a user namespace for id-mapped mounts"))?;
+        Ok(Sources::new(
+            self.mounts.len(),
+            self.nodes.len(),
+            namespaces,
+            birth,
+        ))
     }
 
     /// In the container's process, in its new mount namespace: makes everything
@@ -141,12 +171,17 @@ impl Plan {
         self.attach_root(&root).at(Step::Root, path)?;
 
         for (mount, source) in self.mounts.iter().zip(&mut sources.mounts) {
-            attach(&root, mount, source.take())?;
+            self.attach(&root, mount, source)?;
         }
         self.make_devices(&root, &mut sources.nodes)?;
         mask::cover(&root, &self.masked, sources.null.take())?;
         for path in &self.read_only_paths {
             mask::make_read_only(&root, path)?;
+        }
+        for (mount, place) in self.mounts.iter().zip(&mut sources.mounts) {
+            if let Some(tree) = place.take() {
+                attach::make_read_only(mount, &tree)?;
+            }
         }
         if self.read_only {
             sys::mount_setattr(
@@ -174,12 +209,37 @@ impl Plan {
     }
 }
 
-fn has_user_namespace(linux: Option<&Linux>) -> bool {
+fn namespace(linux: Option<&Linux>, kind: LinuxNamespaceType) -> Option<&LinuxNamespace> {
     linux
         .and_then(|linux| linux.namespaces().as_deref())
         .unwrap_or_default()
         .iter()
-        .any(|namespace| namespace.typ() == LinuxNamespaceType::User)
+        .find(|namespace| namespace.typ() == kind)
+}
+
+fn surroundings(linux: Option<&Linux>) -> Result<Surroundings, Error> {
+    let mut surroundings = Surroundings {
+        cgroup_namespace: namespace(linux, LinuxNamespaceType::Cgroup).is_some(),
+        ..Surroundings::default()
+    };
+    let Some(linux) = linux else {
+        return Ok(surroundings);
+    };
+    let label = linux.mount_label().as_deref();
+    surroundings.label = label.filter(|label| !label.is_empty()).map(String::from);
+    if let Some(user) = namespace(Some(linux), LinuxNamespaceType::User) {
+        let list = |list: &Option<Vec<_>>| list.clone().unwrap_or_default();
+        let path = user.path().as_deref();
+        surroundings.id_map = Some(match path.filter(|path| !path.as_os_str().is_empty()) {
+            Some(path) => IdMap::At(absolute("linux.namespaces[].path", path)?),
+            None => IdMap::New(Mapping::plan(
+                "linux",
+                &list(linux.uid_mappings()),
+                &list(linux.gid_mappings()),
+            )?),
+        });
+    }
+    Ok(surroundings)
 }
 
 fn propagate(propagation: u64) -> MountAttr {
@@ -212,43 +272,4 @@ impl<'a> Built<'a> {
             })
             .at(Step::Pivot, self.plan.path.as_bytes())
     }
-}
-
-/// Makes one mount; `tree` is the clone of a bind mount's source.
-fn attach<'a>(
-    root: &OwnedFd,
-    mount: &'a mount::Plan,
-    tree: Option<OwnedFd>,
-) -> Result<(), Failure<'a>> {
-    let label = mount.label.as_bytes();
-    let (tree, plain) = match &mount.source {
-        Source::Bind { .. } => {
-            let tree = tree.ok_or(Errno::EBADF).at(Step::MountSource, label)?;
-            // What the container mounts does not appear on the host.
-            sys::mount_setattr(tree.as_fd(), true, &propagate(libc::MS_SLAVE))
-                .at(Step::MountAttributes, label)?;
-            (tree, false)
-        }
-        Source::New {
-            kind,
-            options,
-            attributes,
-            plain_target,
-        } => {
-            let context = sys::fsopen(kind).at(Step::MountCreate, label)?;
-            for option in options {
-                sys::fsconfig_set(context.as_fd(), &option.key, option.value.as_deref())
-                    .at(Step::MountOption, option.label.as_bytes())?;
-            }
-            sys::fsconfig_create(context.as_fd()).at(Step::MountCreate, label)?;
-            let tree = sys::fsmount(context.as_fd(), *attributes).at(Step::MountCreate, label)?;
-            (tree, *plain_target)
-        }
-    };
-    for change in &mount.changes {
-        sys::mount_setattr(tree.as_fd(), change.recursive, &change.attributes)
-            .at(Step::MountAttributes, label)?;
-    }
-    let target = resolve::mount_point(root, &mount.target, plain, &tree, label)?;
-    sys::move_mount(tree.as_fd(), target.as_fd()).at(Step::MountAttach, label)
 }

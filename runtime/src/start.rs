@@ -180,7 +180,7 @@ impl Prepared {
         // the container's; never for both. An ordinary user has privileges only
         // in the new namespaces.
         let privileged = nix::unistd::geteuid().is_root();
-        let sources = RefCell::new(self.rootfs.sources());
+        let sources = RefCell::new(self.rootfs.sources(&mut birth)?);
 
         let child = |report: BorrowedFd<'static>| {
             if !start.listen.is_empty() {

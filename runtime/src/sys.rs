@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 mod bpf;
+mod file;
 mod mount;
 mod process;
 mod socket;
@@ -19,6 +20,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 pub use bpf::*;
+pub use file::*;
 pub use mount::*;
 pub use process::*;
 pub use socket::*;

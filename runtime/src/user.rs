@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -172,26 +172,6 @@ fn lines(field: &str, mappings: &[LinuxIdMapping]) -> Result<(String, u32), Erro
     }
     let first = spans.iter().map(|[inside, _]| inside.0).min().unwrap_or(0);
     Ok((text, first as u32))
-}
-
-/// The namespaces of the mappings of id-mapped mounts, where they were placed
-/// in a process that sets a container up.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct IdMaps {
-    first: RawFd,
-    count: usize,
-}
-
-impl IdMaps {
-    /// `count` descriptors from the number `first` on.
-    pub fn new(first: RawFd, count: usize) -> IdMaps {
-        IdMaps { first, count }
-    }
-
-    /// The namespace of the mapping number `index` of [`crate::rootfs::Plan`].
-    pub fn get(self, index: usize) -> Option<BorrowedFd<'static>> {
-        (index < self.count).then(|| sys::placed(self.first + index as RawFd))
-    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub(super) fn cover<'a>(
     };
     for path in paths {
         let subject = path.as_bytes();
-        let Some(target) = existing(root, path).at(Step::Mask, subject)? else {
+        let Some(target) = existing(root, path, false).at(Step::Mask, subject)? else {
             continue;
         };
         if is_directory(&target).at(Step::Mask, subject)? {
@@ -74,7 +74,7 @@ fn empty_directory() -> Result<OwnedFd, Errno> {
 
 pub(super) fn make_read_only<'a>(root: &OwnedFd, path: &'a CString) -> Result<(), Failure<'a>> {
     let subject = path.as_bytes();
-    let Some(target) = existing(root, path).at(Step::ReadOnlyPath, subject)? else {
+    let Some(target) = existing(root, path, false).at(Step::ReadOnlyPath, subject)? else {
         return Ok(());
     };
     sys::clone_tree_of(target.as_fd(), true)

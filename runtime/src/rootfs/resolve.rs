@@ -1,111 +1,232 @@
 //! Paths of the container, resolved and made inside its root.
 
 use std::ffi::CStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, mknodat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat, mknodat};
 
-use crate::error::Step;
-use crate::report::{At, Failure};
+use crate::sys;
 
-/// Resolves a path inside the root, following links inside it only.
-pub(super) fn resolve(root: &OwnedFd, path: &CStr, plain: bool) -> Result<OwnedFd, Errno> {
-    let mut how = ResolveFlag::RESOLVE_IN_ROOT;
-    if plain {
-        how |= ResolveFlag::RESOLVE_NO_SYMLINKS;
-    }
+/// The kernel's own limit of links in one path.
+const LINKS: usize = 40;
+const PATH_MAX: usize = libc::PATH_MAX as usize;
+
+fn open(root: &OwnedFd, path: &CStr, flags: OFlag, how: ResolveFlag) -> Result<OwnedFd, Errno> {
     openat2(
         root,
         path,
         OpenHow::new()
-            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-            .resolve(how),
+            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC | flags)
+            .resolve(how | ResolveFlag::RESOLVE_IN_ROOT),
     )
 }
 
+/// Resolves a path inside the root, following links inside it only; a plain one has none.
+pub(super) fn resolve(root: &OwnedFd, path: &CStr, plain: bool) -> Result<OwnedFd, Errno> {
+    let how = if plain {
+        ResolveFlag::RESOLVE_NO_SYMLINKS
+    } else {
+        ResolveFlag::empty()
+    };
+    open(root, path, OFlag::empty(), how)
+}
+
 /// Resolves a path that need not be there.
-pub(super) fn existing(root: &OwnedFd, path: &CStr) -> Result<Option<OwnedFd>, Errno> {
-    match resolve(root, path, false) {
+pub(super) fn existing(root: &OwnedFd, path: &CStr, plain: bool) -> Result<Option<OwnedFd>, Errno> {
+    match resolve(root, path, plain) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
         Err(errno) => Err(errno),
     }
 }
 
-pub(super) fn is_directory(fd: &OwnedFd) -> Result<bool, Errno> {
-    Ok(SFlag::from_bits_truncate(fstat(fd)?.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR)
+pub(super) fn kind(file: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(file.st_mode) & SFlag::S_IFMT
 }
 
-/// The mount point of `tree`, made like its root (a directory or a file) where there is none.
-pub(super) fn mount_point<'a>(
-    root: &OwnedFd,
-    target: &CStr,
-    plain: bool,
-    tree: &OwnedFd,
-    label: &'a [u8],
-) -> Result<OwnedFd, Failure<'a>> {
-    match resolve(root, target, plain) {
-        Err(Errno::ENOENT) => {}
-        result => return result.at(Step::MountTarget, label),
-    }
-    is_directory(tree)
-        .and_then(|directory| make(root, target, directory))
-        .at(Step::MountPoint, label)?;
-    resolve(root, target, plain).at(Step::MountTarget, label)
+pub(super) fn is_directory(fd: &OwnedFd) -> Result<bool, Errno> {
+    Ok(kind(&fstat(fd)?) == SFlag::S_IFDIR)
 }
 
 /// An existing or new directory inside the root.
 pub(super) fn directory(root: &OwnedFd, path: &CStr) -> Result<OwnedFd, Errno> {
     match resolve(root, path, false) {
-        Err(Errno::ENOENT) => make(root, path, true).and_then(|()| resolve(root, path, false)),
+        Err(Errno::ENOENT) => make(root, path, Make::Directory),
         result => result,
     }
 }
 
-/// Makes what is missing of a path inside the root; the last part is a directory or an empty file.
+/// What the last part of a path is made as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Make {
+    Directory,
+    File,
+    /// Nothing: only its directory is made, and returned.
+    Parent,
+}
+
+/// Makes what is missing of a path inside the root, and opens it.
 ///
-/// Each part is resolved anew from the root, so links among the existing parts
-/// count; what is made is made by its bare name in the directory that was
-/// resolved, where a link, even a dangling one, is not followed.
-fn make(root: &OwnedFd, path: &CStr, last_is_directory: bool) -> Result<(), Errno> {
-    let bytes = path.to_bytes();
-    let mut prefix = [0_u8; libc::PATH_MAX as usize];
-    let mut parent: Option<OwnedFd> = None;
-    let mut start = 0;
-    while start < bytes.len() {
-        if bytes[start] == b'/' {
-            start += 1;
-            continue;
+/// Links count inside the root, dangling ones too: what they point to is made
+/// there. Each part is opened anew from the root by a path without links, and
+/// made by its bare name in the directory that was opened, where a link is not
+/// followed.
+pub(super) fn make(root: &OwnedFd, path: &CStr, last_as: Make) -> Result<OwnedFd, Errno> {
+    let mut rest = Rest::new(path.to_bytes())?;
+    let mut done = Done::new();
+    let mut here = open(root, c"/", OFlag::empty(), ResolveFlag::empty())?;
+    let mut links = 0;
+    while let Some((name, last)) = rest.take() {
+        if last && last_as == Make::Parent {
+            return Ok(here);
         }
-        let end = bytes[start..]
-            .iter()
-            .position(|byte| *byte == b'/')
-            .map_or(bytes.len(), |length| start + length);
-        let last = bytes[end..].iter().all(|byte| *byte == b'/');
-        prefix[..end].copy_from_slice(&bytes[..end]);
-        prefix[end] = 0;
-        let Ok(whole) = CStr::from_bytes_with_nul(&prefix[..=end]) else {
-            return Err(Errno::EINVAL);
-        };
-        let Ok(name) = CStr::from_bytes_with_nul(&prefix[start..=end]) else {
-            return Err(Errno::EINVAL);
-        };
-        let found = match resolve(root, whole, false) {
-            Err(Errno::ENOENT) => {
-                let directory = parent.as_ref().unwrap_or(root);
-                if last && !last_is_directory {
+        let before = done.length;
+        done.push(name)?;
+        let found = match open_plain(root, &mut done) {
+            Err(Errno::ENOENT) if name != b".." => {
+                let name = done.name(before)?;
+                if last && last_as == Make::File {
                     let mode = Mode::from_bits_truncate(0o644);
-                    return mknodat(directory, name, SFlag::S_IFREG, mode, 0);
+                    mknodat(&here, name, SFlag::S_IFREG, mode, 0)?;
+                } else {
+                    mkdirat(&here, name, Mode::from_bits_truncate(0o755))?;
                 }
-                mkdirat(directory, name, Mode::from_bits_truncate(0o755))?;
-                resolve(root, whole, false)?
+                open_plain(root, &mut done)?
             }
             result => result?,
         };
-        parent = Some(found);
-        start = end;
+        if kind(&fstat(&found)?) == SFlag::S_IFLNK {
+            links += 1;
+            if links > LINKS {
+                return Err(Errno::ELOOP);
+            }
+            done.length = before;
+            rest.follow(&found, &mut done)?;
+            here = open_plain(root, &mut done)?;
+        } else {
+            here = found;
+        }
     }
-    Ok(())
+    Ok(here)
+}
+
+/// What is at a path without links; a link there is opened itself.
+fn open_plain(root: &OwnedFd, path: &mut Done) -> Result<OwnedFd, Errno> {
+    open(
+        root,
+        path.path()?,
+        OFlag::O_NOFOLLOW,
+        ResolveFlag::RESOLVE_NO_SYMLINKS,
+    )
+}
+
+/// What is still to be gone of a path, at the end of its buffer.
+struct Rest {
+    bytes: [u8; PATH_MAX],
+    start: usize,
+}
+
+impl Rest {
+    fn new(path: &[u8]) -> Result<Rest, Errno> {
+        let mut rest = Rest {
+            bytes: [0; PATH_MAX],
+            start: PATH_MAX,
+        };
+        rest.prepend(path)?;
+        Ok(rest)
+    }
+
+    fn prepend(&mut self, path: &[u8]) -> Result<(), Errno> {
+        let start = self
+            .start
+            .checked_sub(path.len())
+            .ok_or(Errno::ENAMETOOLONG)?;
+        self.bytes[start..self.start].copy_from_slice(path);
+        self.start = start;
+        Ok(())
+    }
+
+    /// The next part that is a name or `..`, and whether it is the last one.
+    fn take(&mut self) -> Option<(&[u8], bool)> {
+        loop {
+            while self.start < PATH_MAX && self.bytes[self.start] == b'/' {
+                self.start += 1;
+            }
+            let start = self.start;
+            while self.start < PATH_MAX && self.bytes[self.start] != b'/' {
+                self.start += 1;
+            }
+            if start == self.start {
+                return None;
+            }
+            if self.bytes[start..self.start] != *b"." {
+                let last = self.bytes[self.start..].iter().all(|byte| *byte == b'/');
+                return Some((&self.bytes[start..self.start], last));
+            }
+        }
+    }
+
+    /// Goes on where a link points to.
+    fn follow(&mut self, link: &OwnedFd, done: &mut Done) -> Result<(), Errno> {
+        let mut text = [0_u8; PATH_MAX];
+        let text = sys::read_link(link.as_fd(), c"", &mut text)?;
+        if text.first() == Some(&b'/') {
+            done.length = 0;
+        }
+        self.prepend(b"/")?;
+        self.prepend(text)
+    }
+}
+
+/// A path inside the root without any link.
+struct Done {
+    bytes: [u8; PATH_MAX],
+    length: usize,
+}
+
+impl Done {
+    fn new() -> Done {
+        Done {
+            bytes: [0; PATH_MAX],
+            length: 0,
+        }
+    }
+
+    fn push(&mut self, name: &[u8]) -> Result<(), Errno> {
+        if name == b".." {
+            let parent = self.bytes[..self.length]
+                .iter()
+                .rposition(|byte| *byte == b'/');
+            self.length = parent.unwrap_or(0);
+            return Ok(());
+        }
+        let end = self.length + 1 + name.len();
+        // A place for the NUL.
+        if end >= PATH_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        self.bytes[self.length] = b'/';
+        self.bytes[self.length + 1..end].copy_from_slice(name);
+        self.length = end;
+        Ok(())
+    }
+
+    fn path(&mut self) -> Result<&CStr, Errno> {
+        if self.length == 0 {
+            return Ok(c"/");
+        }
+        self.bytes[self.length] = 0;
+        CStr::from_bytes_with_nul(&self.bytes[..=self.length]).map_err(|_| Errno::EINVAL)
+    }
+
+    /// The part that was pushed when the length was `before`.
+    fn name(&self, before: usize) -> Result<&CStr, Errno> {
+        let name = self
+            .bytes
+            .get(before + 1..=self.length)
+            .ok_or(Errno::EINVAL)?;
+        CStr::from_bytes_with_nul(name).map_err(|_| Errno::EINVAL)
+    }
 }

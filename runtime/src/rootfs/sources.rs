@@ -6,17 +6,25 @@
 //! process that may mount can attach them in its own namespace.
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::stat::{SFlag, fstat, makedev};
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, SFlag, fstat, makedev};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
+use nix::unistd::AccessFlags;
 
 use super::Plan;
+use super::resolve::kind;
+use crate::birth::{Birth, Kept};
 use crate::device::Node;
 use crate::error::Step;
-use crate::mount::Source;
+use crate::mount::{Bind, Source};
 use crate::report::{At, Failure};
-use crate::sys;
+use crate::sys::{self, MOUNT_ATTR_IDMAP, MountAttr};
+
+/// There where the kernel has SELinux and it was not switched off.
+const SELINUX: &CStr = c"/sys/fs/selinux/enforce";
 
 /// Room for one descriptor each; [`Sources::open`] fills it.
 #[derive(Debug)]
@@ -28,16 +36,27 @@ pub(crate) struct Sources {
     pub(super) nodes: Vec<Option<OwnedFd>>,
     /// For masks.
     pub(super) null: Option<OwnedFd>,
+    /// User namespaces, by the numbers of the plan's mappings.
+    id_maps: Vec<Kept>,
+    /// The caller's own descriptors of them.
+    _namespaces: Vec<OwnedFd>,
 }
 
 impl Sources {
-    pub(super) fn new(mounts: usize, nodes: usize) -> Sources {
+    pub(super) fn new(
+        mounts: usize,
+        nodes: usize,
+        namespaces: Vec<OwnedFd>,
+        birth: &mut Birth<'_>,
+    ) -> Sources {
         let room = |length| std::iter::repeat_with(|| None).take(length).collect();
         Sources {
             root: None,
             mounts: room(mounts),
             nodes: room(nodes),
             null: None,
+            id_maps: namespaces.iter().map(|fd| birth.keep(fd.as_fd())).collect(),
+            _namespaces: namespaces,
         }
     }
 
@@ -52,13 +71,19 @@ impl Sources {
     /// caller's, or a copy of them that was not cut off yet: a clone is in the
     /// peer group of what it was cloned from.
     pub fn open<'a>(&mut self, plan: &'a Plan) -> Result<(), Failure<'a>> {
+        if plan.labelled {
+            nix::unistd::access(SELINUX, AccessFlags::F_OK)
+                .map_err(|_| Errno::EOPNOTSUPP)
+                .at(Step::MountLabel, b"(this kernel has no SELinux)")?;
+        }
         self.root = Some(sys::clone_tree(&plan.path, true).at(Step::Root, plan.path.as_bytes())?);
         for (mount, place) in plan.mounts.iter().zip(&mut self.mounts) {
-            if let Source::Bind { path, recursive } = &mount.source {
-                let tree = sys::clone_tree(path, *recursive)
-                    .at(Step::MountSource, mount.label.as_bytes())?;
-                *place = Some(tree);
-            }
+            let label = mount.label.as_bytes();
+            *place = match &mount.source {
+                Source::Bind(bind) => Some(open_bind(bind, &self.id_maps, label)?),
+                Source::HostCgroup => Some(clone_cgroup().at(Step::MountSource, label)?),
+                Source::New(_) | Source::Remount { .. } => None,
+            };
         }
         if plan.bind_nodes {
             for (node, place) in plan.nodes.iter().zip(&mut self.nodes) {
@@ -70,6 +95,46 @@ impl Sources {
         }
         Ok(())
     }
+}
+
+fn open_bind<'a>(bind: &Bind, maps: &[Kept], label: &'a [u8]) -> Result<OwnedFd, Failure<'a>> {
+    if bind.copy_link {
+        let link = nix::fcntl::open(
+            bind.path.as_c_str(),
+            OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .at(Step::MountSource, label)?;
+        if kind(&fstat(&link).at(Step::MountSource, label)?) == SFlag::S_IFLNK {
+            return Ok(link);
+        }
+    }
+    let tree = sys::clone_tree(&bind.path, bind.recursive).at(Step::MountSource, label)?;
+    if let Some((index, recursive)) = bind.id_map {
+        maps.get(index)
+            .ok_or(Errno::EBADF)
+            .and_then(|kept| {
+                let attributes = MountAttr {
+                    set: MOUNT_ATTR_IDMAP,
+                    userns_fd: kept.fd().as_raw_fd() as u64,
+                    ..MountAttr::default()
+                };
+                sys::mount_setattr(tree.as_fd(), recursive, &attributes)
+            })
+            .at(Step::IdMap, label)?;
+    }
+    Ok(tree)
+}
+
+/// The cgroup2 of the host, also where it is beside the first version's controllers.
+fn clone_cgroup() -> Result<OwnedFd, Errno> {
+    for path in [c"/sys/fs/cgroup", c"/sys/fs/cgroup/unified"] {
+        let tree = sys::clone_tree(path, false)?;
+        if fstatfs(&tree)?.filesystem_type() == CGROUP2_SUPER_MAGIC {
+            return Ok(tree);
+        }
+    }
+    Err(Errno::ENODEV)
 }
 
 /// A clone of the host's node of the same path, where it is the same device.

@@ -17,6 +17,7 @@ pub const MOUNT_ATTR_NOATIME: u64 = 0x10;
 pub const MOUNT_ATTR_STRICTATIME: u64 = 0x20;
 pub const MOUNT_ATTR_NODIRATIME: u64 = 0x80;
 pub const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
+pub const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
 const OPEN_TREE_CLONE: c_uint = 1;
 const OPEN_TREE_CLOEXEC: c_uint = libc::O_CLOEXEC as c_uint;
 const FSOPEN_CLOEXEC: c_uint = 1;
@@ -24,6 +25,9 @@ const FSMOUNT_CLOEXEC: c_uint = 1;
 const FSCONFIG_SET_FLAG: c_uint = 0;
 const FSCONFIG_SET_STRING: c_uint = 1;
 const FSCONFIG_CMD_CREATE: c_uint = 6;
+const FSCONFIG_CMD_RECONFIGURE: c_uint = 7;
+const FSPICK_CLOEXEC: c_uint = 1;
+const FSPICK_EMPTY_PATH: c_uint = 8;
 const MOVE_MOUNT_F_EMPTY_PATH: c_uint = 0x04;
 const MOVE_MOUNT_T_EMPTY_PATH: c_uint = 0x40;
 
@@ -43,13 +47,26 @@ pub fn fsopen(kind: &CStr) -> Result<OwnedFd, Errno> {
     descriptor(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })
 }
 
+/// fspick(2): the file system of what `place` refers to, to be reconfigured.
+pub fn fspick(place: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    // SAFETY: the path is a NUL-terminated string.
+    descriptor(unsafe {
+        libc::syscall(
+            libc::SYS_fspick,
+            place.as_raw_fd(),
+            c"".as_ptr(),
+            FSPICK_CLOEXEC | FSPICK_EMPTY_PATH,
+        )
+    })
+}
+
 fn fsconfig(
     context: BorrowedFd<'_>,
     command: c_uint,
     key: *const c_char,
     value: *const c_char,
 ) -> Result<(), Errno> {
-    // SAFETY: the three callers pass NUL-terminated strings, or null where the
+    // SAFETY: the callers pass NUL-terminated strings, or null where the
     // command takes none.
     check(unsafe {
         libc::syscall(
@@ -79,6 +96,11 @@ pub fn fsconfig_set(
 /// Makes the configured file system.
 pub fn fsconfig_create(context: BorrowedFd<'_>) -> Result<(), Errno> {
     fsconfig(context, FSCONFIG_CMD_CREATE, ptr::null(), ptr::null())
+}
+
+/// Applies what was set since [`fspick`].
+pub fn fsconfig_reconfigure(context: BorrowedFd<'_>) -> Result<(), Errno> {
+    fsconfig(context, FSCONFIG_CMD_RECONFIGURE, ptr::null(), ptr::null())
 }
 
 /// fsmount(2): a detached mount of a file system that was made.

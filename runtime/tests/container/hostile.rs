@@ -37,11 +37,80 @@ fn a_dangling_link_as_mount_point_makes_nothing_on_the_host() {
     }
     let host = TempDir::new().unwrap();
     let missing = host.path().join("missing");
-    let container = Container::new("true").mount("/link", "tmpfs", "tmpfs", &[]);
-    symlink(&missing, container.root.path().join("link")).unwrap();
-    let message = container.run().failure();
-    assert!(message.contains("tmpfs on /link"), "{message}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "nameserver 127.0.0.1\n").unwrap();
+    let container = Container::new("cat /etc/resolv.conf; cut -d' ' -f5 /proc/self/mountinfo")
+        .mount("/link/..//below", "tmpfs", "tmpfs", &[])
+        .mount(
+            "/etc/resolv.conf",
+            "bind",
+            file.path().to_str().unwrap(),
+            &["bind", "ro"],
+        );
+    let root = container.root.path();
+    symlink(&missing, root.join("link")).unwrap();
+    symlink(
+        "../../../run/./resolve/stub.conf",
+        root.join("etc/resolv.conf"),
+    )
+    .unwrap();
+    let output = container.run().success();
     assert!(!missing.exists());
+    // Both are made where the links point to inside the root.
+    let below = format!("{}/below", host.path().display());
+    assert!(output.starts_with("nameserver 127.0.0.1\n"), "{output}");
+    for mount in [below.as_str(), "/run/resolve/stub.conf"] {
+        assert!(output.lines().any(|line| line == mount), "{output}");
+    }
+}
+
+#[test]
+fn a_mount_point_behind_a_loop_of_links_is_an_error() {
+    if !can_run() {
+        return;
+    }
+    let container = Container::new("true").mount("/a/x", "tmpfs", "tmpfs", &[]);
+    symlink("b", container.root.path().join("a")).unwrap();
+    symlink("a", container.root.path().join("b")).unwrap();
+    let message = container.run().failure();
+    assert!(message.contains("tmpfs on /a/x: "), "{message}");
+}
+
+/// CVE-2025-31133: `/dev/null` of an image is something else.
+#[test]
+fn a_masked_path_is_the_hosts_null_whatever_the_roots_is() {
+    if !can_run() {
+        return;
+    }
+    let output = Container::new("stat -c '%t:%T' /proc/keys; cat /proc/keys | wc -c")
+        .run()
+        .success();
+    assert_eq!(output, "1:3\n0\n");
+}
+
+/// CVE-2019-16884, CVE-2023-27561: something else in the place of `/proc`.
+#[test]
+fn only_a_proc_file_system_takes_the_place_of_proc() {
+    if !can_run() {
+        return;
+    }
+    let host = TempDir::new().unwrap();
+    let message = Container::new("true")
+        .without_mount("/proc")
+        .mount("/./proc/", "bind", host.path().to_str().unwrap(), &["bind"])
+        .run()
+        .failure();
+    assert!(
+        message.starts_with("mounting what is no proc file system"),
+        "{message}"
+    );
+    let output = Container::new("test -d /proc/1 && echo host")
+        .without_mount("/proc")
+        .mount("/proc", "bind", "/proc", &["rbind", "ro"])
+        .set("/linux/maskedPaths", json!([]))
+        .run()
+        .success();
+    assert_eq!(output, "host\n");
 }
 
 #[test]

@@ -224,3 +224,262 @@ fn mounts_of_the_host_made_later_appear_in_a_slave_mount() {
     });
     assert_eq!(output, "1\n");
 }
+
+#[test]
+fn what_is_mounted_in_a_shared_mount_appears_on_the_host() {
+    if !can_run() {
+        return;
+    }
+    let host = TempDir::new().unwrap();
+    let path = host.path();
+    let mount = |source: Option<&str>, kind: Option<&str>, flags| {
+        nix::mount::mount(source, path, kind, flags, None::<&str>).unwrap();
+    };
+    mount(Some("shared"), Some("tmpfs"), nix::mount::MsFlags::empty());
+    mount(None, None, nix::mount::MsFlags::MS_SHARED);
+    fs::create_dir(path.join("in")).unwrap();
+    let admin = json!(["CAP_SYS_ADMIN"]);
+    let run = |options: &[&str]| {
+        let mut running = Container::new("mount -t tmpfs inside /shared/in && echo up; sleep 60")
+            .mount("/shared", "bind", path.to_str().unwrap(), options)
+            .set(
+                "/process/capabilities",
+                json!({ "bounding": admin, "permitted": admin, "effective": admin }),
+            )
+            .start(&[], &[]);
+        running.expect_line("up");
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let place = format!("inside {} ", path.join("in").display());
+        let seen = mounts.lines().any(|line| line.starts_with(&place));
+        running.cgroup.kill().unwrap();
+        running.finish();
+        if seen {
+            nix::mount::umount(&path.join("in")).unwrap();
+        }
+        seen
+    };
+    let seen = [
+        run(&["rbind", "rshared"]),
+        run(&["rbind", "rslave"]),
+        run(&["rbind"]),
+    ];
+    nix::mount::umount(path).unwrap();
+    assert_eq!(seen, [true, false, false]);
+}
+
+#[test]
+fn a_tmpfs_begins_with_a_copy_of_what_it_covers() {
+    if !can_run() {
+        return;
+    }
+    let container = Container::new(
+        "cd /data; stat -c '%a %u:%g' .; find . -mindepth 1 -printf '%p %y %m %U:%G %l\\n' | sort; \
+         cat dir/file; touch new; rm link",
+    )
+    .mount("/data", "tmpfs", "tmpfs", &["tmpcopyup"]);
+    let data = container.root.path().join("data");
+    fs::create_dir_all(data.join("dir/sub")).unwrap();
+    fs::write(data.join("dir/file"), "text\n").unwrap();
+    std::os::unix::fs::symlink("dir/file", data.join("link")).unwrap();
+    crate::harness::make_node(&data.join("pipe"), nix::sys::stat::SFlag::S_IFIFO, 0);
+    std::os::unix::fs::chown(data.join("dir/file"), Some(7), Some(8)).unwrap();
+    let mode = |path: &str, mode| {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(data.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode("", 0o1770);
+    mode("dir/file", 0o4755);
+    mode("dir", 0o750);
+    mode("dir/sub", 0o700);
+    mode("pipe", 0o622);
+    let output = container.run().success();
+    assert_eq!(
+        output,
+        "1770 0:0\n./dir d 750 0:0 \n./dir/file f 4755 7:8 \n./dir/sub d 700 0:0 \n\
+         ./link l 777 0:0 dir/file\n./pipe p 622 0:0 \ntext\n"
+    );
+    // The original is as it was.
+    assert!(data.join("link").is_symlink() && !data.join("new").exists());
+}
+
+#[test]
+fn a_tmpfs_has_the_mode_of_what_it_covers_unless_it_names_one() {
+    if !can_run() {
+        return;
+    }
+    let output = Container::new("stat -c %a /var /tmp /new")
+        .without_mount("/tmp")
+        .mount("/var", "tmpfs", "tmpfs", &[])
+        .mount("/tmp", "tmpfs", "tmpfs", &["mode=711"])
+        .mount("/new", "tmpfs", "tmpfs", &[]);
+    fs::create_dir(output.root.path().join("var")).unwrap();
+    assert_eq!(output.run().success(), "755\n711\n1777\n");
+}
+
+#[test]
+fn a_read_only_tmpfs_can_hold_other_mounts() {
+    if !can_run() {
+        return;
+    }
+    let output =
+        Container::new("touch /ro/x 2>/dev/null || echo refused; touch /ro/below/x && echo made")
+            .mount("/ro", "tmpfs", "tmpfs", &["ro"])
+            .mount("/ro/below", "tmpfs", "tmpfs", &[])
+            .run()
+            .success();
+    assert_eq!(output, "refused\nmade\n");
+}
+
+#[test]
+fn a_remount_changes_what_is_mounted() {
+    if !can_run() {
+        return;
+    }
+    let output = Container::new("grep ' /tmp ' /proc/self/mountinfo | cut -d' ' -f6,10")
+        .mount("/tmp", "", "", &["bind", "remount", "ro", "noexec"])
+        .run()
+        .success();
+    assert!(output.starts_with("ro,nosuid,nodev,noexec"), "{output}");
+    assert!(output.contains(" rw"), "{output}");
+    let output = Container::new("grep ' /tmp ' /proc/self/mountinfo | cut -d' ' -f10")
+        .mount("/tmp", "tmpfs", "tmp", &["remount", "size=40k"])
+        .run()
+        .success();
+    assert!(output.contains("size=40k"), "{output}");
+}
+
+#[test]
+fn a_link_may_be_copied_instead_of_followed() {
+    if !can_run() {
+        return;
+    }
+    let host = TempDir::new().unwrap();
+    let link = host.path().join("link");
+    std::os::unix::fs::symlink("/etc/some/where", &link).unwrap();
+    let source = link.to_str().unwrap();
+    let container = Container::new("readlink /tmp/a/link; stat -c %F /tmp/plain")
+        .mount("/tmp/a/link", "bind", source, &["bind", "copy-symlink"])
+        .mount("/tmp/a/link", "bind", source, &["bind", "copy-symlink"])
+        .mount("/tmp/plain", "bind", "/dev/null", &["bind", "copy-symlink"]);
+    assert_eq!(
+        container.run().success(),
+        "/etc/some/where\ncharacter special file\n"
+    );
+}
+
+#[test]
+fn an_id_mapped_mount_shows_mapped_owners() {
+    if !can_run() {
+        return;
+    }
+    let host = tempfile::tempdir_in("/var/tmp").unwrap();
+    fs::write(host.path().join("file"), "").unwrap();
+    std::os::unix::fs::chown(host.path().join("file"), Some(1000), Some(1001)).unwrap();
+    let map = |from: u32| json!([{ "containerID": from, "hostID": 5000, "size": 10 }]);
+    let mut container =
+        Container::new("stat -c %u:%g /mapped/file /plain/file; touch /mapped/x 2>&1")
+            .mount("/plain", "bind", host.path().to_str().unwrap(), &["bind"])
+            .mount(
+                "/mapped",
+                "bind",
+                host.path().to_str().unwrap(),
+                &["bind", "idmap"],
+            );
+    let mounts = container.spec["mounts"].as_array_mut().unwrap();
+    let mount = mounts.last_mut().unwrap();
+    mount["uidMappings"] = map(1000);
+    mount["gidMappings"] = map(1000);
+    let output = container
+        .set("/process/user", json!({ "uid": 5003, "gid": 5004 }))
+        .run();
+    // The directory is root's, which the mapping does not have.
+    assert!(
+        output.output.starts_with("5000:5001\n1000:1001\n"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn an_option_too_long_for_fsconfig_is_given_all_the_same() {
+    if !can_run() {
+        return;
+    }
+    let host = TempDir::new().unwrap();
+    let long = host.path().join("l".repeat(200)).join("m".repeat(100));
+    fs::create_dir_all(&long).unwrap();
+    fs::write(long.join("lower"), "").unwrap();
+    let upper = host.path().join("upper");
+    fs::create_dir(&upper).unwrap();
+    fs::write(upper.join("upper"), "").unwrap();
+    let lower = format!("lowerdir={}:{}", long.display(), upper.display());
+    let output =
+        Container::new("ls /merged; grep ' /merged ' /proc/self/mountinfo | cut -d' ' -f6")
+            .mount(
+                "/merged",
+                "overlay",
+                "overlay",
+                &[&lower, "nosuid", "nodev"],
+            )
+            .run()
+            .success();
+    assert!(
+        output.starts_with("lower\nupper\nrw,nosuid,nodev"),
+        "{output}"
+    );
+}
+
+#[test]
+fn any_file_system_of_the_kernel_can_be_mounted() {
+    if !can_run() {
+        return;
+    }
+    let output =
+        Container::new("grep ' /fs ' /proc/self/mountinfo | sed 's/.* - //' | cut -d' ' -f1,2")
+            .mount("/fs", "ramfs", "some-name", &["nodev"])
+            .run()
+            .success();
+    assert_eq!(output, "ramfs some-name\n");
+    let message = Container::new("true")
+        .mount("/fs", "nofs", "x", &[])
+        .run()
+        .failure();
+    assert_eq!(message, "making nofs on /fs: No such device");
+}
+
+#[test]
+fn a_selinux_label_needs_a_kernel_with_selinux() {
+    if !can_run() || std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+        return;
+    }
+    let message = Container::new("true")
+        .set(
+            "/linux/mountLabel",
+            json!("system_u:object_r:container_file_t:s0"),
+        )
+        .run()
+        .failure();
+    assert!(
+        message.starts_with("applying linux.mountLabel"),
+        "{message}"
+    );
+}
+
+#[test]
+fn the_cgroups_are_those_of_the_containers_namespace() {
+    if !can_run() {
+        return;
+    }
+    let script = "cat /cg/cgroup.procs | head -1; touch /cg/x 2>/dev/null || echo read-only; ls -d /cg/init.scope /cg/*/ 2>/dev/null | wc -l";
+    let output = Container::new(script)
+        .mount("/cg", "cgroup", "cgroup", &["ro", "nosuid"])
+        .run()
+        .success();
+    assert_eq!(output, "1\nread-only\n0\n");
+    let mut container = Container::new("cat /proc/self/cgroup | sed -n 's/^0:://p' | while read p; do test -d /cg$p && echo there; done")
+        .mount("/cg", "cgroup", "cgroup", &["ro"]);
+    let namespaces = container.spec["linux"]["namespaces"]
+        .as_array_mut()
+        .unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    assert_eq!(container.run().success(), "there\n");
+}

@@ -39,10 +39,9 @@ fn a_field_that_is_not_enforced_is_refused_by_name() {
         (
             "/mounts/0/uidMappings",
             json!([{ "containerID": 0, "hostID": 0, "size": 1 }]),
-            "mounts[0].uidMappings[0].",
+            "mounts[0].gidMappings: is empty",
         ),
         ("/linux/cgroupsPath", json!("/x"), "linux.cgroupsPath"),
-        ("/linux/mountLabel", json!("x"), "linux.mountLabel"),
         (
             "/linux/intelRdt",
             json!({ "closID": "x" }),

@@ -1,0 +1,62 @@
+//! Calls on files whose safe versions allocate.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use nix::errno::Errno;
+
+use super::check;
+
+/// readlinkat(2): the text of a symbolic link, as much as fits; an empty name is
+/// the link that `directory` refers to.
+pub fn read_link<'b>(
+    directory: BorrowedFd<'_>,
+    name: &CStr,
+    buffer: &'b mut [u8],
+) -> Result<&'b [u8], Errno> {
+    // SAFETY: `name` is NUL-terminated; pointer and length describe `buffer`.
+    let length = check(unsafe {
+        libc::syscall(
+            libc::SYS_readlinkat,
+            directory.as_raw_fd(),
+            name.as_ptr(),
+            buffer.as_mut_ptr(),
+            buffer.len(),
+        )
+    })?;
+    buffer.get(..length as usize).ok_or(Errno::EIO)
+}
+
+/// getdents64(2): the next entries of a directory, none in the end.
+pub fn read_directory<'b>(
+    directory: BorrowedFd<'_>,
+    buffer: &'b mut [u8],
+) -> Result<&'b [u8], Errno> {
+    // SAFETY: pointer and length describe `buffer`.
+    let length = check(unsafe {
+        libc::syscall(
+            libc::SYS_getdents64,
+            directory.as_raw_fd(),
+            buffer.as_mut_ptr(),
+            buffer.len(),
+        )
+    })?;
+    buffer.get(..length as usize).ok_or(Errno::EIO)
+}
+
+/// sendfile(2): copies some more of a file; nothing in the end.
+pub fn copy_some(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<usize, Errno> {
+    const MUCH: usize = 1 << 30;
+    // SAFETY: the offset is null, which means the file's own.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_sendfile,
+            to.as_raw_fd(),
+            from.as_raw_fd(),
+            ptr::null_mut::<libc::off_t>(),
+            MUCH,
+        )
+    })
+    .map(|length| length as usize)
+}
