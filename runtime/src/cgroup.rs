@@ -6,6 +6,7 @@
 mod devices;
 mod hierarchy;
 mod limits;
+mod placeholder;
 mod processes;
 mod statistics;
 
@@ -25,6 +26,7 @@ use crate::{Error, sys};
 
 pub use hierarchy::Hierarchy;
 pub use limits::Setting;
+pub use placeholder::Placeholder;
 pub use statistics::{
     BlockIo, BlockIoEntry, Cpu, CpuSet, CpuUsage, Empty, HugePages, Memory, MemoryEntry,
     MemoryEvents, Pids, Pressure, PressureLine, Rdma, Statistics, Throttling,
@@ -240,20 +242,26 @@ impl Cgroup {
         self.set_devices(program.as_deref())
     }
 
-    fn set_limits(&self, resources: &LinuxResources) -> Result<(), Error> {
-        let (memory, quota) = limits::depends_on(resources);
-        let first_word = |file: &str| {
-            // A controller that is not there limits nothing.
-            let text = read(self.fd(), file).unwrap_or_default();
-            text.split_ascii_whitespace().next().map(String::from)
+    /// What an update with these limits writes, file by file.
+    pub fn settings(&self, resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
+        let (memory, cpu) = limits::depends_on(resources);
+        // A controller that is not there limits nothing.
+        let text = |file: &str| read(self.fd(), file).unwrap_or_default();
+        let words = |text: &str| {
+            let (quota, period) = text.trim().split_once(' ')?;
+            Some((quota.to_string(), period.to_string()))
         };
         let current = limits::Current {
             memory_max: memory
-                .then(|| first_word("memory.max")?.parse().ok())
+                .then(|| text("memory.max").trim().parse().ok())
                 .flatten(),
-            cpu_quota: quota.then(|| first_word("cpu.max")).flatten(),
+            cpu_max: cpu.then(|| words(&text("cpu.max"))).flatten(),
         };
-        let settings = limits::plan(resources, &current)?;
+        limits::plan(resources, &current)
+    }
+
+    fn set_limits(&self, resources: &LinuxResources) -> Result<(), Error> {
+        let settings = self.settings(resources)?;
         self.check_memory_in_use(resources)?;
         let mut burst = None;
         for setting in &settings {

@@ -156,6 +156,29 @@ impl Hierarchy {
         Ok(cgroup)
     }
 
+    /// Opens a cgroup that somebody else has made for a container, and sets its
+    /// limits and device rules. A process may be in it.
+    pub fn adopt(&self, path: &Path, resources: &LinuxResources) -> Result<Cgroup, Error> {
+        let cgroup = self.open(path)?;
+        let there = read(cgroup.fd(), "cgroup.controllers").unwrap_or_default();
+        let missing = super::settings(resources)?.iter().any(|setting| {
+            let controller = setting.file.split('.').next();
+            !there
+                .split_ascii_whitespace()
+                .any(|word| Some(word) == controller)
+        });
+        if missing {
+            let mut parents = Vec::new();
+            let above: Vec<_> = path.ancestors().skip(1).collect();
+            for path in above.into_iter().rev() {
+                parents.push(self.directory(&self.mount.join(path))?);
+            }
+            hand_down(&parents, &cgroup)?;
+        }
+        cgroup.configure(resources)?;
+        Ok(cgroup)
+    }
+
     fn directory(&self, path: &Path) -> Result<OwnedFd, Error> {
         nix::fcntl::open(
             path,

@@ -34,11 +34,11 @@ pub struct Setting {
 pub(super) struct Current {
     /// Bytes; `None` is no limit.
     pub memory_max: Option<i64>,
-    /// The first word of `cpu.max`.
-    pub cpu_quota: Option<String>,
+    /// Quota and period in `cpu.max`.
+    pub cpu_max: Option<(String, String)>,
 }
 
-/// Whether [`plan`] needs to know the current memory limit, and the current CPU quota.
+/// Whether [`plan`] needs to know the current memory limit, and the current `cpu.max`.
 pub(super) fn depends_on(resources: &LinuxResources) -> (bool, bool) {
     let named = |value: Option<i64>| value.is_some_and(|value| value != 0);
     (
@@ -46,7 +46,7 @@ pub(super) fn depends_on(resources: &LinuxResources) -> (bool, bool) {
             memory.swap().is_some_and(|swap| swap > 0) && !named(memory.limit())
         }),
         resources.cpu().as_ref().is_some_and(|cpu| {
-            cpu.period().is_some_and(|period| period != 0) && !named(cpu.quota())
+            named(cpu.quota()) != cpu.period().is_some_and(|period| period != 0)
         }),
     )
 }
@@ -201,15 +201,16 @@ fn plan_cpu(cpu: &LinuxCpu, current: &Current, settings: &mut Vec<Setting>) {
     }
     let quota = cpu.quota().filter(|quota| *quota != 0);
     let period = cpu.period().filter(|period| *period != 0);
-    let value = match (quota, period) {
-        (None, None) => None,
-        // The kernel keeps the period.
-        (Some(quota), None) => Some(("quota", or_max(quota))),
-        (Some(quota), Some(period)) => Some(("quota", format!("{} {period}", or_max(quota)))),
-        (None, Some(period)) => {
-            let quota = current.cpu_quota.as_deref().unwrap_or("max");
-            Some(("period", format!("{quota} {period}")))
+    let value = match (quota, period, &current.cpu_max) {
+        (None, None, _) => None,
+        (Some(quota), Some(period), _) => Some(("quota", format!("{} {period}", or_max(quota)))),
+        (Some(quota), None, Some((_, period))) => {
+            Some(("quota", format!("{} {period}", or_max(quota))))
         }
+        // The kernel keeps the period.
+        (Some(quota), None, None) => Some(("quota", or_max(quota))),
+        (None, Some(period), Some((quota, _))) => Some(("period", format!("{quota} {period}"))),
+        (None, Some(period), None) => Some(("period", format!("max {period}"))),
     };
     if let Some((name, value)) = value {
         settings.push(setting(format!("{PREFIX}.{name}"), "cpu.max", value));

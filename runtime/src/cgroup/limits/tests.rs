@@ -81,7 +81,7 @@ fn an_update_of_swap_alone_counts_on_the_limit_that_is_in_force() {
     assert_eq!(depends_on(&resources(update.clone())), (true, false));
     let current = Current {
         memory_max: Some(32),
-        cpu_quota: None,
+        cpu_max: None,
     };
     assert_eq!(
         written_over(update.clone(), &current),
@@ -94,7 +94,7 @@ fn an_update_of_swap_alone_counts_on_the_limit_that_is_in_force() {
 fn an_update_of_the_period_or_the_quota_alone_keeps_the_other() {
     let current = Current {
         memory_max: None,
-        cpu_quota: Some("5000".into()),
+        cpu_max: Some(("5000".into(), "40000".into())),
     };
     let period = json!({ "cpu": { "period": 20_000 } });
     assert_eq!(depends_on(&resources(period.clone())), (false, true));
@@ -102,11 +102,14 @@ fn an_update_of_the_period_or_the_quota_alone_keeps_the_other() {
         written_over(period, &current),
         pairs(&[("cpu.max", "5000 20000")])
     );
-    // The kernel keeps the period when it is given a quota only.
+    let quota = json!({ "cpu": { "quota": 7000 } });
+    assert_eq!(depends_on(&resources(quota.clone())), (false, true));
     assert_eq!(
-        written_over(json!({ "cpu": { "quota": 7000 } }), &current),
-        pairs(&[("cpu.max", "7000")])
+        written_over(quota.clone(), &current),
+        pairs(&[("cpu.max", "7000 40000")])
     );
+    // In a new cgroup the kernel has a period.
+    assert_eq!(written(quota), pairs(&[("cpu.max", "7000")]));
 }
 
 #[test]
