@@ -142,6 +142,7 @@ impl PreparedExec<'_> {
         };
         let before = || {
             self.process.set_oom_score()?;
+            self.process.raise_limits()?;
             if self.namespaces.shares(CloneFlags::CLONE_NEWPID) {
                 return Ok(());
             }

@@ -24,6 +24,8 @@ pub(crate) struct Namespaces {
     pub join: Vec<Join>,
     /// A pid namespace to be born in.
     pub pid: Option<CString>,
+    /// A mount namespace that is joined with its root.
+    pub mount: Option<CString>,
     /// A cgroup namespace is made by the process: its root is the cgroup it is in then.
     pub new_cgroup: bool,
     /// The user namespace, where it is not the caller's.
@@ -68,6 +70,7 @@ impl Namespaces {
             clone: 0,
             join: Vec::new(),
             pid: None,
+            mount: None,
             new_cgroup: false,
             user: None,
             time_offsets: None,
@@ -85,10 +88,10 @@ impl Namespaces {
     }
 
     fn complete(self) -> Result<Namespaces, Error> {
-        if !self.makes(CloneFlags::CLONE_NEWNS) {
+        if self.shares(CloneFlags::CLONE_NEWNS) {
             return Err(Error::invalid(
                 "linux.namespaces",
-                "a container needs a mount namespace of its own",
+                "a container needs a mount namespace that is not the caller's",
             ));
         }
         Ok(self)
@@ -133,12 +136,7 @@ impl Namespaces {
             }
             (_, None) => self.clone |= kind.bits() as u32 as u64,
             (LinuxNamespaceType::Pid, Some(path)) => self.pid = Some(path),
-            (LinuxNamespaceType::Mount, Some(_)) => {
-                return Err(Error::invalid(
-                    format!("{field}.path"),
-                    "a mount namespace cannot be joined: the root is set up in a new one",
-                ));
-            }
+            (LinuxNamespaceType::Mount, Some(path)) => self.mount = Some(path),
             (
                 LinuxNamespaceType::Cgroup
                 | LinuxNamespaceType::Uts

@@ -133,6 +133,16 @@ impl Plan {
             .at(Step::OomScore, score)
     }
 
+    /// In the process in between: only its caller's root may raise the limits
+    /// that others cannot; the process itself then lowers what it has.
+    pub fn raise_limits(&self) -> Result<(), Failure<'_>> {
+        for limit in &self.rlimits {
+            sys::raise_hard_limit(limit.resource, limit.hard)
+                .at(Step::Rlimit, limit.label.as_bytes())?;
+        }
+        Ok(())
+    }
+
     /// In the container's root: enters the working directory.
     ///
     /// No magic link is followed: `/proc/self/fd/…` could lead out of the root.

@@ -13,6 +13,7 @@
 mod attach;
 mod copy;
 mod devices;
+mod joined;
 mod mask;
 mod resolve;
 mod sources;
@@ -33,6 +34,7 @@ use crate::report::{At, Failure};
 use crate::sys::{self, MOUNT_ATTR_RDONLY, MountAttr};
 use crate::user::Mapping;
 
+pub(crate) use joined::Joined;
 pub(crate) use sources::Sources;
 
 /// The checked root of a specification.

@@ -33,12 +33,54 @@ use crate::{cgroup, fields, listener, rootfs, seccomp, sysctl};
 pub struct Prepared {
     pub(crate) namespaces: Namespaces,
     pub(crate) process: process::Plan,
-    rootfs: rootfs::Plan,
+    root: Root,
     sysctls: Vec<Sysctl>,
     hostname: Option<CString>,
     domainname: Option<CString>,
     hooks: hooks::Plan,
     pub(crate) listener: Option<listener::Plan>,
+}
+
+/// Where the container's root is from.
+#[derive(Debug)]
+enum Root {
+    /// It is made in a new mount namespace.
+    Made(Box<rootfs::Plan>),
+    /// It is that of a mount namespace that is joined.
+    Joined(rootfs::Joined),
+}
+
+/// A root that is ready to be entered.
+enum Ready<'a> {
+    Made(rootfs::Built<'a>),
+    Joined(&'a rootfs::Joined),
+}
+
+impl Root {
+    /// Opens what it needs of the host, where that was not done.
+    fn open(&self, sources: &mut Option<Sources>) -> Result<(), Failure<'_>> {
+        match (self, sources) {
+            (Root::Made(plan), Some(sources)) if !sources.are_open() => sources.open(plan),
+            (Root::Made(_) | Root::Joined(_), _) => Ok(()),
+        }
+    }
+
+    fn make(&self, sources: &mut Option<Sources>) -> Result<Ready<'_>, Failure<'_>> {
+        match (self, sources) {
+            (Root::Made(plan), Some(sources)) => plan.build(sources).map(Ready::Made),
+            (Root::Made(_), None) => Err(Errno::EBADF).at(Step::Root, b""),
+            (Root::Joined(joined), _) => Ok(Ready::Joined(joined)),
+        }
+    }
+}
+
+impl<'a> Ready<'a> {
+    fn enter(self) -> Result<(), Failure<'a>> {
+        match self {
+            Ready::Made(built) => built.pivot(),
+            Ready::Joined(joined) => joined.enter(),
+        }
+    }
 }
 
 /// The three standard descriptors of a process.
@@ -144,7 +186,10 @@ pub fn prepare(spec: &Spec) -> Result<Prepared, Error> {
     Ok(Prepared {
         listener: listens.then(|| listener::Plan::new(spec)),
         process: process::Plan::new(process, seccomp)?,
-        rootfs: rootfs::Plan::new(spec)?,
+        root: match &namespaces.mount {
+            None => Root::Made(Box::new(rootfs::Plan::new(spec)?)),
+            Some(path) => Root::Joined(rootfs::Joined::new(spec, path.clone())?),
+        },
         sysctls: match linux.and_then(|linux| linux.sysctl().as_ref()) {
             Some(sysctls) => sysctl::plan(sysctls, &namespaces)?,
             None => Vec::new(),
@@ -180,7 +225,11 @@ impl Prepared {
         // the container's; never for both. An ordinary user has privileges only
         // in the new namespaces.
         let privileged = nix::unistd::geteuid().is_root();
-        let sources = RefCell::new(self.rootfs.sources(&mut birth)?);
+        let sources = match &self.root {
+            Root::Made(plan) => Some(plan.sources(&mut birth)?),
+            Root::Joined(_) => None,
+        };
+        let sources = RefCell::new(sources);
 
         let child = |report: BorrowedFd<'static>| {
             if !start.listen.is_empty() {
@@ -200,8 +249,9 @@ impl Prepared {
             birth.between(
                 || {
                     self.process.set_oom_score()?;
+                    self.process.raise_limits()?;
                     if privileged {
-                        sources.borrow_mut().open(&self.rootfs)?;
+                        self.root.open(&mut sources.borrow_mut())?;
                     }
                     self.namespaces.enter_between()
                 },
@@ -268,7 +318,7 @@ impl Prepared {
         &'a self,
         report: BorrowedFd<'static>,
         creation: &mut Creation<'_>,
-        sources: &mut Sources,
+        sources: &mut Option<Sources>,
         image: &'a Image,
     ) -> Result<(), Stop<'a>> {
         begin(creation.keep_keyring)?;
@@ -285,16 +335,14 @@ impl Prepared {
         if let Some(name) = &self.domainname {
             sys::setdomainname(name.as_bytes()).at(Step::Hostname, name.as_bytes())?;
         }
-        if !sources.are_open() {
-            sources.open(&self.rootfs)?;
-        }
-        let root = self.rootfs.build(sources)?;
+        self.root.open(sources)?;
+        let made = self.root.make(sources)?;
         if self.hooks.announced {
             report::announce_environment(report).at(Step::Environment, b"")?;
         }
         let state = creation.state.map(Kept::fd);
         creation.hooks.create_container(state, report)?;
-        root.pivot()?;
+        made.enter()?;
         process::Plan::enter_directory(&self.process.cwd)?;
         if let Some((terminal, console)) = self.process.terminal.zip(creation.console) {
             terminal.open(console.fd(), self.process.uid, true)?;

@@ -38,6 +38,28 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     .map(drop)
 }
 
+/// Raises a hard limit of the caller to at least this.
+pub fn raise_hard_limit(resource: u32, hard: u64) -> Result<(), Errno> {
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: no new limit is given; the old one is written to `limit`.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            ptr::null::<libc::rlimit64>(),
+            ptr::from_mut(&mut limit),
+        )
+    })?;
+    if limit.rlim_max >= hard {
+        return Ok(());
+    }
+    set_limit(resource, limit.rlim_cur, hard)
+}
+
 /// Sets groups and user of the calling thread, the only one of a child.
 ///
 /// Not by the C library: its wrappers tell threads that the child does not have.

@@ -137,3 +137,35 @@ fn a_path_to_a_namespace_of_another_kind_is_an_error() {
         "{message}"
     );
 }
+
+#[test]
+fn a_mount_namespace_is_joined_with_the_root_that_it_has() {
+    if !can_run() {
+        return;
+    }
+    let mut first = Container::new("touch /tmp/marker; echo up; sleep 60").start(&[], &[]);
+    first.expect_line("up");
+    let second = Container::new("ls /tmp; readlink /proc/self/ns/mnt")
+        .set("/root", json!({ "path": "/" }))
+        .set("/mounts", json!([]))
+        .set("/linux/maskedPaths", json!([]))
+        .set("/linux/readonlyPaths", json!([]))
+        .set("/hostname", json!(null))
+        .set(
+            "/linux/namespaces",
+            json!([
+                { "type": "mount", "path": format!("/proc/{}/ns/mnt", first.started.pid) },
+                { "type": "pid", "path": format!("/proc/{}/ns/pid", first.started.pid) },
+            ]),
+        );
+    let namespace = std::fs::read_link(format!("/proc/{}/ns/mnt", first.started.pid)).unwrap();
+    let output = second.run().success();
+    assert_eq!(output, format!("marker\n{}\n", namespace.display()));
+    let text = match runtime::prepare(&second.set("/root/readonly", json!(true)).spec()) {
+        Ok(_) => panic!("its root would be read-only for all"),
+        Err(error) => error.to_string(),
+    };
+    assert!(text.starts_with("root.readonly"), "{text}");
+    first.cgroup.kill().unwrap();
+    first.finish();
+}

@@ -163,7 +163,7 @@ fn a_value_that_cannot_be_enforced_is_refused_by_the_name_of_its_field() {
         (
             "/linux/namespaces/0/path",
             json!("/proc/1/ns/mnt"),
-            "linux.namespaces[0].path",
+            "root.readonly",
         ),
         (
             "/linux/namespaces/1/type",
