@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod console;
 #[cfg(test)]
+mod guest;
+#[cfg(test)]
 mod image;
 #[cfg(test)]
 mod init;

@@ -1,0 +1,129 @@
+//! The runtime with the programs that people use one with: Debian's docker,
+//! containerd and podman, in a Debian machine on our kernel.
+//!
+//! One machine is booted for each of them, and has a table of behaviours tried
+//! on it, one after the other; all that fail are told in the end.
+//! `WHERRY_TESTED_RUNTIME=/usr/bin/runc` tries another runtime of the guest's, to
+//! see whether a test asks for what runc does.
+
+mod containerd;
+mod docker;
+mod podman;
+
+use std::any::Any;
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use machine::{Build, Guest};
+
+/// A script takes no longer, on the slowest of hosts.
+const SCRIPT: Duration = Duration::from_secs(240);
+/// Nor a whole table of behaviours.
+const MACHINE: Duration = Duration::from_secs(1500);
+
+/// A Debian machine that runs.
+struct Debian {
+    guest: Guest,
+    /// The path of the runtime that is tested.
+    runtime: String,
+}
+
+/// One behaviour: what it says, and what tries it.
+type Behaviour = (&'static str, fn(&mut Debian));
+
+/// A table of behaviours, of functions whose names are sentences.
+macro_rules! behaviours {
+    ($($name:ident),* $(,)?) => {
+        &[$((stringify!($name), $name as fn(&mut $crate::guest::Debian))),*]
+    };
+}
+use behaviours;
+
+impl Debian {
+    fn boot(name: &str) -> Self {
+        let build = Build::from_env().unwrap();
+        Self {
+            guest: Guest::boot(&build, name, MACHINE).unwrap(),
+            runtime: std::env::var("WHERRY_TESTED_RUNTIME")
+                .unwrap_or_else(|_| "/usr/local/bin/wherry-runtime".to_owned()),
+        }
+    }
+
+    /// What a script prints that has to succeed.
+    fn run(&mut self, script: &str) -> String {
+        let output = self.guest.run(script, SCRIPT).unwrap();
+        assert_eq!(output.exit, 0, "$ {script}\n{}", output.text);
+        output.text
+    }
+
+    /// What a script prints that has to fail.
+    fn fail(&mut self, script: &str) -> String {
+        let output = self.guest.run(script, SCRIPT).unwrap();
+        assert_ne!(output.exit, 0, "$ {script}\n{}", output.text);
+        output.text
+    }
+
+    /// A script's exit status.
+    fn status(&mut self, script: &str) -> i32 {
+        self.guest.run(script, SCRIPT).unwrap().exit
+    }
+
+    /// Has a script tried until it prints `wanted`.
+    fn wait_until(&mut self, script: &str, wanted: &str) {
+        let deadline = Instant::now() + SCRIPT;
+        loop {
+            let output = self.guest.run(script, SCRIPT).unwrap();
+            if output.text.contains(wanted) {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "$ {script}\nnever printed {wanted}, but at last:\n{}",
+                output.text
+            );
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    /// Writes a file of the machine's.
+    fn write(&mut self, path: &str, text: &str) {
+        self.run(&format!(
+            "mkdir -p \"$(dirname {path})\"; cat > {path} <<'the-end'\n{text}\nthe-end\n"
+        ));
+    }
+
+    /// Tries all behaviours; panics in the end where some did not hold.
+    fn hold(&mut self, behaviours: &[Behaviour], after: &str) {
+        let mut failed = String::new();
+        for (name, behaviour) in behaviours {
+            let begin = Instant::now();
+            let outcome = catch_unwind(AssertUnwindSafe(|| behaviour(self)));
+            let seconds = begin.elapsed().as_secs();
+            eprintln!(
+                "{}: {name}: {} ({seconds} s)",
+                self.guest.name(),
+                if outcome.is_ok() { "holds" } else { "FAILED" }
+            );
+            if let Err(panic) = outcome {
+                let _ = writeln!(failed, "--- {name}:\n{}", words(panic.as_ref()));
+                // What it left behind is not the next one's.
+                let _ = self.guest.run(after, SCRIPT);
+            }
+        }
+        assert!(
+            failed.is_empty(),
+            "with {} in {}:\n{failed}",
+            self.runtime,
+            self.guest.name()
+        );
+    }
+}
+
+fn words(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or_default()
+}
