@@ -113,12 +113,7 @@ fn build(workspace: &Workspace, tree: &Tools, recipe: &Path, guest: &Guest) -> R
 
 /// The second disk: our programs, as the guest's `/usr/local`.
 fn programs(workspace: &Workspace, tree: &Tools, disk: &Path) -> Result<()> {
-    let owners = crates::owners(workspace)?;
-    let names: BTreeSet<String> = PROGRAMS
-        .map(str::to_owned)
-        .into_iter()
-        .filter(|name| owners.contains_key(name))
-        .collect();
+    let names: BTreeSet<String> = PROGRAMS.map(str::to_owned).into();
     let programs = crates::build(workspace, &names)?;
     let scratch = TempDir::with_prefix("wherry-guest-").context("make a scratch folder")?;
     let folder = scratch.path().join("bin");
@@ -127,9 +122,12 @@ fn programs(workspace: &Workspace, tree: &Tools, disk: &Path) -> Result<()> {
         fs::copy(program, folder.join(name))
             .with_context(|| format!("copy {}", program.display()))?;
     }
+    let new = disk.with_extension("new");
     let mut mkfs = tree.command("mkfs.erofs")?;
     mkfs.args(["--quiet", "--all-root", "-T0"])
-        .arg(disk)
+        .arg(&new)
         .arg(scratch.path());
-    process::run(&mut mkfs, &workspace.log("guest"), |_| {})
+    process::run(&mut mkfs, &workspace.log("guest"), |_| {})?;
+    // A guest that runs keeps the disk that it was booted with.
+    fs::rename(&new, disk).with_context(|| format!("replace {}", disk.display()))
 }

@@ -2,7 +2,7 @@
 //! quickest to fail first.
 
 use crate::workspace::Workspace;
-use crate::{image, reproduce, tools};
+use crate::{guest, image, reproduce, tools};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::Command;
@@ -26,6 +26,7 @@ pub fn test(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
     {
         let _lock = workspace.lock()?;
         image::make(workspace)?;
+        guest::make(workspace)?;
     }
     machines(workspace, filter)?;
     if filter.is_none_or(|filter| reproduce::NAME.contains(filter)) {

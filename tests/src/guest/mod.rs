@@ -6,6 +6,7 @@
 //! `WHERRY_TESTED_RUNTIME=/usr/bin/runc` tries another runtime of the guest's, to
 //! see whether a test asks for what runc does.
 
+mod conformance;
 mod containerd;
 mod docker;
 mod podman;

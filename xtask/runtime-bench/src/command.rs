@@ -4,13 +4,16 @@ use crate::bundle::Bundles;
 use anyhow::{Context, Result, ensure};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Those that are looked for; ours among them.
 const NAMES: [&str; 4] = ["wherry-runtime", "crun", "runc", "youki"];
+
+/// What the last call had to say.
+const ERRORS: &str = "/run/runtime-bench/errors";
 
 /// A runtime that is here.
 #[derive(Debug, Clone)]
@@ -49,14 +52,15 @@ impl Runtime {
     }
 
     /// Its command line, without an argument of a subcommand.
-    pub fn command(&self) -> Command {
+    fn command(&self) -> Result<Command> {
+        let errors = File::create(ERRORS).with_context(|| format!("create {ERRORS}"))?;
         let mut command = Command::new(&self.program);
         command.arg("--root").arg(&self.state);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        command
+            .stderr(errors);
+        Ok(command)
     }
 
     /// Its command line as words.
@@ -70,25 +74,26 @@ impl Runtime {
         words
     }
 
-    /// Runs a subcommand; one that fails is run again by hand to see why.
+    /// Runs a subcommand.
     pub fn run(&self, arguments: &[&str]) -> Result<()> {
         let status = self
-            .command()
+            .command()?
             .args(arguments)
             .status()
             .with_context(|| format!("start {}", self.name))?;
         ensure!(
             status.success(),
-            "{} {} ended with {status}",
+            "{} {} ended with {status}: {}",
             self.name,
-            arguments.join(" ")
+            arguments.join(" "),
+            fs::read_to_string(ERRORS).unwrap_or_default().trim()
         );
         Ok(())
     }
 
     /// Starts a subcommand.
     pub fn begin(&self, arguments: &[&str]) -> Result<Child> {
-        self.command()
+        self.command()?
             .args(arguments)
             .spawn()
             .with_context(|| format!("start {}", self.name))

@@ -7,6 +7,7 @@
 //! or in the guest itself, whose cgroups have all controllers.
 
 mod figures;
+mod youki;
 
 use super::pressure::Pressure;
 use crate::progress::Stage;
@@ -71,17 +72,18 @@ pub fn runtime(workspace: &Workspace, options: Options) -> Result<()> {
 
 /// A folder with the programs that are measured.
 fn programs(workspace: &Workspace) -> Result<PathBuf> {
-    let owners = crates::owners(workspace)?;
     let names: BTreeSet<String> = ["runtime-bench", "wherry-runtime"]
         .map(str::to_owned)
-        .into_iter()
-        .filter(|name| owners.contains_key(name))
-        .collect();
+        .into();
     let folder = workspace.build.join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     for (name, program) in crates::build(workspace, &names)? {
         fs::copy(&program, folder.join(name))
             .with_context(|| format!("copy {}", program.display()))?;
+    }
+    if let Some(youki) = youki::make(workspace) {
+        fs::copy(&youki, folder.join("youki"))
+            .with_context(|| format!("copy {}", youki.display()))?;
     }
     Ok(folder)
 }

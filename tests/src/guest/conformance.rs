@@ -1,0 +1,16 @@
+//! The specification's clauses, on a machine with every controller.
+
+use std::time::Duration;
+
+use crate::guest::Debian;
+
+/// Each clause is a container or more, all of them emulated.
+const SUITE: Duration = Duration::from_secs(900);
+
+#[test]
+fn every_clause_of_the_specification_holds() {
+    let mut debian = Debian::boot("guest-conformance");
+    let script = format!("runtime-conformance --runtime {}", debian.runtime);
+    let output = debian.guest.run(&script, SUITE).unwrap();
+    assert_eq!(output.exit, 0, "{}", output.text);
+}
