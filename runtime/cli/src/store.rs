@@ -164,10 +164,6 @@ impl Folder {
         })
     }
 
-    /// Whether the container is there, made or half made.
-    pub fn exists(&self) -> bool {
-        self.path.exists()
-    }
 
     /// What is known of the container; `None` where nothing was written yet, or
     /// there is no container.

@@ -1,0 +1,25 @@
+//! The runtime's own program is out of the reach of containers (CVE-2019-5736).
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+
+use crate::harness::{Box, can_run};
+
+#[test]
+fn what_runs_in_the_container_before_its_program_cannot_be_written_to() {
+    if !can_run() {
+        return;
+    }
+    let container = Box::new("true");
+    container.create();
+    // At the gate it still is the runtime's program.
+    let path = format!("/proc/{}/exe", container.state()["pid"]);
+    let head = |path: &str| {
+        let mut bytes = [0; 4096];
+        File::open(path).unwrap().read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    assert!(head(&path) == head(env!("CARGO_BIN_EXE_wherry-runtime")));
+    let error = OpenOptions::new().append(true).open(&path).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EROFS), "{error}");
+}
