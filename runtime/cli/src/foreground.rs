@@ -69,20 +69,21 @@ pub fn wait(started: &Started, terminal: Option<OwnedFd>, signals: &Signals) -> 
                 (output, input) = (ready(1), ready(2));
             }
         }
-        if let Some(relay) = &mut relay {
-            if input {
-                relay.read_input();
-            }
-            if output {
-                relay.exchange();
-            }
-        }
+        // First: a new size of the terminal counts for what is typed after it.
         while let Ok(Some(info)) = signals.0.read_signal() {
             if let Some(status) = handle(info.ssi_signo as i32, started, relay.as_ref())? {
                 if let Some(relay) = &mut relay {
                     relay.drain();
                 }
                 return Ok(status);
+            }
+        }
+        if let Some(relay) = &mut relay {
+            if input {
+                relay.read_input();
+            }
+            if output {
+                relay.exchange();
             }
         }
     }

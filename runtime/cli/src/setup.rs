@@ -28,8 +28,12 @@ pub fn next(setup: BorrowedFd<'_>) -> Result<Setup> {
 /// make 127 of a program that is not there, and 126 of one that must not run.
 pub fn failure(error: &SetupError, program: &str) -> anyhow::Error {
     let begin = "unable to start container process";
-    if error.step != Step::Execute {
-        return anyhow!("{begin}: {error}");
+    match error.step {
+        Step::Execute => {}
+        Step::Search => {
+            return anyhow!("{begin}: exec: {program:?}: executable file not found in $PATH");
+        }
+        _ => return anyhow!("{begin}: {error}"),
     }
     match Errno::from_raw(error.errno) {
         Errno::ENOENT if !program.contains('/') => {

@@ -164,7 +164,6 @@ impl Folder {
         })
     }
 
-
     /// What is known of the container; `None` where nothing was written yet, or
     /// there is no container.
     pub fn state(&self) -> Result<Option<State>> {

@@ -177,21 +177,26 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
             .with_context(|| format!("--cap: unknown capability {name:?}"))?;
         added.insert(known);
     }
-    let old = process.capabilities().clone().unwrap_or_default();
-    let with = |set: &Option<Capabilities>| -> Capabilities {
-        set.iter().flatten().chain(&added).copied().collect()
+    // Not those of the builder, which is there with some already.
+    let none = Capabilities::new;
+    let mut sets = LinuxCapabilitiesBuilder::default()
+        .bounding(none())
+        .permitted(none())
+        .effective(none())
+        .inheritable(none())
+        .ambient(none())
+        .build()
+        .context("--cap")?;
+    if let Some(old) = process.capabilities() {
+        sets = old.clone();
+    }
+    let with = |set: &Option<Capabilities>| -> Option<Capabilities> {
+        Some(set.iter().flatten().chain(&added).copied().collect())
     };
-    let mut new = LinuxCapabilitiesBuilder::default()
-        .bounding(with(old.bounding()))
-        .permitted(with(old.permitted()))
-        .effective(with(old.effective()));
-    if let Some(inheritable) = old.inheritable() {
-        new = new.inheritable(inheritable.clone());
-    }
-    if let Some(ambient) = old.ambient() {
-        new = new.ambient(ambient.clone());
-    }
-    process.set_capabilities(Some(new.build().context("--cap")?));
+    sets.set_bounding(with(sets.bounding()));
+    sets.set_permitted(with(sets.permitted()));
+    sets.set_effective(with(sets.effective()));
+    process.set_capabilities(Some(sets));
     Ok(())
 }
 
@@ -243,6 +248,7 @@ mod tests {
     #[test]
     fn added_capabilities_are_not_handed_on() {
         let mut process = Process::default();
+        process.set_capabilities(None);
         let names = ["net_raw".to_string(), "CAP_KILL".to_string()];
         add_capabilities(&mut process, &names).unwrap();
         let sets = process.capabilities().clone().unwrap();
@@ -254,8 +260,12 @@ mod tests {
             (sets.inheritable(), false),
             (sets.ambient(), false),
         ] {
-            let found = set.as_ref().is_some_and(|set| set.is_superset(&wanted));
-            assert_eq!(found, has);
+            let expected = if has {
+                wanted.clone()
+            } else {
+                Capabilities::new()
+            };
+            assert_eq!(set.as_ref(), Some(&expected));
         }
         assert!(add_capabilities(&mut process, &["NOTHING".to_string()]).is_err());
     }

@@ -31,7 +31,9 @@ fn of_several_that_make_one_container_one_makes_it() {
     let children = (0..8).map(|_| spawn(&container, &create)).collect();
     assert_eq!(successes(children), 1);
     assert_eq!(container.status(), "created");
-    let children = (0..8).map(|_| spawn(&container, &["start", "ID"])).collect();
+    let children = (0..8)
+        .map(|_| spawn(&container, &["start", "ID"]))
+        .collect();
     assert_eq!(successes(children), 1);
     assert_eq!(container.status(), "running");
 }

@@ -54,7 +54,11 @@ fn a_container_whose_maker_was_killed_before_it_wrote_anything_can_be_deleted() 
     }
     let container = Box::new("true");
     fs::create_dir_all(container.state_folder()).unwrap();
-    assert!(container.refused(&["state", "ID"]).contains("does not exist"));
+    assert!(
+        container
+            .refused(&["state", "ID"])
+            .contains("does not exist")
+    );
     container.must(&["delete", "ID"]);
     assert!(!container.state_folder().exists());
 }
@@ -83,7 +87,9 @@ fn the_container_lives_on_when_its_foreground_runtime_is_killed() {
         .command(&["run", "--bundle", "BUNDLE", "ID"])
         .spawn()
         .unwrap();
-    until(|| container.state_folder().join("state.json").exists() && container.status() == "running");
+    until(|| {
+        container.state_folder().join("state.json").exists() && container.status() == "running"
+    });
     runtime.kill().unwrap();
     runtime.wait().unwrap();
     assert_eq!(container.status(), "running");

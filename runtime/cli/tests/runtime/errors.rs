@@ -28,7 +28,10 @@ fn a_program_that_cannot_be_run_fails_in_the_words_that_engines_look_for() {
         return;
     }
     for (program, words) in [
-        ("nothing", "exec: \"nothing\": executable file not found in $PATH"),
+        (
+            "nothing",
+            "exec: \"nothing\": executable file not found in $PATH",
+        ),
         ("/nothing", "no such file or directory"),
         ("/etc", "permission denied"),
     ] {
@@ -47,7 +50,14 @@ fn the_log_is_of_json_where_that_is_wanted() {
     let container = Box::new("true");
     let log = container.folder.path().join("log");
     let log_argument = log.to_str().unwrap();
-    let text = container.refused(&["--log", log_argument, "--log-format", "json", "state", "none"]);
+    let text = container.refused(&[
+        "--log",
+        log_argument,
+        "--log-format",
+        "json",
+        "state",
+        "none",
+    ]);
     // People read this, and engines that.
     assert_eq!(text, "container does not exist: none\n");
     let written = fs::read_to_string(&log).unwrap();
@@ -88,7 +98,14 @@ fn terminals_and_console_sockets_belong_together() {
     let text = container.refused(&["create", "--bundle", "BUNDLE", "ID"]);
     assert!(text.contains("cannot allocate tty if"), "{text}");
     let container = Box::new("true");
-    let arguments = ["create", "--bundle", "BUNDLE", "--console-socket", "/none", "ID"];
+    let arguments = [
+        "create",
+        "--bundle",
+        "BUNDLE",
+        "--console-socket",
+        "/none",
+        "ID",
+    ];
     let text = container.refused(&arguments);
     assert!(text.contains("cannot use console socket if"), "{text}");
 }
@@ -126,7 +143,10 @@ fn features_are_json_and_every_mount_option_and_hook_is_named() {
     assert_eq!(features["ociVersionMin"], "1.0.0");
     assert_eq!(features["hooks"].as_array().unwrap().len(), 6);
     assert_eq!(features["linux"]["cgroup"]["v2"], true);
-    assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
+    assert_eq!(
+        features["linux"]["mountExtensions"]["idmap"]["enabled"],
+        true
+    );
 }
 
 #[test]
@@ -136,7 +156,8 @@ fn a_configuration_to_begin_with_is_written_once() {
     fs::create_dir(&bundle).unwrap();
     let path = bundle.to_str().unwrap();
     container.must(&["spec", "--bundle", path]);
-    let spec: Value = serde_json::from_slice(&fs::read(bundle.join("config.json")).unwrap()).unwrap();
+    let spec: Value =
+        serde_json::from_slice(&fs::read(bundle.join("config.json")).unwrap()).unwrap();
     assert_eq!(spec["process"]["args"], json!(["sh"]));
     let text = container.refused(&["spec", "--bundle", path]);
     assert!(text.contains("config.json"), "{text}");

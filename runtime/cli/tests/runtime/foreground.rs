@@ -15,11 +15,15 @@ fn the_exit_code_is_the_programs() {
     if !can_run() {
         return;
     }
-    for (script, code) in [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$; sleep 1", 137)] {
+    for (script, code) in [
+        ("exit 0", 0),
+        ("exit 7", 7),
+        ("kill -KILL $$; sleep 1", 137),
+    ] {
         // In the machine's own pid namespace a process can kill itself.
         let container = Box::new(script).set(
             "/linux/namespaces",
-            json!([{ "type": "mount" }, { "type": "network" }]),
+            json!([{ "type": "mount" }, { "type": "network" }, { "type": "uts" }]),
         );
         let output = container.run(&["run", "--bundle", "BUNDLE", "ID"]);
         assert_eq!(output.status.code(), Some(code), "{script}: {output:?}");
@@ -40,7 +44,12 @@ fn signals_are_passed_on() {
         .spawn()
         .unwrap();
     let mut line = [0; 6];
-    runtime.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+    runtime
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut line)
+        .unwrap();
     assert_eq!(&line, b"ready\n");
     kill(Pid::from_raw(runtime.id() as i32), Signal::SIGUSR1).unwrap();
     assert_eq!(runtime.wait().unwrap().code(), Some(5));
@@ -66,7 +75,15 @@ fn a_detached_container_goes_on_and_its_number_is_in_the_file() {
     let container = Box::new("sleep 100");
     let file = container.folder.path().join("pid");
     container
-        .begin(&["run", "-d", "--bundle", "BUNDLE", "--pid-file", file.to_str().unwrap(), "ID"])
+        .begin(&[
+            "run",
+            "-d",
+            "--bundle",
+            "BUNDLE",
+            "--pid-file",
+            file.to_str().unwrap(),
+            "ID",
+        ])
         .unwrap();
     let pid: i64 = fs::read_to_string(&file).unwrap().parse().unwrap();
     assert_eq!(container.state()["pid"], pid);
@@ -116,8 +133,13 @@ fn a_killed_container_is_cleared_away() {
         return;
     }
     let container = Box::new("sleep 100");
-    let mut runtime = container.command(&["run", "--bundle", "BUNDLE", "ID"]).spawn().unwrap();
-    until(|| container.state_folder().join("state.json").exists() && container.status() == "running");
+    let mut runtime = container
+        .command(&["run", "--bundle", "BUNDLE", "ID"])
+        .spawn()
+        .unwrap();
+    until(|| {
+        container.state_folder().join("state.json").exists() && container.status() == "running"
+    });
     container.must(&["kill", "ID", "KILL"]);
     assert_eq!(runtime.wait().unwrap().code(), Some(137));
     assert!(!container.state_folder().exists());

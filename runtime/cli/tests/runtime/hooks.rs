@@ -60,8 +60,14 @@ fn hooks_run_in_their_order_with_the_state_of_their_time() {
     assert_eq!(
         order,
         [
-            "prestart", "prestart-2", "createRuntime", "createRuntime-2", "poststart",
-            "poststart-2", "poststop", "poststop-2",
+            "prestart",
+            "prestart-2",
+            "createRuntime",
+            "createRuntime-2",
+            "poststart",
+            "poststart-2",
+            "poststop",
+            "poststop-2",
         ]
     );
     for (name, state) in &all {
@@ -88,7 +94,9 @@ fn a_create_hook_that_fails_ends_the_container() {
         let names = ["prestart", "createRuntime", "poststart", "poststop"];
         let codes = names.map(|name| (name, i32::from(name == failing)));
         let (container, file) = with_hooks(codes);
-        let text = container.begin(&["create", "--bundle", "BUNDLE", "ID"]).unwrap_err();
+        let text = container
+            .begin(&["create", "--bundle", "BUNDLE", "ID"])
+            .unwrap_err();
         assert!(text.contains(failing), "{text}");
         assert!(!container.state_folder().exists());
         assert_eq!(container.cgroup(), None);

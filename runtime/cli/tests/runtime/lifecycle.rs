@@ -46,7 +46,10 @@ fn a_created_container_runs_its_program_only_when_it_is_started() {
     assert_eq!(container.cgroup(), None);
     for command in ["state", "start", "kill", "delete", "pause", "ps"] {
         let gone = container.refused(&[command, "ID"]);
-        assert!(gone.contains("container does not exist"), "{command}: {gone}");
+        assert!(
+            gone.contains("container does not exist"),
+            "{command}: {gone}"
+        );
     }
     container.must(&["delete", "--force", "ID"]);
 }
@@ -59,7 +62,9 @@ fn an_id_can_be_used_again_and_not_twice() {
     let container = Box::new("sleep 100");
     container.create();
     let pid = container.state()["pid"].clone();
-    let twice = container.begin(&["create", "--bundle", "BUNDLE", "ID"]).unwrap_err();
+    let twice = container
+        .begin(&["create", "--bundle", "BUNDLE", "ID"])
+        .unwrap_err();
     assert!(twice.contains("already exists"), "{twice}");
     assert_eq!(container.state()["pid"], pid);
     // One that was never started needs no force.
@@ -80,7 +85,10 @@ fn the_configuration_counts_as_it_was_when_the_container_was_made() {
     container.spec["process"]["env"] = json!(["PATH=/nowhere"]);
     container.must(&["start", "ID"]);
     until(|| container.output() == "first\n");
-    assert_eq!(container.must(&["exec", "ID", "sh", "-c", "echo $PATH"]), "/usr/bin:/bin\n");
+    assert_eq!(
+        container.must(&["exec", "ID", "sh", "-c", "echo $PATH"]),
+        "/usr/bin:/bin\n"
+    );
 }
 
 #[test]
@@ -112,7 +120,10 @@ fn the_list_shows_every_container() {
     let container = Box::new("sleep 100");
     assert_eq!(container.must(&["list", "--format", "json"]), "[]\n");
     container.create();
-    assert_eq!(container.must(&["list", "-q"]), format!("{}\n", container.id));
+    assert_eq!(
+        container.must(&["list", "-q"]),
+        format!("{}\n", container.id)
+    );
     let json: Value = serde_json::from_str(&container.must(&["list", "-f", "json"])).unwrap();
     assert_eq!(json, json!([container.state()]));
     let table = container.must(&["list"]);
@@ -174,7 +185,14 @@ fn processes_are_listed() {
         serde_json::from_str::<Vec<i64>>(&pids).unwrap().len() == 3
     });
     let table = container.must(&["ps", "ID", "-o", "pid,args"]);
-    assert_eq!(table.lines().filter(|line| line.ends_with("sleep 100")).count(), 3, "{table}");
+    assert_eq!(
+        table
+            .lines()
+            .filter(|line| line.ends_with("sleep 100"))
+            .count(),
+        3,
+        "{table}"
+    );
     assert!(table.starts_with("    PID") || table.trim_start().starts_with("PID"));
 }
 

@@ -10,4 +10,5 @@ mod harness;
 mod hooks;
 mod lifecycle;
 mod program;
+mod sys;
 mod terminal;
