@@ -1,14 +1,18 @@
 //! The clauses, a module for each part of the specification.
 
 mod capabilities;
+mod commands;
 mod devices;
+mod hooks;
 mod lifecycle;
 mod mounts;
 mod namespaces;
 mod paths;
 mod process;
 mod root;
+mod seccomp;
 mod state;
+mod terminal;
 
 use crate::clause::Clause;
 
@@ -24,6 +28,10 @@ pub fn all() -> Vec<&'static Clause> {
         namespaces::CLAUSES,
         devices::CLAUSES,
         paths::CLAUSES,
+        seccomp::CLAUSES,
+        hooks::CLAUSES,
+        terminal::CLAUSES,
+        commands::CLAUSES,
     ]
     .into_iter()
     .flatten()

@@ -97,7 +97,7 @@ fn has_i386() -> bool {
     use nix::sys::wait::{WaitStatus, waitpid};
     match sys::fork() {
         Ok(nix::unistd::ForkResult::Child) => {
-            std::process::exit(i32::from(sys::getppid_i386().is_err()))
+            std::process::exit(i32::from(sys::getpgrp_i386().is_err()))
         }
         Ok(nix::unistd::ForkResult::Parent { child }) => {
             matches!(waitpid(child, None), Ok(WaitStatus::Exited(_, 0)))

@@ -55,7 +55,7 @@ pub enum Step {
     Call(Call, [u64; 6]),
     /// The same by its x32 number.
     CallX32(Call, [u64; 6]),
-    /// getppid(2) as a 32-bit program calls it.
+    /// getpgrp(2) as a 32-bit program calls it.
     CallI386,
     /// Steps in a child: how it ended and what it printed.
     Child(Vec<Step>),
@@ -230,7 +230,7 @@ fn perform(step: &Step) -> Outcome {
         Step::CallX32(call, arguments) => {
             call_result(sys::try_call(*call, 0x4000_0000, *arguments))
         }
-        Step::CallI386 => call_result(sys::getppid_i386()),
+        Step::CallI386 => call_result(sys::getpgrp_i386()),
         Step::Child(steps) => child(steps),
         Step::Program(path, steps) => program(path, steps),
         Step::Children(count) => Ok(json!(children(*count))),

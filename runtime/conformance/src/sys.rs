@@ -20,7 +20,7 @@ pub enum Call {
     Chmod,
     Chroot,
     Clone,
-    Getppid,
+    Getpgrp,
     Getpid,
     Getuid,
     Ioprio,
@@ -46,7 +46,7 @@ impl Call {
             Call::Chroot => libc::SYS_chroot,
             // With CLONE_VM refused below: without it, it is fork(2).
             Call::Clone => libc::SYS_clone,
-            Call::Getppid => libc::SYS_getppid,
+            Call::Getpgrp => libc::SYS_getpgrp,
             Call::Getpid => libc::SYS_getpid,
             Call::Getuid => libc::SYS_getuid,
             Call::Ioprio => libc::SYS_ioprio_set,
@@ -91,15 +91,15 @@ pub fn try_call(call: Call, number_bits: i64, arguments: [u64; 6]) -> Result<i64
     }
 }
 
-/// getppid(2) by the entry of 32-bit programs.
-pub fn getppid_i386() -> Result<i64, i32> {
+/// getpgrp(2) by the entry of 32-bit programs.
+pub fn getpgrp_i386() -> Result<i64, i32> {
     let result: i64;
     // SAFETY: the entry takes its number in eax, returns in rax and keeps all
-    // other registers but r8 to r11. getppid (64 there) has no argument.
+    // other registers but r8 to r11. getpgrp (65 there) has no argument.
     unsafe {
         asm!(
             "int 0x80",
-            inlateout("rax") 64_i64 => result,
+            inlateout("rax") 65_i64 => result,
             out("r8") _, out("r9") _, out("r10") _, out("r11") _,
         );
     }

@@ -26,6 +26,12 @@ pub struct Note {
     pub hostname: String,
     pub mounts: Vec<world::Mount>,
     pub descriptors: BTreeMap<i32, String>,
+    /// The namespaces of the state's pid, as this hook sees them.
+    pub container: BTreeMap<String, String>,
+    /// The mount table of the state's pid.
+    pub container_mounts: Vec<world::Mount>,
+    /// What the state's pid runs.
+    pub container_program: String,
     /// Whether `/probe` is in this root: it is the container's.
     pub in_root: bool,
     /// Whether `/user-program-ran` is in this root.
@@ -44,6 +50,7 @@ pub fn main(arguments: &[String]) -> i32 {
         Err(_) => Value::Null,
     };
     let world = world::look();
+    let pid = state["pid"].to_string();
     let note = Note {
         name: name.clone(),
         state,
@@ -55,6 +62,9 @@ pub fn main(arguments: &[String]) -> i32 {
         hostname: world.hostname,
         mounts: world.mounts,
         descriptors: world.descriptors,
+        container: world::namespaces_of(&pid),
+        container_mounts: world::mounts_of(&pid),
+        container_program: world::program_of(&pid),
         in_root: std::path::Path::new("/probe").exists(),
         user_program_ran: std::path::Path::new("/user-program-ran").exists(),
     };

@@ -118,11 +118,33 @@ impl Mount {
 
 /// The mount table of this process, in the order of the kernel.
 pub fn mounts() -> Vec<Mount> {
-    fs::read_to_string("/proc/self/mountinfo")
+    mounts_of("self")
+}
+
+/// The mount table of a process, as far as it can be seen.
+pub fn mounts_of(pid: &str) -> Vec<Mount> {
+    fs::read_to_string(format!("/proc/{pid}/mountinfo"))
         .unwrap_or_default()
         .lines()
         .filter_map(Mount::parse)
         .collect()
+}
+
+/// The namespaces of a process, as far as they can be seen.
+pub fn namespaces_of(pid: &str) -> BTreeMap<String, String> {
+    entries(&format!("/proc/{pid}/ns"))
+        .into_iter()
+        .filter_map(|name| {
+            let link = fs::read_link(format!("/proc/{pid}/ns/{name}")).ok()?;
+            Some((name, link.to_string_lossy().into_owned()))
+        })
+        .collect()
+}
+
+/// The command line of a process.
+pub fn program_of(pid: &str) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ")
 }
 
 /// A process's world. What needs `/proc` is empty where there is none.
@@ -229,13 +251,7 @@ pub fn look() -> World {
             .collect(),
         descriptors: descriptors(),
         mounts: mounts(),
-        namespaces: entries("/proc/self/ns")
-            .into_iter()
-            .filter_map(|name| {
-                let link = fs::read_link(format!("/proc/self/ns/{name}")).ok()?;
-                Some((name, link.to_string_lossy().into_owned()))
-            })
-            .collect(),
+        namespaces: namespaces_of("self"),
         cgroup: read("/proc/self/cgroup"),
         oom_score_adj: read("/proc/self/oom_score_adj"),
         scheduling: sys::scheduling().ok(),
