@@ -40,10 +40,10 @@ impl Bundle {
             bail!("root: is missing in config.json of {}", directory.display());
         };
         let rootfs = directory.join(root.path());
-        let mut absolute = RootBuilder::default().path(rootfs.clone());
-        if let Some(readonly) = root.readonly() {
-            absolute = absolute.readonly(readonly);
-        }
+        let absolute = RootBuilder::default()
+            .path(rootfs.clone())
+            // The builder's own default is true, the specification's false.
+            .readonly(root.readonly().unwrap_or(false));
         spec.set_root(Some(absolute.build().context("root")?));
         Ok(Bundle {
             directory,
