@@ -153,11 +153,11 @@ pub struct Started {
 /// by [`crate::cgroup::create`], before the start.
 pub fn prepare(spec: &Spec) -> Result<Prepared, Error> {
     fields::check(spec)?;
-    if !spec.version().starts_with("1.") {
-        return Err(Error::invalid(
-            "ociVersion",
-            format!("{} is not 1.x", spec.version()),
-        ));
+    check_version(spec.version())?;
+    if let Some(annotations) = spec.annotations()
+        && annotations.contains_key("")
+    {
+        return Err(Error::invalid("annotations", "has an empty key"));
     }
     let Some(process) = spec.process() else {
         return Err(Error::invalid("process", "is missing"));
@@ -201,7 +201,38 @@ pub fn prepare(spec: &Spec) -> Result<Prepared, Error> {
     })
 }
 
+/// runtime-spec, config.md, "Specification version": SemVer 2.0.0, of which
+/// every 1.x can be read.
+fn check_version(version: &str) -> Result<(), Error> {
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let is_number = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|byte| byte.is_ascii_digit())
+            && (part == "0" || !part.starts_with('0'))
+    };
+    let parts: Vec<&str> = core.split('.').collect();
+    if parts.len() != 3 || !parts.iter().all(|part| is_number(part)) {
+        return Err(Error::invalid(
+            "ociVersion",
+            format!("\"{version}\" is no version as SemVer has it, such as 1.2.0"),
+        ));
+    }
+    if parts[0] != "1" {
+        return Err(Error::invalid(
+            "ociVersion",
+            format!("{version} is not 1.x"),
+        ));
+    }
+    Ok(())
+}
+
 impl Prepared {
+    /// Whether the seccomp profile has an action whose calls an agent answers,
+    /// so that a process needs [`Lifecycle::listener`].
+    pub fn needs_listener(&self) -> bool {
+        self.listener.is_some()
+    }
+
     /// Clones the container's process, which then sets itself up, and returns at once.
     ///
     /// With a user namespace, a pid namespace that is joined, or time offsets
@@ -294,7 +325,7 @@ impl Prepared {
                 .as_ref()
                 .map(|state| birth.keep(state.file.as_fd())),
             keep_keyring: lifecycle.is_some_and(|lifecycle| lifecycle.keep_keyring),
-            listener: listener::ready(self.listener.as_ref(), agent, "created", birth)?,
+            listener: listener::ready(self.listener.as_ref(), agent, "creating", birth)?,
             hooks,
         })
     }

@@ -11,9 +11,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
-use oci_spec::runtime::{
-    ContainerState, Hook, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Spec,
-};
+use oci_spec::runtime::{ContainerState, Hook, LinuxNamespaceType, LinuxResources, Spec};
 use runtime::cgroup::Cgroup;
 use runtime::{Lifecycle, Prepared, Setup, Start, Started, Stdio, hooks};
 
@@ -56,7 +54,7 @@ pub fn create(store: &Store, options: &Create, detached: bool) -> Result<Made> {
         detached,
         options.console_socket.as_deref(),
     )?;
-    let listener = listener(&bundle.spec)?;
+    let listener = listener(&prepared, &bundle.spec)?;
     let planned = Planned::new(&bundle.spec)?;
     let place = planned.place(&options.id)?;
 
@@ -147,21 +145,21 @@ fn new_state(options: &Create, bundle: &Bundle, place: Place) -> State {
     }
 }
 
-/// The socket of a seccomp agent, where the profile has one.
-fn listener(spec: &Spec) -> Result<Option<OwnedFd>> {
-    seccomp(spec)
+/// The socket of the seccomp agent, where the profile has an action that it answers.
+pub fn listener(prepared: &Prepared, spec: &Spec) -> Result<Option<OwnedFd>> {
+    let seccomp = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.seccomp().as_ref());
+    seccomp
         .and_then(|seccomp| seccomp.listener_path().as_deref())
-        .filter(|path| !path.as_os_str().is_empty())
+        .filter(|_| prepared.needs_listener())
         .map(|path| {
             connected(path).with_context(|| {
                 format!("linux.seccomp.listenerPath: connect to {}", path.display())
             })
         })
         .transpose()
-}
-
-pub fn seccomp(spec: &Spec) -> Option<&LinuxSeccomp> {
-    spec.linux().as_ref()?.seccomp().as_ref()
 }
 
 fn program(spec: &Spec) -> String {

@@ -107,6 +107,10 @@ fn a_field_that_is_not_enforced_is_refused_by_name() {
 fn a_value_that_cannot_be_enforced_is_refused_by_the_name_of_its_field() {
     for (pointer, value, field) in [
         ("/ociVersion", json!("2.0.0"), "ociVersion"),
+        ("/ociVersion", json!("1.2"), "ociVersion"),
+        ("/ociVersion", json!("1.2.0.1"), "ociVersion"),
+        ("/ociVersion", json!("1.02.0"), "ociVersion"),
+        ("/annotations", json!({ "": "x" }), "annotations"),
         (
             "/hooks",
             json!({ "prestart": [{ "path": "x" }] }),

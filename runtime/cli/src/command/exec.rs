@@ -11,8 +11,8 @@ use runtime::{Exec as Start, Listener, Setup};
 use crate::arguments::Exec;
 use crate::bundle::Bundle;
 use crate::cgroup::Place;
-use crate::console::{Console, connected};
-use crate::create::{seccomp, standard, write_pid};
+use crate::console::Console;
+use crate::create::{listener, standard, write_pid};
 use crate::descriptors::Inherited;
 use crate::foreground::{self, Signals};
 use crate::setup;
@@ -38,13 +38,13 @@ fn exec(store: &Store, options: &Exec) -> Result<u8> {
     let bundle = Bundle::parse(container.state.bundle.clone(), container.folder.config()?)?;
     let process = process(options, &bundle.spec)?;
     let prepared = runtime::prepare(&bundle.spec)?;
+    let agent = listener(&prepared, &bundle.spec)?;
     let prepared = prepared.exec_process(&process)?;
     let console = Console::new(
         process.terminal() == Some(true),
         options.detach,
         options.console_socket.as_deref(),
     )?;
-    let agent = agent(&bundle.spec)?;
     let cgroup = cgroup(&container, options.cgroup.as_deref())?;
     // The first process ends no earlier unnoticed: joining it fails then.
     let first = container
@@ -198,18 +198,6 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
     sets.set_effective(with(sets.effective()));
     process.set_capabilities(Some(sets));
     Ok(())
-}
-
-fn agent(spec: &Spec) -> Result<Option<OwnedFd>> {
-    seccomp(spec)
-        .and_then(|seccomp| seccomp.listener_path().as_deref())
-        .filter(|path| !path.as_os_str().is_empty())
-        .map(|path| {
-            connected(path).with_context(|| {
-                format!("linux.seccomp.listenerPath: connect to {}", path.display())
-            })
-        })
-        .transpose()
 }
 
 /// The container's cgroup, or one below it.
