@@ -11,16 +11,23 @@ use crate::sys;
 
 /// The kernel's own limit of links in one path.
 const LINKS: usize = 40;
+/// How often a path is tried that others keep moving.
+const ATTEMPTS: usize = 10_000;
 const PATH_MAX: usize = libc::PATH_MAX as usize;
 
 fn open(root: &OwnedFd, path: &CStr, flags: OFlag, how: ResolveFlag) -> Result<OwnedFd, Errno> {
-    openat2(
-        root,
-        path,
-        OpenHow::new()
-            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC | flags)
-            .resolve(how | ResolveFlag::RESOLVE_IN_ROOT),
-    )
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC | flags)
+        .resolve(how | ResolveFlag::RESOLVE_IN_ROOT);
+    let mut attempts = 0;
+    loop {
+        match openat2(root, path, how) {
+            // `..` was on the way while somebody on this machine, maybe another
+            // container in its set-up, renamed or mounted something (openat2(2)).
+            Err(Errno::EAGAIN) if attempts < ATTEMPTS => attempts += 1,
+            result => return result,
+        }
+    }
 }
 
 /// Resolves a path inside the root, following links inside it only; a plain one has none.
@@ -87,11 +94,16 @@ pub(super) fn make(root: &OwnedFd, path: &CStr, last_as: Make) -> Result<OwnedFd
         let found = match open_plain(root, &mut done) {
             Err(Errno::ENOENT) if name != b".." => {
                 let name = done.name(before)?;
-                if last && last_as == Make::File {
+                let made = if last && last_as == Make::File {
                     let mode = Mode::from_bits_truncate(0o644);
-                    mknodat(&here, name, SFlag::S_IFREG, mode, 0)?;
+                    mknodat(&here, name, SFlag::S_IFREG, mode, 0)
                 } else {
-                    mkdirat(&here, name, Mode::from_bits_truncate(0o755))?;
+                    mkdirat(&here, name, Mode::from_bits_truncate(0o755))
+                };
+                match made {
+                    // Another container with this root has just made it.
+                    Ok(()) | Err(Errno::EEXIST) => {}
+                    Err(errno) => return Err(errno),
                 }
                 open_plain(root, &mut done)?
             }

@@ -1,7 +1,7 @@
 //! `exec`.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilitiesBuilder, Process, Spec, User};
