@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::LinuxResources;
 use runtime::cgroup::{self, Cgroup, Hierarchy};
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::Bundle;
 use crate::id::Id;
 
 /// How long processes that were killed may take to be gone.
@@ -32,14 +33,11 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// What a specification asks for. Touches nothing.
-    pub fn new(spec: &Spec) -> Result<Planned> {
+    /// What a configuration asks for. Touches nothing.
+    pub fn new(bundle: &Bundle) -> Result<Planned> {
         Ok(Planned {
             hierarchy: Hierarchy::find()?,
-            cgroups_path: spec
-                .linux()
-                .as_ref()
-                .and_then(|linux| linux.cgroups_path().clone()),
+            cgroups_path: bundle.cgroups_path.clone(),
         })
     }
 

@@ -19,7 +19,8 @@ use crate::arguments::Create;
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Place, Planned};
 use crate::console::{Console, connected};
-use crate::descriptors::Inherited;
+use crate::delete;
+use crate::descriptors::{Inherited, give_standard};
 use crate::log;
 use crate::process::Identity;
 use crate::setup;
@@ -44,6 +45,9 @@ pub fn create(store: &Store, options: &Create, detached: bool) -> Result<Made> {
     let inherited = Inherited::find(options.preserve_fds)?;
     let bundle = Bundle::load(&options.bundle)?;
     let prepared = runtime::prepare(&bundle.spec)?;
+    if bundle.intel_rdt.is_some() {
+        bail!("linux.intelRdt: is not enforced");
+    }
     let terminal = bundle
         .spec
         .process()
@@ -55,7 +59,7 @@ pub fn create(store: &Store, options: &Create, detached: bool) -> Result<Made> {
         options.console_socket.as_deref(),
     )?;
     let listener = listener(&prepared, &bundle.spec)?;
-    let planned = Planned::new(&bundle.spec)?;
+    let planned = Planned::new(&bundle)?;
     let place = planned.place(&options.id)?;
 
     let (folder, lock) = store.create(&options.id)?;
@@ -82,15 +86,15 @@ pub fn create(store: &Store, options: &Create, detached: bool) -> Result<Made> {
         .folder
         .at_gate(make_gate)
         .context("make the container's gate")?;
-    let started = making.start(
-        &prepared,
-        options,
-        &bundle,
-        &gate,
-        &console,
-        &inherited,
-        listener.as_ref(),
-    )?;
+    let lifecycle = Lifecycle {
+        id: options.id.as_str(),
+        bundle: &bundle.directory,
+        gate: gate.as_fd(),
+        console: console.fd(),
+        listener: listener.as_ref().map(AsFd::as_fd),
+        keep_keyring: options.no_new_keyring,
+    };
+    let started = making.start(&prepared, &bundle, &inherited, lifecycle)?;
     drop(gate);
     wait_until_created(&mut making, &started, &bundle.spec)?;
 
@@ -251,28 +255,22 @@ impl Making {
     fn start(
         &mut self,
         prepared: &Prepared,
-        options: &Create,
         bundle: &Bundle,
-        gate: &OwnedFd,
-        console: &Console,
         inherited: &Inherited,
-        listener: Option<&OwnedFd>,
+        lifecycle: Lifecycle<'_>,
     ) -> Result<Started> {
+        let process = bundle.spec.process().as_ref();
         let started = standard(|stdio| {
+            if let Some(process) = process.filter(|process| process.terminal() != Some(true)) {
+                give_standard(&stdio, &bundle.spec, process.user().uid());
+            }
             prepared.start(Start {
                 cgroup: self.cgroup.as_ref().map(Cgroup::fd),
                 stdio,
                 listen: &inherited.listen,
                 passed: &inherited.passed,
                 env: &[],
-                lifecycle: Some(Lifecycle {
-                    id: options.id.as_str(),
-                    bundle: &bundle.directory,
-                    gate: gate.as_fd(),
-                    console: console.fd(),
-                    listener: listener.map(AsFd::as_fd),
-                    keep_keyring: options.no_new_keyring,
-                }),
+                lifecycle: Some(lifecycle),
             })
         })?;
         // Where it has ended already, the report says why.
@@ -312,5 +310,8 @@ impl Drop for Making {
             tell(cgroup::destroy(cgroup));
         }
         tell(container.folder.remove());
+        if self.started.is_some() {
+            tell(delete::run_poststop(&container.state));
+        }
     }
 }

@@ -81,6 +81,11 @@ pub fn destroy(folder: &Folder, state: &State) -> Result<()> {
         }
     }
     folder.remove()?;
+    run_poststop(state)
+}
+
+/// Runs the hooks that follow the end of a container; what fails is told only.
+pub fn run_poststop(state: &State) -> Result<()> {
     if state.poststop.is_empty() {
         return Ok(());
     }

@@ -14,7 +14,7 @@ use crate::state::Container;
 
 /// Opens the gate, waits until the program runs, and runs the poststart hooks.
 pub fn start(container: &Container) -> Result<()> {
-    let connection = match container.folder.at_gate(|gate| connected(gate)) {
+    let connection = match container.folder.at_gate(connected) {
         Ok(connection) => connection,
         Err(Errno::ECONNREFUSED | Errno::ENOENT) => {
             bail!("cannot start a container that has stopped")

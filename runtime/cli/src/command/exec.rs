@@ -9,11 +9,11 @@ use runtime::cgroup::Cgroup;
 use runtime::{Exec as Start, Listener, Setup};
 
 use crate::arguments::Exec;
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, parse_process};
 use crate::cgroup::Place;
 use crate::console::Console;
 use crate::create::{listener, standard, write_pid};
-use crate::descriptors::Inherited;
+use crate::descriptors::{Inherited, give_standard};
 use crate::foreground::{self, Signals};
 use crate::setup;
 use crate::state::{Container, Status};
@@ -60,6 +60,9 @@ fn exec(store: &Store, options: &Exec) -> Result<u8> {
         false => Some(Signals::take()?),
     };
     let started = standard(|stdio| {
+        if process.terminal() != Some(true) {
+            give_standard(&stdio, &bundle.spec, process.user().uid());
+        }
         prepared.start(
             first.as_fd(),
             Start {
@@ -100,7 +103,7 @@ fn exec(store: &Store, options: &Exec) -> Result<u8> {
 fn process(options: &Exec, spec: &Spec) -> Result<Process> {
     if let Some(path) = &options.process {
         let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
-        let mut process: Process = serde_json::from_slice(&text)
+        let mut process = parse_process(&text)
             .with_context(|| format!("parse the process {}", path.display()))?;
         if options.tty {
             process.set_terminal(Some(true));

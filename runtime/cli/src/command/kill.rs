@@ -1,9 +1,11 @@
 //! `kill`.
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
+use runtime::cgroup::Cgroup;
 
 use crate::arguments::Kill;
+use crate::cgroup::Place;
+use crate::process::Identity;
 use crate::state::Container;
 use crate::store::Store;
 
@@ -11,29 +13,11 @@ pub fn run(store: &Store, options: &Kill) -> Result<()> {
     let container = Container::load(store, &options.id)?;
     let state = &container.state;
     let killed = options.signal == libc::SIGKILL;
-    let alone = state.own_pid_namespace && !options.all;
-    if options.all || (killed && !alone) {
-        if let Some(cgroup) = state
-            .cgroup
-            .as_ref()
-            .map(|place| place.open())
-            .transpose()?
-            .flatten()
-        {
-            if killed {
-                return Ok(cgroup.kill()?);
-            }
-            let signal = Signal::try_from(options.signal).context("--all")?;
-            for process in cgroup.processes()? {
-                match kill(process, signal) {
-                    Ok(()) | Err(nix::Error::ESRCH) => {}
-                    Err(errno) => {
-                        return Err(errno).with_context(|| format!("kill process {process}"));
-                    }
-                }
-            }
-            return Ok(());
-        }
+    // In a pid namespace of its own, all others end with the first process.
+    let every = options.all || (killed && !state.own_pid_namespace);
+    let place = state.cgroup.as_ref().filter(|_| every);
+    if let Some(cgroup) = place.map(Place::open).transpose()?.flatten() {
+        return signal_all(&cgroup, options.signal);
     }
     let sent = match state.process {
         Some(process) => process
@@ -47,6 +31,22 @@ pub fn run(store: &Store, options: &Kill) -> Result<()> {
             return Ok(());
         }
         bail!("container not running");
+    }
+    Ok(())
+}
+
+/// To every process of the container; one that has ended meanwhile is none of them.
+fn signal_all(cgroup: &Cgroup, signal: i32) -> Result<()> {
+    if signal == libc::SIGKILL {
+        return Ok(cgroup.kill()?);
+    }
+    for process in cgroup.processes()? {
+        let Some(process) = Identity::of(process.as_raw()) else {
+            continue;
+        };
+        process
+            .signal(signal)
+            .with_context(|| format!("kill process {}", process.pid))?;
     }
     Ok(())
 }

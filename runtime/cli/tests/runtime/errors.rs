@@ -28,10 +28,7 @@ fn a_program_that_cannot_be_run_fails_in_the_words_that_engines_look_for() {
         return;
     }
     for (program, words) in [
-        (
-            "nothing",
-            "exec: \"nothing\": executable file not found in $PATH",
-        ),
+        ("nothing", "executable file not found in $PATH"),
         ("/nothing", "no such file or directory"),
         ("/etc", "permission denied"),
     ] {

@@ -144,3 +144,42 @@ fn a_killed_container_is_cleared_away() {
     assert_eq!(runtime.wait().unwrap().code(), Some(137));
     assert!(!container.state_folder().exists());
 }
+
+#[test]
+fn the_programs_user_can_open_its_standard_output_again() {
+    if !can_run() {
+        return;
+    }
+    let container = Box::new("echo again >/proc/self/fd/1; echo wrong >/proc/self/fd/2")
+        .set("/process/user", json!({ "uid": 1000, "gid": 1000 }));
+    let output = container.run(&["run", "--bundle", "BUNDLE", "ID"]);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "again\n",
+        "{output:?}"
+    );
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "wrong\n",
+        "{output:?}"
+    );
+}
+
+#[test]
+fn the_cgroup_is_where_the_configuration_says() {
+    if !can_run() {
+        return;
+    }
+    let container = Box::new("cat /proc/self/cgroup; sleep 100");
+    let path = format!("/cli-test-parent-{}/{}", std::process::id(), container.id);
+    let container = container.set("/linux/cgroupsPath", json!(path));
+    container.create();
+    assert!(
+        container
+            .cgroup()
+            .unwrap()
+            .ends_with(path.trim_start_matches('/'))
+    );
+    container.must(&["delete", "ID"]);
+    assert_eq!(container.cgroup(), None);
+}

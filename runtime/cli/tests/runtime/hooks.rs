@@ -1,14 +1,14 @@
 //! Hooks of the runtime's namespaces: when they run, and what their failure does.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::harness::{Box, can_run};
 
 /// A hook that appends its name and its state to a file, and ends with this code.
-fn hook(file: &PathBuf, name: &str, code: i32) -> Value {
+fn hook(file: &Path, name: &str, code: i32) -> Value {
     let script = format!(
         "printf '{name} ' >>{0}; cat >>{0}; echo >>{0}; exit {code}",
         file.display()
@@ -16,7 +16,7 @@ fn hook(file: &PathBuf, name: &str, code: i32) -> Value {
     json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] })
 }
 
-fn ran(file: &PathBuf) -> Vec<(String, Value)> {
+fn ran(file: &Path) -> Vec<(String, Value)> {
     fs::read_to_string(file)
         .unwrap_or_default()
         .lines()
@@ -100,7 +100,11 @@ fn a_create_hook_that_fails_ends_the_container() {
         assert!(text.contains(failing), "{text}");
         assert!(!container.state_folder().exists());
         assert_eq!(container.cgroup(), None);
-        assert_eq!(ran(&file).last().unwrap().0, failing);
+        // Those after it have not run, and those of its end have.
+        let all = ran(&file);
+        let order: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+        let end = &order[order.len() - 3..];
+        assert_eq!(end, [failing, "poststop", "poststop-2"]);
     }
 }
 
