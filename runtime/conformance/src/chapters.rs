@@ -1,6 +1,7 @@
 //! The clauses, a module for each part of the specification.
 
 mod capabilities;
+mod cgroups;
 mod commands;
 mod devices;
 mod hooks;
@@ -9,8 +10,10 @@ mod mounts;
 mod namespaces;
 mod paths;
 mod process;
+mod refusal;
 mod root;
 mod seccomp;
+mod security;
 mod state;
 mod terminal;
 
@@ -28,10 +31,13 @@ pub fn all() -> Vec<&'static Clause> {
         namespaces::CLAUSES,
         devices::CLAUSES,
         paths::CLAUSES,
+        cgroups::CLAUSES,
         seccomp::CLAUSES,
         hooks::CLAUSES,
         terminal::CLAUSES,
         commands::CLAUSES,
+        refusal::CLAUSES,
+        security::CLAUSES,
     ]
     .into_iter()
     .flatten()

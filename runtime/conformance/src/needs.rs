@@ -11,6 +11,8 @@ use crate::sys;
 pub enum Need {
     /// A controller of the cgroup v2 tree.
     Controller(&'static str),
+    /// That the cgroup v2 tree lacks a controller.
+    NoController(&'static str),
     /// A capability of the suite's own.
     Capability(&'static str),
     /// A file or directory.
@@ -43,6 +45,10 @@ impl Need {
                 fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
                     .is_ok_and(|text| text.split_whitespace().any(|word| word == name)),
                 format!("no {name} controller in the cgroup v2 tree"),
+            ),
+            Need::NoController(name) => (
+                Need::Controller(name).missing().is_some(),
+                format!("the cgroup v2 tree has a {name} controller"),
             ),
             Need::Capability(name) => (
                 sys::bounding() & world::capability_mask(&[name]) != 0,

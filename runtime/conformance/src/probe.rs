@@ -3,9 +3,9 @@
 //! it, one line of JSON a step.
 
 pub mod hook;
+mod watch;
 pub mod world;
 
-use std::ffi::CString;
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -75,9 +75,12 @@ pub enum Step {
     Await(String),
     Sleep(u64),
     SetUser(u32, u32),
-    /// Opens the path again and again for a while, and says what was seen
-    /// other than an error.
-    Hammer(String, u64),
+    /// For so many milliseconds, takes hold of the executables of all other
+    /// processes; then says which of them could be opened for writing.
+    Executables(u64),
+    /// For so many milliseconds, opens what the descriptors of all other
+    /// processes lead to: which directories were reached.
+    Descriptors(u64),
     Exit(i32),
 }
 
@@ -259,7 +262,8 @@ fn perform(step: &Step) -> Outcome {
             nix::unistd::setgid((*gid).into())?;
             nix::unistd::setuid((*uid).into()).map(null)
         }
-        Step::Hammer(path, milliseconds) => Ok(json!(hammer(path, *milliseconds))),
+        Step::Executables(milliseconds) => Ok(json!(watch::executables(*milliseconds))),
+        Step::Descriptors(milliseconds) => Ok(json!(watch::descriptors(*milliseconds))),
         Step::Exit(_) => Ok(Value::Null),
     }
 }
@@ -396,24 +400,4 @@ fn signals(numbers: &[i32]) -> Result<SigSet, Errno> {
         set.add(Signal::try_from(number)?);
     }
     Ok(set)
-}
-
-fn hammer(path: &str, milliseconds: u64) -> Vec<String> {
-    let end = Instant::now() + Duration::from_millis(milliseconds);
-    let mut seen = std::collections::BTreeSet::new();
-    while Instant::now() < end {
-        // Every process of the container and what it shows of itself.
-        for pid in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let at = pid.path().join(path);
-            if let Ok(link) = fs::read_link(&at) {
-                seen.insert(link.to_string_lossy().into_owned());
-            }
-        }
-    }
-    seen.into_iter().collect()
-}
-
-/// A path as the C library takes it.
-pub fn c_string(text: &str) -> CString {
-    CString::new(text).unwrap_or_default()
 }
