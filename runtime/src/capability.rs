@@ -55,3 +55,71 @@ pub(crate) fn bits(set: Option<&Capabilities>) -> u64 {
         .flatten()
         .fold(0, |bits, capability| bits | 1 << number(*capability))
 }
+
+const ALL: &[Capability] = &[
+    Capability::Chown,
+    Capability::DacOverride,
+    Capability::DacReadSearch,
+    Capability::Fowner,
+    Capability::Fsetid,
+    Capability::Kill,
+    Capability::Setgid,
+    Capability::Setuid,
+    Capability::Setpcap,
+    Capability::LinuxImmutable,
+    Capability::NetBindService,
+    Capability::NetBroadcast,
+    Capability::NetAdmin,
+    Capability::NetRaw,
+    Capability::IpcLock,
+    Capability::IpcOwner,
+    Capability::SysModule,
+    Capability::SysRawio,
+    Capability::SysChroot,
+    Capability::SysPtrace,
+    Capability::SysPacct,
+    Capability::SysAdmin,
+    Capability::SysBoot,
+    Capability::SysNice,
+    Capability::SysResource,
+    Capability::SysTime,
+    Capability::SysTtyConfig,
+    Capability::Mknod,
+    Capability::Lease,
+    Capability::AuditWrite,
+    Capability::AuditControl,
+    Capability::Setfcap,
+    Capability::MacOverride,
+    Capability::MacAdmin,
+    Capability::Syslog,
+    Capability::WakeAlarm,
+    Capability::BlockSuspend,
+    Capability::AuditRead,
+    Capability::Perfmon,
+    Capability::Bpf,
+    Capability::CheckpointRestore,
+];
+
+/// The names of the capabilities of a set.
+pub(crate) fn names(bits: u64) -> Vec<String> {
+    ALL.iter()
+        .filter(|capability| bits & 1 << number(**capability) != 0)
+        .map(|capability| format!("CAP_{capability}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_capability_has_its_number_and_name() {
+        for (place, capability) in (0..).zip(ALL) {
+            assert_eq!(number(*capability), place);
+        }
+        assert_eq!(
+            names(1 << 21 | 1 << 40),
+            ["CAP_SYS_ADMIN", "CAP_CHECKPOINT_RESTORE"]
+        );
+    }
+}

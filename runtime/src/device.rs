@@ -67,13 +67,17 @@ pub(crate) const LINKS: &[Link] = &[
     },
 ];
 
-/// The nodes to make: those asked for, and the default ones that are not among them.
-pub(crate) fn plan(devices: &[LinuxDevice]) -> Result<Vec<Node>, Error> {
+/// The nodes to make: those asked for, and the default ones that are not among
+/// them, where there are to be any.
+pub(crate) fn plan(devices: &[LinuxDevice], defaults: bool) -> Result<Vec<Node>, Error> {
     let asked: Vec<Node> = devices
         .iter()
         .enumerate()
         .map(|(index, device)| asked(index, device))
         .collect::<Result<_, _>>()?;
+    if !defaults {
+        return Ok(asked);
+    }
     let mut nodes = DEFAULT
         .iter()
         .map(|(name, major, minor)| {
@@ -157,7 +161,7 @@ mod tests {
             .file_mode(0o600_u32)
             .build()
             .unwrap();
-        let nodes = plan(&[asked]).unwrap();
+        let nodes = plan(&[asked], true).unwrap();
         assert_eq!(nodes.len(), DEFAULT.len());
         let null = nodes
             .iter()
@@ -173,7 +177,7 @@ mod tests {
             .path(PathBuf::from("/dev/x"))
             .build()
             .unwrap();
-        let text = plan(&[device]).unwrap_err().to_string();
+        let text = plan(&[device], true).unwrap_err().to_string();
         assert!(text.contains("linux.devices[0].type"), "{text}");
     }
 }

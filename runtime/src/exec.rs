@@ -89,7 +89,7 @@ impl Prepared {
         Ok(PreparedExec {
             namespaces: &self.namespaces,
             listener: self.listener.as_ref(),
-            process: process::Plan::new(process, self.process.seccomp())?,
+            process: process::Plan::new(process, self.process.common.clone())?,
         })
     }
 }
@@ -121,20 +121,20 @@ impl PreparedExec<'_> {
             self.namespaces.user.is_some() || !self.namespaces.shares(CloneFlags::CLONE_NEWPID);
 
         let child = |report: BorrowedFd<'static>| {
-            let done = begin(exec.keep_keyring)
-                .and_then(|()| match between {
-                    true => Ok(()),
-                    false => self.process.set_oom_score(),
-                })
-                .and_then(|()| self.namespaces.join_of(container.fd()))
-                .and_then(|()| process::Plan::enter_directory(&self.process.cwd))
-                .and_then(|()| match self.process.terminal.zip(console) {
-                    Some((terminal, console)) => {
-                        terminal.open(console.fd(), self.process.uid, false)
-                    }
-                    None => Ok(()),
-                })
-                .and_then(|()| self.process.confine(listener.as_mut()));
+            let mut set_up = || {
+                begin(exec.keep_keyring)?;
+                if !between {
+                    self.process.set_oom_score()?;
+                }
+                let mut progress = self.process.begin()?;
+                self.namespaces.join_of(container.fd())?;
+                self.process.enter(&mut progress, &image, &mut env)?;
+                if let Some((terminal, console)) = self.process.terminal.zip(console) {
+                    terminal.open(console.fd(), self.process.uid, false)?;
+                }
+                self.process.confine(&progress, listener.as_mut())
+            };
+            let done = set_up();
             match done {
                 Ok(()) => fail(report, &execute(&image, &mut args, &mut env)),
                 Err(failure) => fail(report, &failure),

@@ -80,6 +80,7 @@ impl Prepared {
         Ok(Prepared {
             label: format!("{kind} hook {name}"),
             image: Image {
+                homeless: false,
                 programs: vec![path],
                 args,
                 env: strings("env", hook.env())?,

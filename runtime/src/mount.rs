@@ -298,7 +298,7 @@ pub(crate) fn plan(
 }
 
 /// A path without `.` and `..`, as it is where none of its parts is a link.
-fn lexical(path: &Path) -> PathBuf {
+pub(crate) fn lexical(path: &Path) -> PathBuf {
     let mut plain = PathBuf::from("/");
     for part in path.components() {
         match part {

@@ -1,24 +1,36 @@
 //! The process of a container: its environment, identity and limits.
 
-use std::collections::BTreeMap;
+mod capabilities;
+mod home;
+mod image;
+mod labels;
+mod landlock;
+mod limits;
+mod scheduling;
+
 use std::ffi::CString;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::Mode;
-use oci_spec::runtime::{LinuxCapabilities, PosixRlimit, PosixRlimitType, Process};
+use nix::sys::stat::{Mode, SFlag, fstat, major};
+use nix::unistd::{Gid, Uid, fchown};
+use oci_spec::runtime::{LinuxPersonalityDomain, Process, Spec};
 
-use crate::capability;
 use crate::error::{Error, Step};
-use crate::mount::{absolute, c_string};
+use crate::mount::absolute;
 use crate::report::{At, Failure};
 use crate::seccomp::Program;
+use crate::sys::Strings;
 use crate::{listener, sys, terminal};
 
-/// Where a program without a slash is looked for when the environment has no PATH.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use capabilities::Sets;
+use home::Home;
+pub(crate) use image::Image;
+use labels::{Label, Opened};
+use limits::Rlimit;
+
 const OOM_SCORE: &std::ffi::CStr = c"/proc/self/oom_score_adj";
 
 /// The checked `process` of a specification.
@@ -36,30 +48,53 @@ pub(crate) struct Plan {
     capabilities: Sets,
     no_new_privileges: bool,
     oom_score: Option<Vec<u8>>,
-    seccomp: Option<Arc<Program>>,
+    scheduling: scheduling::Plan,
+    label: Option<Label>,
+    pub common: Common,
 }
 
+/// What all processes of a container have in common.
 #[derive(Debug, Clone)]
-struct Rlimit {
-    label: String,
-    resource: u32,
-    soft: u64,
-    hard: u64,
+pub(crate) struct Common {
+    pub seccomp: Option<Arc<Program>>,
+    /// As personality(2) takes it.
+    personality: Option<u32>,
+    landlock: Option<Arc<landlock::Plan>>,
 }
 
-/// The five sets of capabilities, as bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Sets {
-    bounding: u64,
-    effective: u64,
-    inheritable: u64,
-    permitted: u64,
-    ambient: u64,
+impl Common {
+    /// Checks what the specification says of all processes.
+    pub fn new(spec: &Spec, seccomp: Option<Arc<Program>>) -> Result<Common, Error> {
+        let linux = spec.linux().as_ref();
+        let personality = linux.and_then(|linux| linux.personality().as_ref());
+        if let Some([flag, ..]) = personality.and_then(|all| all.flags().as_deref()) {
+            return Err(Error::invalid(
+                "linux.personality.flags",
+                format!("\"{flag}\": the specification has no flags yet"),
+            ));
+        }
+        Ok(Common {
+            seccomp,
+            personality: personality.map(|personality| match personality.domain() {
+                LinuxPersonalityDomain::PerLinux => 0,
+                LinuxPersonalityDomain::PerLinux32 => 8,
+            }),
+            landlock: landlock::Plan::new(spec)?.map(Arc::new),
+        })
+    }
+}
+
+/// What a process that sets itself up has begun and must bring to an end.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    label: Option<Opened>,
+    /// Only its user can enter its working directory.
+    enter_as_user: bool,
 }
 
 impl Plan {
     /// Checks `process`.
-    pub fn new(process: &Process, seccomp: Option<Arc<Program>>) -> Result<Plan, Error> {
+    pub fn new(process: &Process, common: Common) -> Result<Plan, Error> {
         let args = process.args().clone().unwrap_or_default();
         let env = process.env().clone().unwrap_or_default();
         Image::new(&args, env.iter())?;
@@ -84,9 +119,9 @@ impl Plan {
                 .unwrap_or_default()
                 .iter()
                 .enumerate()
-                .map(|(index, limit)| rlimit(index, limit))
+                .map(|(index, limit)| limits::rlimit(index, limit))
                 .collect::<Result<_, _>>()?,
-            capabilities: Sets::plan(process.capabilities().as_ref())?,
+            capabilities: Sets::new(process.capabilities().as_ref()),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             oom_score: process
                 .oom_score_adj()
@@ -98,13 +133,22 @@ impl Plan {
                     )),
                 })
                 .transpose()?,
-            seccomp,
+            scheduling: scheduling::Plan::new(process)?,
+            label: Label::new(process)?,
+            common,
         })
     }
 
-    /// The seccomp program, for a further process of the container.
-    pub fn seccomp(&self) -> Option<Arc<Program>> {
-        self.seccomp.clone()
+    /// A container's first process, which has no CPUs of its own (config.md,
+    /// "Linux Process", `execCPUAffinity`).
+    pub fn of_first_process(mut self) -> Plan {
+        self.scheduling = self.scheduling.of_first_process();
+        self
+    }
+
+    /// What the caller cannot grant: `process.capabilities.bounding: CAP_BPF`.
+    pub fn ungranted_capabilities(&self) -> Vec<String> {
+        self.capabilities.ungranted()
     }
 
     /// The socket that the terminal's master is sent to, where there is a terminal.
@@ -133,26 +177,54 @@ impl Plan {
             .at(Step::OomScore, score)
     }
 
-    /// In the process in between: only its caller's root may raise the limits
-    /// that others cannot; the process itself then lowers what it has.
+    /// With the caller's privileges, before they are lost in a user namespace.
     pub fn raise_limits(&self) -> Result<(), Failure<'_>> {
-        for limit in &self.rlimits {
-            sys::raise_hard_limit(limit.resource, limit.hard)
-                .at(Step::Rlimit, limit.label.as_bytes())?;
-        }
-        Ok(())
+        self.rlimits.iter().try_for_each(Rlimit::raise)
     }
 
-    /// In the container's root: enters the working directory.
-    ///
-    /// No magic link is followed: `/proc/self/fd/…` could lead out of the root.
-    pub fn enter_directory(cwd: &CString) -> Result<(), Failure<'_>> {
+    /// While the host's `/proc` is there.
+    pub fn begin(&self) -> Result<Progress, Failure<'_>> {
+        self.scheduling.begin()?;
+        Ok(Progress {
+            label: self.label.as_ref().map(Label::open).transpose()?,
+            enter_as_user: false,
+        })
+    }
+
+    /// In the container's root: enters the working directory, and sets HOME
+    /// where the environment has none.
+    pub fn enter(
+        &self,
+        progress: &mut Progress,
+        image: &Image,
+        env: &mut Strings<'_>,
+    ) -> Result<(), Failure<'_>> {
+        if image.homeless {
+            env.set_last(Home::find(self.uid).as_bytes());
+        }
+        match self.enter_directory() {
+            // Such as a network's file system that trusts no root.
+            Err(Failure {
+                errno: Errno::EACCES | Errno::EPERM,
+                ..
+            }) if self.uid != 0 => {
+                progress.enter_as_user = true;
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// No magic link is followed: `/proc/self/fd/…` could lead out of the root
+    /// (CVE-2024-21626), which is looked at again when it was entered.
+    fn enter_directory(&self) -> Result<(), Failure<'_>> {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        openat2(nix::fcntl::AT_FDCWD, cwd.as_c_str(), how)
+        openat2(nix::fcntl::AT_FDCWD, self.cwd.as_c_str(), how)
             .and_then(nix::unistd::fchdir)
-            .at(Step::WorkingDirectory, cwd.as_bytes())
+            .and_then(|()| sys::directory_is_inside())
+            .at(Step::WorkingDirectory, self.cwd.as_bytes())
     }
 
     /// Gives up everything that the program is not to have. Nothing but execve comes after.
@@ -163,32 +235,35 @@ impl Plan {
     /// capabilities must be permitted and inheritable. Without no-new-privileges
     /// the filter can be loaded only while CAP_SYS_ADMIN is there, and must then
     /// allow the calls that follow.
-    pub fn confine(&self, mut listener: Option<&mut listener::Ready>) -> Result<(), Failure<'_>> {
+    pub fn confine(
+        &self,
+        progress: &Progress,
+        mut listener: Option<&mut listener::Ready>,
+    ) -> Result<(), Failure<'_>> {
+        if let (Some(label), Some(opened)) = (&self.label, &progress.label) {
+            label.apply(opened)?;
+        }
+        self.scheduling.apply()?;
+        if let Some(personality) = self.common.personality {
+            sys::set_personality(personality).at(Step::Personality, b"")?;
+        }
+        self.own_standard_descriptors()?;
         for limit in &self.rlimits {
-            sys::set_limit(limit.resource, limit.soft, limit.hard)
-                .at(Step::Rlimit, limit.label.as_bytes())?;
+            limit.set()?;
         }
         nix::sys::stat::umask(self.umask);
+        if let Some(landlock) = &self.common.landlock {
+            landlock.enforce()?;
+        }
         if !self.no_new_privileges {
             self.load_seccomp(listener.take())?;
         }
-        for number in 0..64 {
-            if self.capabilities.bounding & 1 << number != 0 {
-                continue;
-            }
-            match sys::drop_bounding(number) {
-                Ok(()) => {}
-                Err(Errno::EINVAL) => break,
-                Err(errno) => return Err(errno).at(Step::Bounding, b""),
-            }
-        }
+        self.capabilities.bound()?;
         sys::keep_capabilities().at(Step::Capabilities, b"")?;
         sys::set_user(self.uid, self.gid, &self.groups).at(Step::User, b"")?;
-        let sets = &self.capabilities;
-        sys::set_capabilities(sets.effective, sets.permitted, sets.inheritable)
-            .at(Step::Capabilities, b"")?;
-        for number in (0..64).filter(|number| sets.ambient & 1 << number != 0) {
-            sys::raise_ambient(number).at(Step::Ambient, b"")?;
+        self.capabilities.set()?;
+        if progress.enter_as_user {
+            self.enter_directory()?;
         }
         if self.no_new_privileges {
             sys::no_new_privileges().at(Step::NoNewPrivileges, b"")?;
@@ -197,160 +272,43 @@ impl Plan {
         Ok(())
     }
 
+    /// A user that is not root can open its standard descriptors anew, by
+    /// `/dev/stdout`, only where they are its own.
+    ///
+    /// Files and devices of the machine stay as they are; what cannot be given
+    /// away (to an unmapped owner) works all the same.
+    fn own_standard_descriptors(&self) -> Result<(), Failure<'_>> {
+        if self.uid == 0 {
+            return Ok(());
+        }
+        for number in 0..3 {
+            let descriptor = sys::placed(number);
+            let file = fstat(descriptor).at(Step::User, b"of the standard descriptors")?;
+            let kind = SFlag::from_bits_truncate(file.st_mode) & SFlag::S_IFMT;
+            // The terminals of devpts (Unix98 slaves) have these numbers.
+            let terminal = kind == SFlag::S_IFCHR && matches!(major(file.st_rdev), 136..=143);
+            let ours = matches!(kind, SFlag::S_IFIFO | SFlag::S_IFSOCK);
+            if file.st_uid == self.uid || !(ours || terminal) {
+                continue;
+            }
+            let group = (!terminal).then(|| Gid::from_raw(self.gid));
+            match fchown(descriptor, Some(Uid::from_raw(self.uid)), group) {
+                Ok(()) | Err(Errno::EPERM | Errno::EROFS | Errno::EINVAL) => {}
+                Err(errno) => {
+                    return Err(errno).at(Step::User, b"of the standard descriptors");
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn load_seccomp(&self, listener: Option<&mut listener::Ready>) -> Result<(), Failure<'_>> {
-        match (&self.seccomp, listener) {
+        match (&self.common.seccomp, listener) {
             (Some(program), Some(listener)) => listener
                 .hand_over(|| program.load())
                 .at(Step::Listener, b""),
             (Some(program), None) => program.load().map(drop).at(Step::Seccomp, b""),
             (None, _) => Ok(()),
         }
-    }
-}
-
-impl Sets {
-    fn plan(capabilities: Option<&LinuxCapabilities>) -> Result<Sets, Error> {
-        // Without the field the process has none.
-        let get = |set: fn(&LinuxCapabilities) -> &Option<_>| {
-            capability::bits(capabilities.and_then(|sets| set(sets).as_ref()))
-        };
-        let sets = Sets {
-            bounding: get(LinuxCapabilities::bounding),
-            effective: get(LinuxCapabilities::effective),
-            inheritable: get(LinuxCapabilities::inheritable),
-            permitted: get(LinuxCapabilities::permitted),
-            ambient: get(LinuxCapabilities::ambient),
-        };
-        if sets.effective & !sets.permitted != 0 {
-            return Err(Error::invalid(
-                "process.capabilities.effective",
-                "holds a capability that is not in process.capabilities.permitted",
-            ));
-        }
-        if sets.ambient & !(sets.permitted & sets.inheritable) != 0 {
-            return Err(Error::invalid(
-                "process.capabilities.ambient",
-                "holds a capability that is not in both process.capabilities.permitted and process.capabilities.inheritable",
-            ));
-        }
-        Ok(sets)
-    }
-}
-
-fn rlimit(index: usize, limit: &PosixRlimit) -> Result<Rlimit, Error> {
-    let (name, resource) = match limit.typ() {
-        PosixRlimitType::RlimitCpu => ("RLIMIT_CPU", libc::RLIMIT_CPU),
-        PosixRlimitType::RlimitFsize => ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE),
-        PosixRlimitType::RlimitData => ("RLIMIT_DATA", libc::RLIMIT_DATA),
-        PosixRlimitType::RlimitStack => ("RLIMIT_STACK", libc::RLIMIT_STACK),
-        PosixRlimitType::RlimitCore => ("RLIMIT_CORE", libc::RLIMIT_CORE),
-        PosixRlimitType::RlimitRss => ("RLIMIT_RSS", libc::RLIMIT_RSS),
-        PosixRlimitType::RlimitNproc => ("RLIMIT_NPROC", libc::RLIMIT_NPROC),
-        PosixRlimitType::RlimitNofile => ("RLIMIT_NOFILE", libc::RLIMIT_NOFILE),
-        PosixRlimitType::RlimitMemlock => ("RLIMIT_MEMLOCK", libc::RLIMIT_MEMLOCK),
-        PosixRlimitType::RlimitAs => ("RLIMIT_AS", libc::RLIMIT_AS),
-        PosixRlimitType::RlimitLocks => ("RLIMIT_LOCKS", libc::RLIMIT_LOCKS),
-        PosixRlimitType::RlimitSigpending => ("RLIMIT_SIGPENDING", libc::RLIMIT_SIGPENDING),
-        PosixRlimitType::RlimitMsgqueue => ("RLIMIT_MSGQUEUE", libc::RLIMIT_MSGQUEUE),
-        PosixRlimitType::RlimitNice => ("RLIMIT_NICE", libc::RLIMIT_NICE),
-        PosixRlimitType::RlimitRtprio => ("RLIMIT_RTPRIO", libc::RLIMIT_RTPRIO),
-        PosixRlimitType::RlimitRttime => ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME),
-    };
-    if limit.soft() > limit.hard() {
-        return Err(Error::invalid(
-            format!("process.rlimits[{index}]"),
-            format!("the soft {name} is above the hard one"),
-        ));
-    }
-    Ok(Rlimit {
-        label: name.to_string(),
-        resource,
-        soft: limit.soft(),
-        hard: limit.hard(),
-    })
-}
-
-/// Arguments and environment as execve takes them, and what to try to execute.
-#[derive(Debug)]
-pub(crate) struct Image {
-    pub programs: Vec<CString>,
-    pub args: Vec<CString>,
-    pub env: Vec<CString>,
-}
-
-impl Image {
-    /// Later variables replace earlier ones of the same name.
-    pub fn new<'a>(args: &[String], env: impl Iterator<Item = &'a String>) -> Result<Image, Error> {
-        let mut variables: BTreeMap<&str, &str> = BTreeMap::new();
-        for variable in env {
-            let Some((name, value)) = variable
-                .split_once('=')
-                .filter(|(name, _)| !name.is_empty())
-            else {
-                return Err(Error::invalid(
-                    "process.env",
-                    format!("\"{variable}\" is not NAME=value"),
-                ));
-            };
-            variables.insert(name, value);
-        }
-        let Some(program) = args.first().filter(|program| !program.is_empty()) else {
-            return Err(Error::invalid("process.args", "names no program"));
-        };
-        let programs = if program.contains('/') {
-            vec![c_string("process.args", program.as_str())?]
-        } else {
-            let path = variables.get("PATH").copied().unwrap_or(DEFAULT_PATH);
-            path.split(':')
-                // An empty part would be the working directory, which is not searched.
-                .filter(|directory| directory.starts_with('/'))
-                .map(|directory| c_string("process.args", format!("{directory}/{program}")))
-                .collect::<Result<_, _>>()?
-        };
-        Ok(Image {
-            programs,
-            args: args
-                .iter()
-                .map(|argument| c_string("process.args", argument.as_str()))
-                .collect::<Result<_, _>>()?,
-            env: variables
-                .iter()
-                .map(|(name, value)| c_string("process.env", format!("{name}={value}")))
-                .collect::<Result<_, _>>()?,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn strings(list: &[&str]) -> Vec<String> {
-        list.iter().map(|text| text.to_string()).collect()
-    }
-
-    #[test]
-    fn a_program_without_a_slash_is_looked_for_in_path() {
-        let env = strings(&["PATH=/a:relative::/b", "X=1", "X=2"]);
-        let image = Image::new(&strings(&["ls", "-l"]), env.iter()).unwrap();
-        assert_eq!(image.programs, [c"/a/ls".to_owned(), c"/b/ls".to_owned()]);
-        assert_eq!(
-            image.env,
-            [c"PATH=/a:relative::/b".to_owned(), c"X=2".to_owned()]
-        );
-    }
-
-    #[test]
-    fn an_ambient_capability_must_be_permitted_and_inheritable() {
-        let sets = oci_spec::runtime::LinuxCapabilitiesBuilder::default()
-            .bounding([oci_spec::runtime::Capability::Kill])
-            .effective([])
-            .inheritable([])
-            .permitted([oci_spec::runtime::Capability::Kill])
-            .ambient([oci_spec::runtime::Capability::Kill])
-            .build()
-            .unwrap();
-        let text = Sets::plan(Some(&sets)).unwrap_err().to_string();
-        assert!(text.contains("process.capabilities.ambient"), "{text}");
     }
 }

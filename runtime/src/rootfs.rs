@@ -18,8 +18,10 @@ mod mask;
 mod resolve;
 mod sources;
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -51,11 +53,14 @@ pub(crate) struct Plan {
     id_maps: Vec<IdMap>,
     /// File systems get a SELinux label.
     labelled: bool,
-    /// Nodes and links; none where the container has a `/dev` of the host.
     nodes: Vec<Node>,
     /// Nodes are bind mounts of the host's: nobody makes one in a user namespace.
     bind_nodes: bool,
-    links: bool,
+    /// `/dev` is a bind mount: there is nothing in it but what was asked for,
+    /// and what is there stays as it is.
+    host_dev: bool,
+    /// Made where it is missing.
+    cwd: Option<CString>,
     masked: Vec<CString>,
     read_only_paths: Vec<CString>,
 }
@@ -81,14 +86,9 @@ impl Plan {
             .and_then(|linux| linux.devices().as_deref())
             .unwrap_or_default();
         let host_dev = mounts.iter().any(|mount| {
-            matches!(mount.source, Source::Bind(_)) && mount.target.as_bytes() == b"/dev"
+            let target = Path::new(OsStr::from_bytes(mount.target.as_bytes()));
+            matches!(mount.source, Source::Bind(_)) && mount::lexical(target) == Path::new("/dev")
         });
-        if host_dev && !devices.is_empty() {
-            return Err(Error::invalid(
-                "linux.devices",
-                "cannot be made in a /dev that is a bind mount",
-            ));
-        }
         let propagation = match linux.and_then(|linux| linux.rootfs_propagation().as_deref()) {
             None | Some("") => None,
             Some(name) => Some(mount::propagation(name).ok_or_else(|| {
@@ -117,13 +117,13 @@ impl Plan {
             mounts,
             id_maps,
             labelled: surroundings.label.is_some(),
-            nodes: if host_dev {
-                Vec::new()
-            } else {
-                device::plan(devices)?
-            },
+            nodes: device::plan(devices, !host_dev)?,
             bind_nodes: namespace(linux, LinuxNamespaceType::User).is_some(),
-            links: !host_dev,
+            host_dev,
+            cwd: match spec.process() {
+                Some(process) => Some(absolute("process.cwd", process.cwd())?),
+                None => None,
+            },
             masked: paths(
                 "linux.maskedPaths",
                 linux.and_then(|linux| linux.masked_paths().as_ref()),
@@ -176,6 +176,13 @@ impl Plan {
             self.attach(&root, mount, source)?;
         }
         self.make_devices(&root, &mut sources.nodes)?;
+        if let Some(cwd) = &self.cwd {
+            match resolve::directory(&root, cwd) {
+                // It is there: whoever enters it says what is wrong with it.
+                Err(Errno::EACCES | Errno::EPERM | Errno::ELOOP | Errno::ENOTDIR) => {}
+                result => drop(result.at(Step::WorkingDirectory, cwd.as_bytes())?),
+            }
+        }
         mask::cover(&root, &self.masked, sources.null.take())?;
         for path in &self.read_only_paths {
             mask::make_read_only(&root, path)?;

@@ -21,7 +21,7 @@ use crate::exec::Listener;
 use crate::hooks::{self, Reported};
 use crate::mount::c_string;
 use crate::namespaces::{Namespaces, User};
-use crate::process::{self, Image};
+use crate::process::{self, Common, Image};
 use crate::report::{self, At, Failure};
 use crate::rootfs::Sources;
 use crate::sys::{self, Strings};
@@ -185,7 +185,7 @@ pub fn prepare(spec: &Spec) -> Result<Prepared, Error> {
         .is_some_and(|program| program.needs_listener());
     Ok(Prepared {
         listener: listens.then(|| listener::Plan::new(spec)),
-        process: process::Plan::new(process, seccomp)?,
+        process: process::Plan::new(process, Common::new(spec, seccomp)?)?.of_first_process(),
         root: match &namespaces.mount {
             None => Root::Made(Box::new(rootfs::Plan::new(spec)?)),
             Some(path) => Root::Joined(rootfs::Joined::new(spec, path.clone())?),
@@ -233,6 +233,14 @@ impl Prepared {
         self.listener.is_some()
     }
 
+    /// The capabilities that the specification asks for and the caller cannot
+    /// grant, such as `process.capabilities.bounding: CAP_BPF`.
+    ///
+    /// They are left out at the start; the specification asks for a warning.
+    pub fn ungranted_capabilities(&self) -> Vec<String> {
+        self.process.ungranted_capabilities()
+    }
+
     /// Clones the container's process, which then sets itself up, and returns at once.
     ///
     /// With a user namespace, a pid namespace that is joined, or time offsets
@@ -266,7 +274,13 @@ impl Prepared {
             if !start.listen.is_empty() {
                 env.set_listen_pid(nix::unistd::getpid());
             }
-            match self.set_up(report, &mut creation, &mut sources.borrow_mut(), &image) {
+            match self.set_up(
+                report,
+                &mut creation,
+                &mut sources.borrow_mut(),
+                &image,
+                &mut env,
+            ) {
                 Ok(()) => fail(report, &execute(&image, &mut args, &mut env)),
                 Err(Stop::Failure(failure)) => fail(report, &failure),
                 Err(Stop::Reported) => SETUP_FAILED,
@@ -351,11 +365,13 @@ impl Prepared {
         creation: &mut Creation<'_>,
         sources: &mut Option<Sources>,
         image: &'a Image,
+        env: &mut Strings<'_>,
     ) -> Result<(), Stop<'a>> {
         begin(creation.keep_keyring)?;
         if !self.namespaces.need_between() {
             self.process.set_oom_score()?;
         }
+        let mut progress = self.process.begin()?;
         self.namespaces.enter()?;
         for sysctl in &self.sysctls {
             sysctl.set()?;
@@ -374,7 +390,7 @@ impl Prepared {
         let state = creation.state.map(Kept::fd);
         creation.hooks.create_container(state, report)?;
         made.enter()?;
-        process::Plan::enter_directory(&self.process.cwd)?;
+        self.process.enter(&mut progress, image, env)?;
         if let Some((terminal, console)) = self.process.terminal.zip(creation.console) {
             terminal.open(console.fd(), self.process.uid, true)?;
         }
@@ -383,7 +399,8 @@ impl Prepared {
             wait_at(gate.fd(), report)?;
             creation.hooks.start_container(state, report)?;
         }
-        self.process.confine(creation.listener.as_mut())?;
+        self.process
+            .confine(&progress, creation.listener.as_mut())?;
         Ok(())
     }
 }

@@ -6,8 +6,10 @@
 
 mod bpf;
 mod file;
+mod landlock;
 mod mount;
 mod process;
+mod scheduling;
 mod socket;
 mod terminal;
 
@@ -21,8 +23,10 @@ use nix::unistd::Pid;
 
 pub use bpf::*;
 pub use file::*;
+pub use landlock::*;
 pub use mount::*;
 pub use process::*;
+pub use scheduling::*;
 pub use socket::*;
 pub use terminal::*;
 

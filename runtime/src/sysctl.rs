@@ -20,17 +20,39 @@ pub(crate) struct Sysctl {
 }
 
 const IPC: &[&str] = &[
+    "kernel.auto_msgmni",
+    "kernel.msg_next_id",
     "kernel.msgmax",
     "kernel.msgmnb",
     "kernel.msgmni",
     "kernel.sem",
+    "kernel.sem_next_id",
+    "kernel.shm_next_id",
     "kernel.shmall",
     "kernel.shmmax",
     "kernel.shmmni",
     "kernel.shm_rmid_forced",
 ];
 
+/// Those of user namespaces (namespaces(7)).
+const USER: &[&str] = &[
+    "user.max_cgroup_namespaces",
+    "user.max_fanotify_groups",
+    "user.max_fanotify_marks",
+    "user.max_inotify_instances",
+    "user.max_inotify_watches",
+    "user.max_ipc_namespaces",
+    "user.max_mnt_namespaces",
+    "user.max_net_namespaces",
+    "user.max_pid_namespaces",
+    "user.max_time_namespaces",
+    "user.max_user_namespaces",
+    "user.max_uts_namespaces",
+];
+
 /// The namespace that a parameter belongs to; those of the whole machine have none.
+///
+/// `kernel.pid_max` belongs to the machine before Linux 6.14 and is not among them.
 fn namespace(name: &str) -> Option<CloneFlags> {
     if name.starts_with("net.") {
         Some(CloneFlags::CLONE_NEWNET)
@@ -38,6 +60,10 @@ fn namespace(name: &str) -> Option<CloneFlags> {
         Some(CloneFlags::CLONE_NEWIPC)
     } else if name == "kernel.domainname" {
         Some(CloneFlags::CLONE_NEWUTS)
+    } else if matches!(name, "kernel.ns_last_pid" | "vm.memfd_noexec") {
+        Some(CloneFlags::CLONE_NEWPID)
+    } else if USER.contains(&name) {
+        Some(CloneFlags::CLONE_NEWUSER)
     } else {
         None
     }
@@ -71,6 +97,10 @@ pub(crate) fn plan(
                     path: c_string(&field, format!("/proc/sys/{path}"))?,
                     value: value.clone().into_bytes(),
                 }),
+                None if name == "kernel.hostname" => Err(Error::invalid(
+                    field,
+                    "is what the field hostname is for",
+                )),
                 None => Err(Error::invalid(field, "belongs to the whole machine")),
             }
         })
@@ -135,6 +165,10 @@ mod tests {
             ("kernel.shmmax", LinuxNamespaceType::Network),
             ("kernel.core_pattern", LinuxNamespaceType::Network),
             ("vm.swappiness", LinuxNamespaceType::Network),
+            ("kernel.hostname", LinuxNamespaceType::Uts),
+            ("kernel.pid_max", LinuxNamespaceType::Pid),
+            ("user.max_user_namespaces", LinuxNamespaceType::Pid),
+            ("user.unknown", LinuxNamespaceType::Ipc),
             ("net/../kernel/core_pattern", LinuxNamespaceType::Network),
             ("net...kernel.core_pattern", LinuxNamespaceType::Network),
         ] {

@@ -33,12 +33,12 @@ impl Plan {
             };
             match clone.take() {
                 Some(tree) => bind_node(&directory, &node.name, &tree),
-                None => make_node(&directory, node),
+                None => make_node(&directory, node, self.host_dev),
             }
             .at(Step::Device, node.path.as_bytes())?;
             opened = Some((&node.directory, directory));
         }
-        if !self.links {
+        if self.host_dev {
             return Ok(());
         }
         let dev = directory(root, c"/dev").at(Step::Device, b"/dev")?;
@@ -74,8 +74,9 @@ fn bind_node(directory: &OwnedFd, name: &CStr, tree: &OwnedFd) -> Result<(), Err
     sys::move_mount(tree.as_fd(), target.as_fd())
 }
 
-/// Makes a node, or finds that an equal one is there; a link in its place is an error.
-fn make_node(directory: &OwnedFd, node: &Node) -> Result<(), Errno> {
+/// Makes a node, or finds that an equal one is there, which keeps its owner and
+/// mode where asked; a link in its place is an error.
+fn make_node(directory: &OwnedFd, node: &Node, keep: bool) -> Result<(), Errno> {
     match mknodat(
         directory,
         node.name.as_c_str(),
@@ -94,6 +95,9 @@ fn make_node(directory: &OwnedFd, node: &Node) -> Result<(), Errno> {
             let kind = SFlag::from_bits_truncate(there.st_mode) & SFlag::S_IFMT;
             if kind != node.kind || there.st_rdev != node.number {
                 return Err(Errno::EEXIST);
+            }
+            if keep {
+                return Ok(());
             }
             if there.st_mode & 0o7777 != node.mode.bits() {
                 // No link: it was just seen to be a device.

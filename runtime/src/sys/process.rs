@@ -60,6 +60,21 @@ pub fn raise_hard_limit(resource: u32, hard: u64) -> Result<(), Errno> {
     set_limit(resource, limit.rlim_cur, hard)
 }
 
+/// Whether the working directory is below the caller's root, and not removed.
+pub fn directory_is_inside() -> Result<(), Errno> {
+    let mut path = [0_u8; libc::PATH_MAX as usize];
+    // Not by the C library, which goes and looks elsewhere.
+    // SAFETY: pointer and length describe `path`.
+    let found = check(unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) });
+    match found {
+        // Outside it begins with "(unreachable)".
+        Ok(_) if path[0] != b'/' => Err(Errno::EXDEV),
+        // Inside, and too long for a name.
+        Ok(_) | Err(Errno::ERANGE | Errno::ENAMETOOLONG) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// Sets groups and user of the calling thread, the only one of a child.
 ///
 /// Not by the C library: its wrappers tell threads that the child does not have.
@@ -101,6 +116,22 @@ fn prctl(option: c_int, first: u64, second: u64) -> Result<(), Errno> {
 /// Drops a capability from the bounding set. EINVAL: the kernel has no such capability.
 pub fn drop_bounding(capability: u32) -> Result<(), Errno> {
     prctl(libc::PR_CAPBSET_DROP, u64::from(capability), 0)
+}
+
+/// Whether a capability is in the caller's bounding set; none that the kernel does not know is.
+pub fn in_bounding_set(capability: u32) -> bool {
+    // SAFETY: no pointer is passed.
+    unsafe { libc::prctl(libc::PR_CAPBSET_READ, u64::from(capability), 0, 0, 0) == 1 }
+}
+
+/// The permitted capabilities of the calling thread.
+pub fn permitted_capabilities() -> Result<u64, Errno> {
+    // Header and data as in `set_capabilities`: version, pid; three words in two halves.
+    let header = [0x2008_0522_u32, 0];
+    let mut halves = [[0_u32; 3]; 2];
+    // SAFETY: both have the layout of this version; the data are written to.
+    check(unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), halves.as_mut_ptr()) })?;
+    Ok(u64::from(halves[0][1]) | u64::from(halves[1][1]) << 32)
 }
 
 /// Raises an ambient capability.
@@ -203,20 +234,23 @@ pub fn load_seccomp(program: &[Instruction], flags: u64) -> Result<Option<OwnedF
 
 /// Strings as execve(2) takes them.
 pub struct Strings<'a> {
-    /// Ends with a null pointer, and has a further place for one string before it.
+    /// Ends with a null pointer, and has further places for two strings before it.
     pointers: Vec<*const c_char>,
     /// Empty, or `LISTEN_PID=…` with its NUL.
     listen_pid: [u8; 24],
+    /// Empty, or a further string with its NUL.
+    last: [u8; 1056],
     _strings: std::marker::PhantomData<&'a CStr>,
 }
 
 impl<'a> Strings<'a> {
     pub fn new(strings: &'a [CString]) -> Strings<'a> {
         let mut pointers: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
-        pointers.extend([ptr::null(), ptr::null()]);
+        pointers.extend([ptr::null(); 3]);
         Strings {
             pointers,
             listen_pid: [0; 24],
+            last: [0; 1056],
             _strings: std::marker::PhantomData,
         }
     }
@@ -240,11 +274,20 @@ impl<'a> Strings<'a> {
         self.listen_pid[name.len()..name.len() + digits.len()].copy_from_slice(digits);
     }
 
+    /// Adds a string of at most 1055 bytes; what is longer is cut. Does not allocate.
+    pub fn set_last(&mut self, string: &[u8]) {
+        let length = string.len().min(self.last.len() - 1);
+        self.last[..length].copy_from_slice(&string[..length]);
+    }
+
     /// The array, which stays valid as long as `self` is borrowed.
     fn complete(&mut self) -> *const *const c_char {
-        if self.listen_pid[0] != 0 {
-            let place = self.pointers.len() - 2;
-            self.pointers[place] = self.listen_pid.as_ptr().cast();
+        let mut place = self.pointers.len() - 3;
+        for string in [self.listen_pid.as_slice(), &self.last] {
+            if string[0] != 0 {
+                self.pointers[place] = string.as_ptr().cast();
+                place += 1;
+            }
         }
         self.pointers.as_ptr()
     }

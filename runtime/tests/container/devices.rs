@@ -107,3 +107,35 @@ fn rules_can_be_changed_while_the_container_runs() {
     running.cgroup.kill().unwrap();
     running.finish();
 }
+
+#[test]
+fn in_a_bound_dev_there_is_only_what_was_asked_for() {
+    if !can_run() {
+        return;
+    }
+    let dev = tempfile::TempDir::new().unwrap();
+    let null = dev.path().join("null");
+    crate::harness::make_node(
+        &null,
+        nix::sys::stat::SFlag::S_IFCHR,
+        nix::sys::stat::makedev(1, 3),
+    );
+    std::os::unix::fs::chown(&null, Some(5), Some(6)).unwrap();
+    let output = Container::new("ls /dev; stat -c '%F %u' /dev/null /dev/zero")
+        .without_mount("/dev")
+        .without_mount("/dev/pts")
+        .mount("/dev/.", "bind", dev.path().to_str().unwrap(), &["bind"])
+        .set(
+            "/linux/devices",
+            json!([
+                { "path": "/dev/null", "type": "c", "major": 1, "minor": 3, "uid": 0 },
+                { "path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "uid": 9 },
+            ]),
+        )
+        .run()
+        .success();
+    assert_eq!(
+        output,
+        "null\nzero\ncharacter special file 5\ncharacter special file 9\n"
+    );
+}

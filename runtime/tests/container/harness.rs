@@ -219,13 +219,23 @@ impl Running {
 
     /// Runs a shell script in the container.
     pub fn exec(&self, script: &str) -> Outcome {
-        let (output, write) = pipe();
-        let null = File::open("/dev/null").unwrap();
         let process = runtime::ExecProcess {
             args: ["sh", "-c", script].map(String::from).to_vec(),
             env: vec!["EXEC=1".into()],
             cwd: None,
         };
+        self.run_prepared(self.prepared.exec(&process).unwrap())
+    }
+
+    /// Runs a process of its own specification in the container.
+    pub fn exec_process(&self, process: Value) -> Outcome {
+        let process = serde_json::from_value(process).unwrap();
+        self.run_prepared(self.prepared.exec_process(&process).unwrap())
+    }
+
+    fn run_prepared(&self, prepared: runtime::PreparedExec<'_>) -> Outcome {
+        let (output, write) = pipe();
+        let null = File::open("/dev/null").unwrap();
         let stdio = Stdio {
             stdin: null.as_fd(),
             stdout: write.as_fd(),
@@ -239,7 +249,6 @@ impl Running {
             listener: None,
             keep_keyring: false,
         };
-        let prepared = self.prepared.exec(&process).unwrap();
         let started = prepared.start(self.started.pidfd.as_fd(), exec).unwrap();
         drop(write);
         wait(&started, &mut File::from(output))

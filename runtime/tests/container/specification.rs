@@ -16,27 +16,6 @@ fn refusal(pointer: &str, value: Value) -> String {
 fn a_field_that_is_not_enforced_is_refused_by_name() {
     for (pointer, value, field) in [
         (
-            "/process/apparmorProfile",
-            json!("x"),
-            "process.apparmorProfile",
-        ),
-        ("/process/selinuxLabel", json!("x"), "process.selinuxLabel"),
-        (
-            "/process/ioPriority",
-            json!({ "class": "IOPRIO_CLASS_RT", "priority": 1 }),
-            "process.ioPriority.",
-        ),
-        (
-            "/process/scheduler",
-            json!({ "policy": "SCHED_FIFO" }),
-            "process.scheduler.",
-        ),
-        (
-            "/process/execCPUAffinity",
-            json!({ "initial": "1" }),
-            "process.execCPUAffinity.",
-        ),
-        (
             "/mounts/0/uidMappings",
             json!([{ "containerID": 0, "hostID": 0, "size": 1 }]),
             "mounts[0].gidMappings: is empty",
@@ -46,11 +25,6 @@ fn a_field_that_is_not_enforced_is_refused_by_name() {
             "/linux/intelRdt",
             json!({ "closID": "x" }),
             "linux.intelRdt.closID",
-        ),
-        (
-            "/linux/personality",
-            json!({ "domain": "LINUX32" }),
-            "linux.personality.domain",
         ),
         (
             "/linux/netDevices",
@@ -149,9 +123,19 @@ fn a_value_that_cannot_be_enforced_is_refused_by_the_name_of_its_field() {
             "process.rlimits[0]",
         ),
         (
-            "/process/capabilities",
-            json!({ "effective": ["CAP_KILL"] }),
-            "process.capabilities.effective",
+            "/process/scheduler",
+            json!({ "policy": "SCHED_OTHER", "deadline": 1 }),
+            "process.scheduler.deadline",
+        ),
+        (
+            "/linux/personality",
+            json!({ "domain": "LINUX", "flags": ["X"] }),
+            "linux.personality.flags: \"X\"",
+        ),
+        (
+            "/annotations",
+            json!({ "wherry.landlock": "{ \"abi\": 1, \"colour\": 2 }" }),
+            "annotations.wherry.landlock",
         ),
         ("/hostname", json!("x".repeat(65)), "hostname"),
         (

@@ -187,3 +187,56 @@ fn a_namespace_that_cannot_be_joined_is_named() {
         .unwrap_err();
     assert!(error.to_string().contains("/proc/self/nothing"), "{error}");
 }
+
+#[test]
+fn limits_are_raised_by_the_caller() {
+    if !can_run() {
+        return;
+    }
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:\t"));
+    if u64::from_str_radix(effective.unwrap(), 16).unwrap() & 1 << 24 == 0 {
+        eprintln!("without CAP_SYS_RESOURCE: no limit was raised");
+        return;
+    }
+    let limits = fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max msgqueue size"))
+        .unwrap();
+    let hard: u64 = line
+        .split_ascii_whitespace()
+        .nth(4)
+        .unwrap()
+        .parse()
+        .unwrap();
+    let output = mapped("grep 'Max msgqueue size' /proc/self/limits | tr -s ' ' | cut -d' ' -f4,5")
+        .set(
+            "/process/rlimits",
+            json!([{ "type": "RLIMIT_MSGQUEUE", "soft": 100, "hard": hard + 1 }]),
+        )
+        .run()
+        .success();
+    assert_eq!(output, format!("100 {}\n", hard + 1));
+}
+
+#[test]
+fn devices_are_the_hosts_and_fifos_are_made() {
+    if !can_run() {
+        return;
+    }
+    let output =
+        mapped("stat -c '%n %F %t:%T' /dev/null /dev/pipe; echo x > /dev/full || echo full")
+            .set(
+                "/linux/devices",
+                json!([{ "path": "/dev/pipe", "type": "p" }]),
+            )
+            .run()
+            .success();
+    assert!(
+        output.starts_with("/dev/null character special file 1:3\n/dev/pipe fifo 0:0\n"),
+        "{output}"
+    );
+}

@@ -1,0 +1,86 @@
+//! The security label that the program gets when it is executed: of AppArmor
+//! or of SELinux.
+
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::AccessFlags;
+use oci_spec::runtime::Process;
+
+use crate::error::{Error, Step};
+use crate::report::{At, Failure};
+
+const APPARMOR: &CStr = c"/proc/thread-self/attr/apparmor/exec";
+const SELINUX: &CStr = c"/proc/thread-self/attr/exec";
+/// There where the kernel has SELinux and it was not switched off.
+const SELINUX_IS_ON: &CStr = c"/sys/fs/selinux/enforce";
+
+/// What is written where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Label {
+    apparmor: bool,
+    text: Vec<u8>,
+}
+
+/// The kernel's file for it.
+#[derive(Debug)]
+pub(crate) struct Opened(OwnedFd);
+
+impl Label {
+    /// Checks `process.apparmorProfile` and `process.selinuxLabel`; a kernel has
+    /// one of the two for a process.
+    pub fn new(process: &Process) -> Result<Option<Label>, Error> {
+        let given = |label: &Option<String>| label.clone().filter(|label| !label.is_empty());
+        let profile = given(process.apparmor_profile());
+        let label = given(process.selinux_label());
+        match (profile, label) {
+            (None, None) => Ok(None),
+            (Some(profile), None) => Ok(Some(Label {
+                apparmor: true,
+                text: format!("exec {profile}").into_bytes(),
+            })),
+            (None, Some(label)) => Ok(Some(Label {
+                apparmor: false,
+                text: label.into_bytes(),
+            })),
+            (Some(_), Some(_)) => Err(Error::invalid(
+                "process.selinuxLabel",
+                "cannot be had together with process.apparmorProfile",
+            )),
+        }
+    }
+
+    fn step(&self) -> Step {
+        if self.apparmor {
+            Step::AppArmor
+        } else {
+            Step::SeLinux
+        }
+    }
+
+    /// While the host's `/proc` is there: the container's could be anything.
+    pub fn open(&self) -> Result<Opened, Failure<'_>> {
+        let opened = if self.apparmor {
+            open(APPARMOR, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+        } else {
+            nix::unistd::access(SELINUX_IS_ON, AccessFlags::F_OK)
+                .and_then(|()| open(SELINUX, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()))
+        };
+        match opened {
+            // The kernel has none.
+            Err(Errno::ENOENT) => Err(Errno::EOPNOTSUPP),
+            result => result.map(Opened),
+        }
+        .at(self.step(), &self.text)
+    }
+
+    /// Takes effect at the next execve.
+    pub fn apply(&self, opened: &Opened) -> Result<(), Failure<'_>> {
+        nix::unistd::write(&opened.0, &self.text)
+            .map(drop)
+            .at(self.step(), &self.text)
+    }
+}
