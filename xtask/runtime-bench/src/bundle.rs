@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use oci_spec::runtime::{Capabilities, Spec};
 use serde_json::{Value, json};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// Bundles for each purpose.
@@ -42,9 +42,10 @@ impl Bundles {
         }
         fs::copy("/bin/busybox", root.join("bin/busybox"))
             .context("copy /bin/busybox (it has to be the static one)")?;
-        for name in ["true", "sleep"] {
-            symlink("busybox", root.join("bin").join(name))?;
-        }
+        symlink("busybox", root.join("bin/sleep"))?;
+        let program = root.join("bin/true");
+        fs::write(&program, exit_zero())?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
         Ok(Self {
             folder,
             controllers: controllers.to_owned(),
@@ -155,4 +156,28 @@ impl Bundles {
             },
         }))
     }
+}
+
+/// A static program that does nothing but `exit(0)`.
+///
+/// With a C library in it, `/bin/true` takes as long to begin as a third of the
+/// fastest runtime's whole work, and that is not what is measured here.
+fn exit_zero() -> Vec<u8> {
+    const ADDRESS: u64 = 0x40_0000;
+    const HEADERS: u64 = 64 + 56;
+    // mov edi, 0; mov eax, 60 (exit); syscall
+    const CODE: [u8; 12] = [0xbf, 0, 0, 0, 0, 0xb8, 60, 0, 0, 0, 0x0f, 0x05];
+    let size = HEADERS + CODE.len() as u64;
+    // elf(5): an executable of x86-64, then its one loadable segment.
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    file.extend([2_u16, 62].map(u16::to_le_bytes).concat());
+    file.extend(1_u32.to_le_bytes());
+    file.extend([ADDRESS + HEADERS, 64, 0].map(u64::to_le_bytes).concat());
+    file.extend(0_u32.to_le_bytes());
+    file.extend([64_u16, 56, 1, 0, 0, 0].map(u16::to_le_bytes).concat());
+    file.extend([1_u32, 5].map(u32::to_le_bytes).concat());
+    let segment = [0, ADDRESS, ADDRESS, size, size, 0x1000];
+    file.extend(segment.map(u64::to_le_bytes).concat());
+    file.extend(CODE);
+    file
 }
