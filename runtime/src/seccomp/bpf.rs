@@ -156,11 +156,20 @@ struct Code {
     reversed: Vec<Instruction>,
     /// Arguments have 64 bits.
     wide: bool,
+    /// The last return of each action, and its place.
+    returns: Vec<(Action, usize)>,
 }
 
 impl Code {
     fn add(&mut self, instruction: Instruction) {
         self.reversed.push(instruction);
+        if instruction.code == RETURN {
+            let (action, place) = (instruction.k, self.reversed.len());
+            match self.returns.iter_mut().find(|(known, _)| *known == action) {
+                Some((_, known)) => *known = place,
+                None => self.returns.push((action, place)),
+            }
+        }
     }
 
     /// The instruction that was added last.
@@ -182,14 +191,13 @@ impl Code {
                 place
             }
             Target::Return(action) => {
-                let wanted = plain(RETURN, action);
-                let near = self.reversed.iter().rev().take(far + 1 - between);
-                for (distance, instruction) in near.enumerate() {
-                    if *instruction == wanted {
-                        return self.reversed.len() - distance;
-                    }
+                let known = self.returns.iter().find(|(known, _)| *known == action);
+                if let Some((_, place)) = known
+                    && self.reversed.len() - place + between <= far
+                {
+                    return *place;
                 }
-                self.add(wanted);
+                self.add(plain(RETURN, action));
                 self.reversed.len()
             }
         }

@@ -63,70 +63,120 @@ impl Abi {
     }
 }
 
+const COUNT: usize = {
+    let (text, mut count, mut at) = (TABLE.as_bytes(), 0, 0);
+    while at < text.len() {
+        count += (text[at] == b'\n') as usize;
+        at += 1;
+    }
+    count
+};
+
+/// Where each line begins and the first space is in it: counted when this is
+/// compiled, since a profile has hundreds of names to look up.
+const LINES: [(u16, u8); COUNT] = {
+    let text = TABLE.as_bytes();
+    assert!(text.len() <= u16::MAX as usize);
+    let mut lines = [(0, 0); COUNT];
+    let (mut line, mut at) = (0, 0);
+    while line < COUNT {
+        lines[line].0 = at as u16;
+        while text[at] != b' ' {
+            lines[line].1 += 1;
+            at += 1;
+        }
+        while text[at] != b'\n' {
+            at += 1;
+        }
+        at += 1;
+        line += 1;
+    }
+    lines
+};
+
 /// A system call of some architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Syscall<'a> {
-    numbers: &'a str,
+pub(super) struct Syscall {
+    /// Where its numbers begin in the table.
+    numbers: usize,
 }
 
-impl Syscall<'static> {
+impl Syscall {
     /// Looks a name up; none for a name that the kernel does not know.
-    pub fn find(name: &str) -> Option<Syscall<'static>> {
-        // Binary search on bytes; `low` and `high` are always starts of lines.
-        let (mut low, mut high) = (0, TABLE.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let start = TABLE[..middle].rfind('\n').map_or(0, |at| at + 1).max(low);
-            let end = TABLE[start..].find('\n').map_or(high, |at| start + at + 1);
-            let (word, numbers) = TABLE[start..end].split_once(' ')?;
-            match word.cmp(name) {
-                std::cmp::Ordering::Less => low = end,
-                std::cmp::Ordering::Greater => high = start,
-                std::cmp::Ordering::Equal => return Some(Syscall { numbers }),
-            }
-        }
-        None
+    pub fn find(name: &str) -> Option<Syscall> {
+        let place = LINES.binary_search_by(|&(start, length)| {
+            let start = usize::from(start);
+            TABLE.as_bytes()[start..start + usize::from(length)].cmp(name.as_bytes())
+        });
+        let (start, length) = LINES[place.ok()?];
+        Some(Syscall {
+            numbers: usize::from(start) + usize::from(length) + 1,
+        })
     }
 
     /// Its number, as `struct seccomp_data` has it.
     pub fn number(self, abi: Abi) -> Option<u32> {
-        let word = self.numbers.split_ascii_whitespace().nth(abi as usize)?;
-        let number: u32 = word.parse().ok()?;
-        Some(match abi {
-            Abi::X32 => number | X32_BIT,
+        let mut column = 0;
+        let mut number = None;
+        for byte in &TABLE.as_bytes()[self.numbers..] {
+            match byte {
+                b'0'..=b'9' if column == abi as usize => {
+                    number = Some(number.unwrap_or(0) * 10 + u32::from(byte - b'0'));
+                }
+                b' ' if column == abi as usize => break,
+                b' ' => column += 1,
+                b'\n' => break,
+                _ => {}
+            }
+        }
+        match abi {
+            Abi::X32 => number.map(|number| number | X32_BIT),
             _ => number,
-        })
+        }
     }
 }
 
 /// i386 has calls that stand for others, which the first argument names:
 /// `socketcall` for sockets, `ipc` for System V's.
 pub(super) fn multiplexed(name: &str) -> Option<(&'static str, u64)> {
-    const SOCKETS: &str = "socket bind connect listen accept getsockname getpeername socketpair \
-                           send recv sendto recvfrom shutdown setsockopt getsockopt sendmsg \
-                           recvmsg accept4 recvmmsg sendmmsg";
-    const IPC: &[(&str, u64)] = &[
-        ("semop", 1),
-        ("semget", 2),
-        ("semctl", 3),
-        ("semtimedop", 4),
-        ("msgsnd", 11),
-        ("msgrcv", 12),
-        ("msgget", 13),
-        ("msgctl", 14),
-        ("shmat", 21),
-        ("shmdt", 22),
-        ("shmget", 23),
-        ("shmctl", 24),
-    ];
-    if let Some(place) = SOCKETS
-        .split_ascii_whitespace()
-        .position(|word| word == name)
-    {
-        return Some(("socketcall", place as u64 + 1));
+    // linux/net.h, linux/ipc.h.
+    let socket = |number| Some(("socketcall", number));
+    let ipc = |number| Some(("ipc", number));
+    match name {
+        "socket" => socket(1),
+        "bind" => socket(2),
+        "connect" => socket(3),
+        "listen" => socket(4),
+        "accept" => socket(5),
+        "getsockname" => socket(6),
+        "getpeername" => socket(7),
+        "socketpair" => socket(8),
+        "send" => socket(9),
+        "recv" => socket(10),
+        "sendto" => socket(11),
+        "recvfrom" => socket(12),
+        "shutdown" => socket(13),
+        "setsockopt" => socket(14),
+        "getsockopt" => socket(15),
+        "sendmsg" => socket(16),
+        "recvmsg" => socket(17),
+        "accept4" => socket(18),
+        "recvmmsg" => socket(19),
+        "sendmmsg" => socket(20),
+        "semop" => ipc(1),
+        "semget" => ipc(2),
+        "semctl" => ipc(3),
+        "semtimedop" => ipc(4),
+        "msgsnd" => ipc(11),
+        "msgrcv" => ipc(12),
+        "msgget" => ipc(13),
+        "msgctl" => ipc(14),
+        "shmat" => ipc(21),
+        "shmdt" => ipc(22),
+        "shmget" => ipc(23),
+        "shmctl" => ipc(24),
+        _ => None,
     }
-    let (_, number) = IPC.iter().find(|(word, _)| *word == name)?;
-    Some(("ipc", *number))
 }
 
 #[cfg(test)]
