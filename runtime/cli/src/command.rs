@@ -33,9 +33,9 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     protected?;
     let store = Store::new(global.root.as_deref())?;
     let done = match &arguments.command {
-        Command::Run(options) => return run::run(&store, options),
+        Command::Run(options) => return run::run(&store, global, options),
         Command::Exec(options) => return exec::run(&store, options),
-        Command::Create(options) => create::run(&store, options),
+        Command::Create(options) => create::run(&store, global, options),
         Command::Start { id } => start::run(&store, id),
         Command::Kill(options) => kill::run(&store, options),
         Command::Delete(options) => delete::run(&store, options),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{stderr, stdin, stdout};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -15,14 +15,15 @@ use oci_spec::runtime::{ContainerState, Hook, LinuxNamespaceType, LinuxResources
 use runtime::cgroup::Cgroup;
 use runtime::{Lifecycle, Prepared, Setup, Start, Started, Stdio, hooks};
 
-use crate::arguments::Create;
+use crate::arguments::{Create, Global};
 use crate::bundle::Bundle;
-use crate::cgroup::{self, Place, Planned};
+use crate::cgroup::{Fresh, Place, Planned};
 use crate::console::{Console, connected};
 use crate::delete;
 use crate::descriptors::{Inherited, give_standard};
 use crate::log;
 use crate::process::Identity;
+use crate::rdt;
 use crate::setup;
 use crate::state::{Container, State};
 use crate::store::{Lock, Store, replace};
@@ -38,16 +39,13 @@ pub struct Made {
 }
 
 /// Makes the container; whatever is there of it when that fails is removed.
-pub fn create(store: &Store, options: &Create, detached: bool) -> Result<Made> {
+pub fn create(store: &Store, global: &Global, options: &Create, detached: bool) -> Result<Made> {
     if options.no_pivot {
         bail!("--no-pivot is not supported: the root is changed by pivot_root, the only safe way");
     }
     let inherited = Inherited::find(options.preserve_fds)?;
     let bundle = Bundle::load(&options.bundle)?;
     let prepared = runtime::prepare(&bundle.spec)?;
-    if bundle.intel_rdt.is_some() {
-        bail!("linux.intelRdt: is not enforced");
-    }
     let terminal = bundle
         .spec
         .process()
@@ -59,7 +57,12 @@ pub fn create(store: &Store, options: &Create, detached: bool) -> Result<Made> {
         options.console_socket.as_deref(),
     )?;
     let listener = listener(&prepared, &bundle.spec)?;
-    let planned = Planned::new(&bundle)?;
+    let shares = bundle
+        .intel_rdt
+        .as_ref()
+        .map(|intel_rdt| rdt::Plan::new(intel_rdt, options.id.as_str()))
+        .transpose()?;
+    let planned = Planned::new(&bundle, global)?;
     let place = planned.place(&options.id)?;
 
     let (folder, lock) = store.create(&options.id)?;
@@ -67,7 +70,7 @@ pub fn create(store: &Store, options: &Create, detached: bool) -> Result<Made> {
     let container = Container { folder, state };
     let mut making = Making {
         container: Some(container),
-        cgroup: None,
+        cgroup: Fresh::None,
         started: None,
     };
     let container = making.container()?;
@@ -78,9 +81,11 @@ pub fn create(store: &Store, options: &Create, detached: bool) -> Result<Made> {
     let linux = bundle.spec.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().as_ref());
     making.cgroup = planned.create(&options.id, resources.unwrap_or(&none))?;
-    if making.cgroup.is_none() {
-        making.container()?.state.cgroup = None;
-    }
+    making.note_cgroup()?;
+    let groups = match &shares {
+        Some(shares) => Some(making.make_groups(shares)?),
+        None => None,
+    };
     let gate = making
         .container()?
         .folder
@@ -95,6 +100,10 @@ pub fn create(store: &Store, options: &Create, detached: bool) -> Result<Made> {
         keep_keyring: options.no_new_keyring,
     };
     let started = making.start(&prepared, &bundle, &inherited, lifecycle)?;
+    making.settle()?;
+    if let Some(groups) = groups {
+        groups.add(started.pid.as_raw())?;
+    }
     drop(gate);
     wait_until_created(&mut making, &started, &bundle.spec)?;
 
@@ -137,7 +146,7 @@ fn new_state(options: &Create, bundle: &Bundle, place: Place) -> State {
                 namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()
             }),
         keep_keyring: options.no_new_keyring,
-        resctrl: None,
+        resctrl: rdt::Made::default(),
         annotations: spec
             .annotations()
             .iter()
@@ -241,7 +250,7 @@ pub fn standard<T>(operation: impl FnOnce(Stdio<'_>) -> T) -> T {
 /// A container that is being made: dropped, it goes away with all that was made.
 struct Making {
     container: Option<Container>,
-    cgroup: Option<Cgroup>,
+    cgroup: Fresh,
     started: Option<Identity>,
 }
 
@@ -265,7 +274,7 @@ impl Making {
                 give_standard(&stdio, &bundle.spec, process.user().uid());
             }
             prepared.start(Start {
-                cgroup: self.cgroup.as_ref().map(Cgroup::fd),
+                cgroup: self.cgroup.cgroup().map(Cgroup::fd),
                 stdio,
                 listen: &inherited.listen,
                 passed: &inherited.passed,
@@ -278,6 +287,41 @@ impl Making {
         let process = self.started;
         self.container()?.state.process = process;
         Ok(started)
+    }
+
+    /// Keeps where the cgroup is, or that there is none.
+    fn note_cgroup(&mut self) -> Result<()> {
+        let directory = self
+            .cgroup
+            .cgroup()
+            .map(Cgroup::path)
+            .map(|path| path.map(PathBuf::from));
+        let container = self.container()?;
+        match (directory, &mut container.state.cgroup) {
+            (None, place) => *place = None,
+            (Some(Some(directory)), Some(place)) if place.directory != directory => {
+                place.directory = directory;
+                container.folder.write_state(&container.state)?;
+            }
+            (Some(_), _) => {}
+        }
+        Ok(())
+    }
+
+    fn make_groups(&mut self, shares: &rdt::Plan) -> Result<rdt::Groups> {
+        let container = self.container()?;
+        let state = &mut container.state;
+        let groups = shares.create(&state.id, &mut state.resctrl);
+        container.folder.write_state(state)?;
+        groups
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        let fresh = std::mem::replace(&mut self.cgroup, Fresh::None);
+        if let Some(cgroup) = fresh.settle()? {
+            self.cgroup = Fresh::Plain(cgroup);
+        }
+        Ok(())
     }
 
     fn done(mut self) -> Result<Container> {
@@ -306,9 +350,13 @@ impl Drop for Making {
                     .context("kill the container's process"),
             );
         }
-        if let Some(cgroup) = &self.cgroup {
-            tell(cgroup::destroy(cgroup));
+        let ours = !matches!(self.cgroup, Fresh::None) || self.started.is_some();
+        // A placeholder goes first, or it would be waited for.
+        self.cgroup = Fresh::None;
+        if let Some(place) = container.state.cgroup.as_ref().filter(|_| ours) {
+            tell(place.destroy(&container.state.id));
         }
+        tell(container.state.resctrl.remove());
         tell(container.folder.remove());
         if self.started.is_some() {
             tell(delete::run_poststop(&container.state));

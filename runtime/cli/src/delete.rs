@@ -9,7 +9,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime::ContainerState;
 use runtime::hooks;
 
-use crate::cgroup;
 use crate::id::Id;
 use crate::log;
 use crate::state::{Container, State, Status};
@@ -73,13 +72,12 @@ pub fn destroy(folder: &Folder, state: &State) -> Result<()> {
     kill(state)?;
     if let Some(place) = &state.cgroup {
         if state.complete || folder.has_gate() {
-            if let Some(cgroup) = place.open()? {
-                cgroup::destroy(&cgroup)?;
-            }
+            place.destroy(&state.id)?;
         } else {
             place.remove_empty();
         }
     }
+    state.resctrl.remove()?;
     folder.remove()?;
     run_poststop(state)
 }

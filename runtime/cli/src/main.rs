@@ -17,6 +17,7 @@ mod id;
 mod log;
 mod own_program;
 mod process;
+mod rdt;
 mod setup;
 mod signal;
 mod start;

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::Place;
 use crate::id::Id;
 use crate::process::Identity;
+use crate::rdt;
 use crate::store::{Folder, NoSuchContainer, Store};
 
 /// `state.json`.
@@ -49,9 +50,9 @@ pub struct State {
     pub own_pid_namespace: bool,
     /// Its processes stay in their caller's session keyring.
     pub keep_keyring: bool,
-    /// The resctrl group that was made for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resctrl: Option<PathBuf>,
+    /// The resctrl groups that were made for it.
+    #[serde(default, skip_serializing_if = "rdt::Made::is_nothing")]
+    pub resctrl: rdt::Made,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

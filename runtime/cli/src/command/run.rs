@@ -2,18 +2,19 @@
 
 use anyhow::{Context, Result};
 
-use crate::arguments::Run;
+use crate::arguments::{Global, Run};
 use crate::foreground::{self, Signals};
 use crate::log;
 use crate::store::Store;
 use crate::{create, delete, start};
 
-pub fn run(store: &Store, options: &Run) -> Result<u8> {
+pub fn run(store: &Store, global: &Global, options: &Run) -> Result<u8> {
     let signals = match options.detach {
         true => None,
         false => Some(Signals::take()?),
     };
-    let made = create::create(store, &options.create, options.detach).context("run failed")?;
+    let made =
+        create::create(store, global, &options.create, options.detach).context("run failed")?;
     let started = start::start(&made.container);
     if started.is_err() || !options.detach {
         // The lock is not held while others may want it.

@@ -26,10 +26,17 @@ pub fn run(store: &Store, options: &Update) -> Result<()> {
             serde_json::from_value(value).context("the options")?
         }
     };
-    if options.l3_cache_schema.is_some() || options.mem_bw_schema.is_some() {
-        bail!("--l3-cache-schema and --mem-bw-schema are not supported");
+    let state = &container.state;
+    let schemas = [&options.l3_cache_schema, &options.mem_bw_schema];
+    let lines: Vec<String> = schemas.into_iter().flatten().cloned().collect();
+    if !lines.is_empty() {
+        let options = "--l3-cache-schema, --mem-bw-schema";
+        state.resctrl.update(&lines).context(options)?;
     }
-    Ok(container.cgroup()?.update(&resources)?)
+    match &state.cgroup {
+        Some(place) => place.update(&state.id, &container.cgroup()?, &resources),
+        None => bail!("container {} has no cgroup", state.id),
+    }
 }
 
 fn read(path: &Path) -> Result<LinuxResources> {
