@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub use bundle::Bundle;
-pub use container::{Container, End};
+pub use container::{Container, End, left_zombies};
 
 use crate::clause::{Problem, Try, demand};
 use crate::probe::{Done, Step, world::World};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::Value;
 
@@ -135,18 +135,22 @@ impl<'bench> Container<'bench> {
     /// Waits until its process has ended.
     pub fn wait(&self) -> Try<End> {
         loop {
-            match waitpid(self.pid, None) {
+            match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(_, code)) => return Ok(End::Code(code)),
                 Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(End::Signal(signal as i32)),
                 Ok(_) | Err(Errno::EINTR) => {}
                 // It is not a child of this process, or was reaped before.
-                Err(_) => {
-                    if kill(self.pid, None) == Err(Errno::ESRCH) {
-                        return Ok(End::Gone);
-                    }
-                    thread::sleep(Duration::from_millis(10));
+                Err(_) if kill(self.pid, None) == Err(Errno::ESRCH) => return Ok(End::Gone),
+                Err(_) => {}
+            }
+            // A pid namespace ends when its last process was reaped, and this
+            // process is who reaps what others left, as init does.
+            for zombie in left_zombies() {
+                if zombie != self.pid {
+                    let _ = waitpid(zombie, Some(WaitPidFlag::WNOHANG));
                 }
             }
+            thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -197,4 +201,28 @@ impl<'bench> Container<'bench> {
         fs::read_to_string(format!("/proc/{}/stat", self.pid))
             .is_ok_and(|text| !text.contains(") Z "))
     }
+}
+
+/// Processes of containers that have ended and that nobody has waited for.
+pub fn left_zombies() -> Vec<Pid> {
+    let is_left = |pid: &i32| {
+        fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|text| {
+            let field = |name: &str| {
+                text.lines()
+                    .find_map(|line| line.strip_prefix(name))
+                    .unwrap_or_default()
+                    .trim()
+            };
+            // A process of this namespace only is no container's.
+            field("State:").starts_with('Z') && field("NSpid:").split_whitespace().count() > 1
+        })
+    };
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
+        .filter(is_left)
+        .map(Pid::from_raw)
+        .collect()
 }

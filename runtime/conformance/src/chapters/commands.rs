@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, Bundle, Container, text, until};
+use crate::bench::{Bench, Bundle, Container, left_zombies, text, until};
 use crate::clause::{Check, Clause, Try, command_line, demand, must};
 use crate::needs::Need;
 use crate::probe::world::{World, capability_mask};
@@ -65,6 +65,12 @@ pub const CLAUSES: &[Clause] = &[
         "a program that is not there is an error",
         &[],
         exec_missing,
+    ),
+    command_line(
+        "command line: exec",
+        "one that failed leaves no process, nor a zombie for the caller",
+        &[],
+        exec_leaves_nothing,
     ),
     command_line(
         "command line: exec",
@@ -477,6 +483,22 @@ fn exec_missing(bench: &Bench) -> Check {
     Ok(())
 }
 
+fn exec_leaves_nothing(bench: &Bench) -> Check {
+    let mut bundle = bench.bundle()?;
+    let container = sleeping(bench, &mut bundle)?;
+    container.exec(&[], &["/no/such/program".to_owned()])?;
+    container.exec(&[], &probe::arguments(&[Step::Exit(1)]))?;
+    let left = left_zombies();
+    demand!(left.is_empty(), "zombies are left: {left:?}");
+    let world = executed(&container, &[])?;
+    demand!(
+        world.processes.len() == 2,
+        "the container has the processes {:?}",
+        world.processes
+    );
+    Ok(())
+}
+
 fn exec_in_stopped(bench: &Bench) -> Check {
     let mut bundle = bench.bundle()?;
     bundle.steps(&[]);
@@ -511,11 +533,15 @@ fn exec_descriptors(bench: &Bench) -> Check {
     let container = sleeping(bench, &mut bundle)?;
     let path = bench.path("passed");
     fs::write(&path, "passed")?;
-    let file = fs::File::open(path)?;
+    // Descriptors from 3 on that the runtime has from its caller.
     let mut copies = Vec::new();
-    while copies.len() < 3 {
-        copies.push(nix::unistd::dup(&file)?);
+    {
+        let file = fs::File::open(path)?;
+        for _ in 0..2 {
+            copies.push(nix::unistd::dup(&file)?);
+        }
     }
+    copies.push(nix::unistd::dup(&copies[0])?);
     let world = executed(&container, &["--preserve-fds", "1"])?;
     let numbers: Vec<_> = world.descriptors.keys().copied().collect();
     demand!(numbers == [0, 1, 2, 3], "open are {:?}", world.descriptors);
