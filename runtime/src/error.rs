@@ -189,6 +189,7 @@ steps! {
     MountOption "setting the option"
     MountCreate "making"
     MountProc "mounting what is no proc file system,"
+    MountInProc "covering a part of /proc with"
     CopyUp "copying what is covered by"
     IdMap "mapping the ids of"
     MountAttributes "setting the attributes of"

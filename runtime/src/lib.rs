@@ -17,6 +17,7 @@
 mod birth;
 mod capability;
 pub mod cgroup;
+mod delegation;
 mod device;
 mod error;
 mod exec;

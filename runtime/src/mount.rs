@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     /// Where, inside the root; absolute.
     pub target: CString,
     pub source: Source,
+    /// It may cover a part of `/proc`.
+    pub in_proc: bool,
     /// What mount_setattr(2) has to do, in this order.
     pub changes: Vec<Change>,
 }
@@ -199,6 +201,7 @@ pub(crate) fn plan(
         label: label.clone(),
         target: target.clone(),
         source,
+        in_proc: may_be_in_proc(&destination),
         changes,
     };
     if options.bind {
@@ -297,6 +300,12 @@ pub(crate) fn plan(
     .map(|new| own(Source::New(new), changes))
 }
 
+/// Whether a mount as it is written is read-only.
+pub(crate) fn read_only(mount: &Mount) -> bool {
+    let options = Options::parse(mount.options().as_deref().unwrap_or_default());
+    (options.single.set | options.recursive.set) & MOUNT_ATTR_RDONLY != 0
+}
+
 /// A path without `.` and `..`, as it is where none of its parts is a link.
 pub(crate) fn lexical(path: &Path) -> PathBuf {
     let mut plain = PathBuf::from("/");
@@ -318,6 +327,28 @@ fn is_root(destination: &Path) -> bool {
 
 fn is_proc(destination: &Path) -> bool {
     lexical(destination) == Path::new("/proc")
+}
+
+/// Whether a mount may cover a part of `/proc`: what engines put there, and
+/// nothing that tells of processes or is written to (CVE-2019-16884, CVE-2025-52881).
+fn may_be_in_proc(destination: &Path) -> bool {
+    const ALLOWED: &[&str] = &[
+        "cpuinfo",
+        "diskstats",
+        "loadavg",
+        "meminfo",
+        "net/dev",
+        "slabinfo",
+        "stat",
+        "swaps",
+        "sys/crypto/fips_enabled",
+        "sys/fs/binfmt_misc",
+        "sys/kernel/ns_last_pid",
+        "uptime",
+    ];
+    let path = lexical(destination);
+    path.strip_prefix("/proc")
+        .is_ok_and(|name| ALLOWED.iter().any(|allowed| name == Path::new(allowed)))
 }
 
 /// What is done to the mount once it is there.

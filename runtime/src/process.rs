@@ -113,14 +113,7 @@ impl Plan {
                 .ok_or_else(|| {
                     Error::invalid("process.user.umask", format!("{umask:o} is no mask"))
                 })?,
-            rlimits: process
-                .rlimits()
-                .as_deref()
-                .unwrap_or_default()
-                .iter()
-                .enumerate()
-                .map(|(index, limit)| limits::rlimit(index, limit))
-                .collect::<Result<_, _>>()?,
+            rlimits: limits::plan(process.rlimits().as_deref().unwrap_or_default())?,
             capabilities: Sets::new(process.capabilities().as_ref()),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             oom_score: process

@@ -26,7 +26,7 @@ use crate::report::{self, At, Failure};
 use crate::rootfs::Sources;
 use crate::sys::{self, Strings};
 use crate::sysctl::Sysctl;
-use crate::{cgroup, fields, listener, rootfs, seccomp, sysctl};
+use crate::{cgroup, delegation, fields, listener, rootfs, seccomp, sysctl};
 
 /// A specification that was checked whole and made ready to be started, as often as needed.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub struct Prepared {
     domainname: Option<CString>,
     hooks: hooks::Plan,
     pub(crate) listener: Option<listener::Plan>,
+    /// Who the cgroup is given to.
+    cgroup_owner: Option<u32>,
 }
 
 /// Where the container's root is from.
@@ -197,6 +199,7 @@ pub fn prepare(spec: &Spec) -> Result<Prepared, Error> {
         hostname: name("hostname", spec.hostname())?,
         domainname: name("domainname", spec.domainname())?,
         hooks: hooks::Plan::new(spec)?,
+        cgroup_owner: delegation::owner(spec).filter(|owner| *owner != 0),
         namespaces,
     })
 }
@@ -258,6 +261,9 @@ impl Prepared {
             .into_iter()
             .chain(start.listen.iter().copied())
             .chain(start.passed.iter().copied());
+        if let (Some(cgroup), Some(owner)) = (start.cgroup, self.cgroup_owner) {
+            delegation::give(cgroup, owner)?;
+        }
         let mut birth = Birth::new(self.namespaces.clone, start.cgroup, program)?;
         let mut creation = self.creation(start.lifecycle, &mut birth)?;
         // For the process in between, which has the caller's privileges, or for

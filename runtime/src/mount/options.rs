@@ -79,15 +79,16 @@ const SUPER_BLOCK: &[(&str, u64)] = &[
     ("dirsync", libc::MS_DIRSYNC),
     ("lazytime", libc::MS_LAZYTIME),
     ("mand", libc::MS_MANDLOCK),
-    ("iversion", libc::MS_I_VERSION),
 ];
 
 /// Options that ask for what is so anyway. `silent` and `loud` are about the
-/// kernel's log.
+/// kernel's log; whether a file system counts versions is its own matter since
+/// Linux 6.1.
 const NOTHING: &[&str] = &[
     "defaults",
     "async",
     "nomand",
+    "iversion",
     "noiversion",
     "nolazytime",
     "loud",

@@ -27,7 +27,23 @@ impl Rlimit {
     }
 }
 
-pub(crate) fn rlimit(index: usize, limit: &PosixRlimit) -> Result<Rlimit, Error> {
+/// Checks `process.rlimits`.
+pub(crate) fn plan(limits: &[PosixRlimit]) -> Result<Vec<Rlimit>, Error> {
+    let mut plan: Vec<Rlimit> = Vec::new();
+    for (index, limit) in limits.iter().enumerate() {
+        let limit = rlimit(index, limit)?;
+        if plan.iter().any(|known| known.resource == limit.resource) {
+            return Err(Error::invalid(
+                format!("process.rlimits[{index}].type"),
+                format!("{} is listed twice", limit.label),
+            ));
+        }
+        plan.push(limit);
+    }
+    Ok(plan)
+}
+
+fn rlimit(index: usize, limit: &PosixRlimit) -> Result<Rlimit, Error> {
     let (name, resource) = match limit.typ() {
         PosixRlimitType::RlimitCpu => ("RLIMIT_CPU", libc::RLIMIT_CPU),
         PosixRlimitType::RlimitFsize => ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE),

@@ -76,7 +76,7 @@ impl Plan {
                 return copy_link(root, &mount.target, &tree).at(Step::MountPoint, label);
             }
         }
-        if bind.proc && fstatfs(&tree).map(|fs| fs.filesystem_type()) != Ok(PROC_SUPER_MAGIC) {
+        if bind.proc && is_proc(&tree) != Ok(true) {
             return Err(Errno::EINVAL).at(Step::MountProc, label);
         }
         if !bind.shared && self.cut_off != 0 {
@@ -113,6 +113,10 @@ fn change<'a>(mount: &'a mount::Plan, tree: &OwnedFd) -> Result<(), Failure<'a>>
     Ok(())
 }
 
+fn is_proc(fd: &OwnedFd) -> Result<bool, Errno> {
+    Ok(fstatfs(fd)?.filesystem_type() == PROC_SUPER_MAGIC)
+}
+
 /// Where a mount goes; made, as a directory or a file, where there is nothing.
 fn mount_point<'a>(
     root: &OwnedFd,
@@ -123,7 +127,14 @@ fn mount_point<'a>(
     let label = mount.label.as_bytes();
     match resolve(root, &mount.target, plain) {
         Err(Errno::ENOENT) => {}
-        result => return result.at(Step::MountTarget, label),
+        result => {
+            let place = result.at(Step::MountTarget, label)?;
+            // Wherever the target's links lead; `/proc` itself is reached by none.
+            if !mount.in_proc && !plain && is_proc(&place).at(Step::MountTarget, label)? {
+                return Err(Errno::EPERM).at(Step::MountInProc, label);
+            }
+            return Ok(place);
+        }
     }
     let kind = if directory {
         Make::Directory

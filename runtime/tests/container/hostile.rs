@@ -104,6 +104,21 @@ fn only_a_proc_file_system_takes_the_place_of_proc() {
         message.starts_with("mounting what is no proc file system"),
         "{message}"
     );
+    for target in ["/proc/self", "/proc/sys", "/link"] {
+        let source = host.path().to_str().unwrap();
+        let container = Container::new("true").mount(target, "bind", source, &["bind"]);
+        symlink("/proc/1/../self/attr", container.root.path().join("link")).unwrap();
+        let message = container.run().failure();
+        assert!(
+            message.starts_with("covering a part of /proc with bind mount of"),
+            "{message}"
+        );
+    }
+    let output = Container::new("wc -c < /proc/uptime")
+        .mount("/proc/uptime", "bind", "/dev/null", &["bind", "ro"])
+        .run()
+        .success();
+    assert_eq!(output, "0\n");
     let output = Container::new("test -d /proc/1 && echo host")
         .without_mount("/proc")
         .mount("/proc", "bind", "/proc", &["rbind", "ro"])

@@ -123,6 +123,14 @@ fn a_value_that_cannot_be_enforced_is_refused_by_the_name_of_its_field() {
             "process.rlimits[0]",
         ),
         (
+            "/process/rlimits",
+            json!([
+                { "type": "RLIMIT_CPU", "soft": 1, "hard": 1 },
+                { "type": "RLIMIT_CPU", "soft": 1, "hard": 1 },
+            ]),
+            "process.rlimits[1].type",
+        ),
+        (
             "/process/scheduler",
             json!({ "policy": "SCHED_OTHER", "deadline": 1 }),
             "process.scheduler.deadline",

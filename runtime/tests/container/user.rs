@@ -240,3 +240,18 @@ fn devices_are_the_hosts_and_fifos_are_made() {
         "{output}"
     );
 }
+
+#[test]
+fn a_cgroup_that_it_can_write_is_its_own() {
+    if !can_run() {
+        return;
+    }
+    let run = |options: &[&str]| {
+        mapped("mkdir /cg/below 2>/dev/null && rmdir /cg/below && echo made; true")
+            .mount("/cg", "cgroup", "cgroup", options)
+            .run()
+            .success()
+    };
+    assert_eq!(run(&["nosuid"]), "made\n");
+    assert_eq!(run(&["nosuid", "ro"]), "");
+}
