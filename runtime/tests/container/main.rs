@@ -12,6 +12,7 @@ mod descriptors;
 mod devices;
 mod exec;
 mod failures;
+mod fuzz;
 mod harness;
 
 mod hostile;
