@@ -21,6 +21,7 @@ fn containerd_runs_real_work() {
         ],
         CLEAN,
     );
+    debian.end();
 }
 
 /// The command that runs a container on the unpacked root.

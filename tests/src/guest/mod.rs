@@ -28,6 +28,8 @@ struct Debian {
     guest: Guest,
     /// The path of the runtime that is tested.
     runtime: String,
+    /// The behaviours that did not hold, and why.
+    failed: String,
 }
 
 /// One behaviour: what it says, and what tries it.
@@ -48,6 +50,7 @@ impl Debian {
             guest: Guest::boot(&build, name, MACHINE).unwrap(),
             runtime: std::env::var("WHERRY_TESTED_RUNTIME")
                 .unwrap_or_else(|_| "/usr/local/bin/wherry-runtime".to_owned()),
+            failed: String::new(),
         }
     }
 
@@ -94,9 +97,8 @@ impl Debian {
         ));
     }
 
-    /// Tries all behaviours; panics in the end where some did not hold.
+    /// Tries all behaviours; `after` removes what one that failed left behind.
     fn hold(&mut self, behaviours: &[Behaviour], after: &str) {
-        let mut failed = String::new();
         for (name, behaviour) in behaviours {
             let begin = Instant::now();
             let outcome = catch_unwind(AssertUnwindSafe(|| behaviour(self)));
@@ -107,16 +109,21 @@ impl Debian {
                 if outcome.is_ok() { "holds" } else { "FAILED" }
             );
             if let Err(panic) = outcome {
-                let _ = writeln!(failed, "--- {name}:\n{}", words(panic.as_ref()));
-                // What it left behind is not the next one's.
+                let _ = writeln!(self.failed, "--- {name}:\n{}", words(panic.as_ref()));
+                // Where that fails too, the next behaviour tells.
                 let _ = self.guest.run(after, SCRIPT);
             }
         }
+    }
+
+    /// Panics where a behaviour did not hold.
+    fn end(self) {
         assert!(
-            failed.is_empty(),
-            "with {} in {}:\n{failed}",
+            self.failed.is_empty(),
+            "with {} in {}:\n{}",
             self.runtime,
-            self.guest.name()
+            self.guest.name(),
+            self.failed
         );
     }
 }
