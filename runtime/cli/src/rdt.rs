@@ -17,8 +17,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Made {
-    /// Groups in the order in which they are to be removed.
-    pub groups: Vec<PathBuf>,
+    /// The group of the container's own name. One that the configuration names
+    /// stays: others may be in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<PathBuf>,
+    /// The group that only counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitoring: Option<PathBuf>,
 }
 
 /// Groups for a container, before its process is in them.
@@ -103,8 +108,8 @@ impl Plan {
                 });
             }
         };
-        if fresh {
-            made.groups.insert(0, group.clone());
+        if !self.named {
+            made.group = Some(group.clone());
         }
         let path = group.join("schemata");
         if fresh {
@@ -128,7 +133,7 @@ impl Plan {
             let below = group.join("mon_groups").join(id);
             fs::create_dir(&below)
                 .with_context(|| format!("linux.intelRdt: make the group {}", below.display()))?;
-            made.groups.insert(0, below.clone());
+            made.monitoring = Some(below.clone());
             groups.push(below);
         }
         Ok(Groups(groups))
@@ -153,12 +158,12 @@ impl Groups {
 
 impl Made {
     pub fn is_nothing(&self) -> bool {
-        self.groups.is_empty()
+        self.group.is_none() && self.monitoring.is_none()
     }
 
     /// Changes the shares of a container that has a group of its own.
     pub fn update(&self, lines: &[String]) -> Result<()> {
-        let Some(group) = self.groups.last() else {
+        let Some(group) = &self.group else {
             bail!("the container has no resctrl group of its own");
         };
         let path = group.join("schemata");
@@ -171,7 +176,7 @@ impl Made {
 
     /// Removes what was made.
     pub fn remove(&self) -> Result<()> {
-        for group in &self.groups {
+        for group in self.monitoring.iter().chain(&self.group) {
             match fs::remove_dir(group) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -255,7 +260,7 @@ mod tests {
         groups.add(7).unwrap();
         let group = root.path().join("box");
         assert_eq!(fs::read_to_string(group.join("tasks")).unwrap(), "7");
-        assert_eq!(made.groups, std::slice::from_ref(&group));
+        assert_eq!(made.group.as_ref(), Some(&group));
         // An ordinary directory does not lose its files by itself, as the kernel's do.
         for file in ["tasks", "schemata"] {
             fs::remove_file(group.join(file)).unwrap();
