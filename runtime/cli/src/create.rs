@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
+use nix::unistd::Pid;
 use oci_spec::runtime::{ContainerState, Hook, LinuxNamespaceType, LinuxResources, Spec};
 use runtime::cgroup::Cgroup;
 use runtime::{Lifecycle, Prepared, Setup, Start, Started, Stdio, hooks};
@@ -72,6 +73,7 @@ pub fn create(store: &Store, global: &Global, options: &Create, detached: bool) 
         container: Some(container),
         cgroup: Fresh::None,
         started: None,
+        child: None,
     };
     let container = making.container()?;
     container.folder.write_state(&container.state)?;
@@ -255,6 +257,7 @@ struct Making {
     container: Option<Container>,
     cgroup: Fresh,
     started: Option<Identity>,
+    child: Option<Pid>,
 }
 
 impl Making {
@@ -287,6 +290,7 @@ impl Making {
         })?;
         // Where it has ended already, the report says why.
         self.started = Identity::of(started.pid.as_raw());
+        self.child = Some(started.pid);
         let process = self.started;
         self.container()?.state.process = process;
         Ok(started)
@@ -353,7 +357,10 @@ impl Drop for Making {
                     .context("kill the container's process"),
             );
         }
-        let ours = !matches!(self.cgroup, Fresh::None) || self.started.is_some();
+        if let Some(child) = self.child {
+            setup::reap(child);
+        }
+        let ours = !matches!(self.cgroup, Fresh::None) || self.child.is_some();
         // A placeholder goes first, or it would be waited for.
         self.cgroup = Fresh::None;
         if let Some(place) = container.state.cgroup.as_ref().filter(|_| ours) {
@@ -361,7 +368,7 @@ impl Drop for Making {
         }
         tell(container.state.resctrl.remove());
         tell(container.folder.remove());
-        if self.started.is_some() {
+        if self.child.is_some() {
             tell(delete::run_poststop(&container.state));
         }
     }

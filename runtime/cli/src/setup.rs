@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 use runtime::{Setup, SetupError, Step, setup_outcome};
 
 /// What the process has come to; waits until there is something to tell.
@@ -45,5 +47,17 @@ pub fn failure(error: &SetupError, program: &str) -> anyhow::Error {
             "{begin}: exec: {program:?}: {}",
             errno.desc().to_ascii_lowercase()
         ),
+    }
+}
+
+/// Waits for the end of a process that has failed or was killed, so that no
+/// caller of this program inherits it.
+pub fn reap(process: Pid) {
+    loop {
+        match waitpid(process, Some(WaitPidFlag::__WALL)) {
+            Err(Errno::EINTR) => {}
+            // Ended; or no child of this program, which nobody inherits either.
+            Ok(_) | Err(_) => return,
+        }
     }
 }

@@ -82,6 +82,7 @@ fn exec(store: &Store, options: &Exec) -> Result<u8> {
     match setup::next(started.setup.as_fd())? {
         Setup::Executed => {}
         Setup::Failed(error) => {
+            setup::reap(started.pid);
             let program = process.args().as_ref().and_then(|args| args.first());
             return Err(setup::failure(&error, program.map_or("", String::as_str)));
         }

@@ -46,14 +46,18 @@ impl Screen {
         }
     }
 
+    /// Waits for this text, and leaves what follows it for the next time.
     fn expect(&mut self, wanted: &str) {
-        while !self.text.contains(wanted) {
+        loop {
+            if let Some(begin) = self.text.find(wanted) {
+                self.text.drain(..begin + wanted.len());
+                return;
+            }
             match self.parts.recv_timeout(Duration::from_secs(20)) {
                 Ok(part) => self.text.push_str(&part),
                 Err(error) => panic!("{wanted:?} never came ({error}): {:?}", self.text),
             }
         }
-        self.text.clear();
     }
 
     fn type_in(&mut self, text: &str) {
@@ -88,8 +92,8 @@ fn stty(slave: &OwnedFd, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-const SCRIPT: &str = "trap 'echo size $(stty size)' WINCH; stty size; test -t 0 && test -t 1 && \
-    test -t 2 && tty; read line; echo got $line; read line; exit 4";
+const SCRIPT: &str = "test -t 0 && test -t 1 && test -t 2 && tty; while read line; do \
+    echo got $line, $(stty size); test $line = end && exit 4; done";
 
 #[test]
 fn in_the_foreground_the_terminal_is_relayed() {
@@ -102,14 +106,13 @@ fn in_the_foreground_the_terminal_is_relayed() {
     let mut command = container.command(&["run", "--bundle", "BUNDLE", "ID"]);
     on(&mut command, &slave);
     let mut runtime = command.spawn().unwrap();
-    screen.expect("33 77");
     screen.expect("/dev/");
     screen.type_in("hello\r");
-    screen.expect("got hello");
+    screen.expect("got hello, 33 77");
     stty(&slave, &["rows", "44", "cols", "88"]);
     kill(Pid::from_raw(runtime.id() as i32), Signal::SIGWINCH).unwrap();
-    screen.type_in("\r");
-    screen.expect("size 44 88");
+    screen.type_in("end\r");
+    screen.expect("got end, 44 88");
     assert_eq!(runtime.wait().unwrap().code(), Some(4));
     // The terminal is as it was, but for its size.
     stty(&slave, &["rows", "33", "cols", "77"]);
@@ -128,10 +131,10 @@ fn a_further_process_gets_a_terminal_of_its_own() {
     let mut command = container.command(&["exec", "-t", "ID", "sh", "-c", SCRIPT]);
     on(&mut command, &slave);
     let mut runtime = command.spawn().unwrap();
-    screen.expect("22 66");
+    screen.expect("/dev/");
     screen.type_in("more\r");
-    screen.expect("got more");
-    screen.type_in("\r");
+    screen.expect("got more, 22 66");
+    screen.type_in("end\r");
     assert_eq!(runtime.wait().unwrap().code(), Some(4));
 }
 
