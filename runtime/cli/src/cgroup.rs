@@ -8,15 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{Uid, chown};
-use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
+use oci_spec::runtime::LinuxResources;
 use runtime::cgroup::{self, Cgroup, Hierarchy};
 use serde::{Deserialize, Serialize};
 use systemd_cgroup::{Bus, Unit};
 
 use crate::arguments::{Global, Rootless};
 use crate::bundle::Bundle;
-use crate::descriptors::on_host;
 use crate::id::Id;
 use crate::log;
 
@@ -149,55 +147,6 @@ impl Fresh {
             Fresh::Scope(scope) => Ok(Some(scope.release()?)),
         }
     }
-}
-
-/// What the kernel lets a cgroup's owner write, where it does not say so itself.
-const DELEGATED: &str = "cgroup.procs cgroup.threads cgroup.subtree_control";
-
-/// Gives the cgroup to the container's user, where the container sees it as the
-/// root of its own tree and may write to it (runtime-spec, config-linux.md,
-/// "Cgroup ownership").
-pub fn give(cgroup: &Cgroup, spec: &Spec) -> Result<()> {
-    let linux = spec.linux().as_ref();
-    let own_namespace = linux
-        .and_then(|linux| linux.namespaces().as_ref())
-        .into_iter()
-        .flatten()
-        .any(|namespace| {
-            namespace.typ() == LinuxNamespaceType::Cgroup && namespace.path().is_none()
-        });
-    let writable = spec.mounts().iter().flatten().any(|mount| {
-        let is_cgroup = matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"));
-        is_cgroup
-            && !mount
-                .options()
-                .iter()
-                .flatten()
-                .any(|option| option == "ro")
-    });
-    let user = spec.process().as_ref().map(|process| process.user().uid());
-    let (true, true, Some(path)) = (own_namespace, writable, cgroup.path()) else {
-        return Ok(());
-    };
-    let Some(owner) = user.and_then(|user| on_host(spec, user)) else {
-        return Ok(());
-    };
-    if owner == nix::unistd::geteuid().as_raw() {
-        return Ok(());
-    }
-    let delegated = fs::read_to_string("/sys/kernel/cgroup/delegate");
-    let names = delegated.as_deref().unwrap_or(DELEGATED);
-    for name in std::iter::once("").chain(names.split_ascii_whitespace()) {
-        match chown(&path.join(name), Some(Uid::from_raw(owner)), None) {
-            // Of a controller that the cgroup does not have.
-            Ok(()) | Err(Errno::ENOENT) => {}
-            Err(errno) => {
-                return Err(errno)
-                    .with_context(|| format!("give {} to its user", path.join(name).display()));
-            }
-        }
-    }
-    Ok(())
 }
 
 impl Place {

@@ -18,7 +18,7 @@ use runtime::{Lifecycle, Prepared, Setup, Start, Started, Stdio, hooks};
 
 use crate::arguments::{Create, Global};
 use crate::bundle::Bundle;
-use crate::cgroup::{self, Fresh, Place, Planned};
+use crate::cgroup::{Fresh, Place, Planned};
 use crate::console::{Console, connected};
 use crate::delete;
 use crate::descriptors::{Inherited, give_standard};
@@ -84,9 +84,6 @@ pub fn create(store: &Store, global: &Global, options: &Create, detached: bool) 
     let resources = linux.and_then(|linux| linux.resources().as_ref());
     making.cgroup = planned.create(&options.id, resources.unwrap_or(&none))?;
     making.note_cgroup()?;
-    if let Some(cgroup) = making.cgroup.cgroup() {
-        cgroup::give(cgroup, &bundle.spec)?;
-    }
     let groups = match &shares {
         Some(shares) => Some(making.make_groups(shares)?),
         None => None,

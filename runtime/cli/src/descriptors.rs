@@ -70,7 +70,7 @@ pub fn give_standard(stdio: &Stdio<'_>, spec: &Spec, uid: u32) {
 
 /// What a user of the container is on the machine; `None` where that is not
 /// known, because the user namespace is another one's.
-pub fn on_host(spec: &Spec, uid: u32) -> Option<u32> {
+fn on_host(spec: &Spec, uid: u32) -> Option<u32> {
     let linux = spec.linux().as_ref()?;
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
     let is_user = |namespace: &LinuxNamespace| namespace.typ() == LinuxNamespaceType::User;
