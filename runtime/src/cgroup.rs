@@ -24,7 +24,7 @@ use oci_spec::runtime::LinuxResources;
 
 use crate::{Error, sys};
 
-pub use hierarchy::Hierarchy;
+pub use hierarchy::{Hierarchy, unprivileged};
 pub use limits::Setting;
 pub use placeholder::Placeholder;
 pub use statistics::{

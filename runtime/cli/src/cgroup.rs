@@ -70,7 +70,7 @@ impl Planned {
                 .cgroups_path
                 .as_ref()
                 .map(|path| path.to_string_lossy().into_owned()),
-            user: !nix::unistd::geteuid().is_root(),
+            user: cgroup::unprivileged(),
         });
         Ok(Planned {
             hierarchy: Hierarchy::find()?,

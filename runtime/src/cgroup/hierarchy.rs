@@ -190,7 +190,7 @@ impl Hierarchy {
 }
 
 /// Whether the caller is not the machine's root: another user, or root of a user namespace.
-pub(super) fn unprivileged() -> bool {
+pub fn unprivileged() -> bool {
     let whole = |map: String| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
     !nix::unistd::geteuid().is_root()
         || fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !whole(map))

@@ -36,6 +36,29 @@ pub struct Bus {
     ended: HashMap<String, String>,
 }
 
+/// The caller's number outside its user namespace, as its folder in `/run` is named.
+fn outer_user() -> u32 {
+    let own = nix::unistd::geteuid().as_raw();
+    std::fs::read_to_string("/proc/self/uid_map")
+        .ok()
+        .and_then(|map| outside(&map, own))
+        .unwrap_or(own)
+}
+
+/// A number outside, by the lines of a map: first inside, first outside, how many.
+fn outside(map: &str, number: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut words = line.split_ascii_whitespace().map(str::parse::<u32>);
+        let (inside, outside, count) = (
+            words.next()?.ok()?,
+            words.next()?.ok()?,
+            words.next()?.ok()?,
+        );
+        let offset = number.checked_sub(inside)?;
+        (offset < count).then(|| outside + offset)
+    })
+}
+
 /// Where the user's systemd listens, and its bus, which some have alone.
 pub fn user_socket(
     runtime_dir: Option<&Path>,
@@ -71,7 +94,7 @@ impl Bus {
             user_socket(
                 text("XDG_RUNTIME_DIR").as_deref().map(Path::new),
                 text("DBUS_SESSION_BUS_ADDRESS").as_deref(),
-                nix::unistd::geteuid().as_raw(),
+                outer_user(),
             )
         } else {
             let bus = text("DBUS_SYSTEM_BUS_ADDRESS")
@@ -358,6 +381,15 @@ enum Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_has_another_number_outside_its_namespace() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        assert_eq!(outside(map, 0), Some(1000));
+        assert_eq!(outside(map, 5), Some(100_004));
+        assert_eq!(outside(map, 70_000), None);
+        assert_eq!(outside("0 0 4294967295\n", 1000), Some(1000));
+    }
 
     #[test]
     fn the_users_sockets_are_where_the_environment_says() {
