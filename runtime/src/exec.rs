@@ -95,6 +95,11 @@ impl Prepared {
 }
 
 impl PreparedExec<'_> {
+    /// As [`Prepared::ungranted_capabilities`].
+    pub fn ungranted_capabilities(&self) -> Vec<String> {
+        self.process.ungranted_capabilities()
+    }
+
     /// Runs the process in a running container: its namespaces and the given cgroup.
     ///
     /// `container` is the pidfd of the container's first process, of which

@@ -59,8 +59,9 @@ pub(crate) struct Bind {
     pub copy_link: bool,
     /// The number of the mapping in the root's plan, and whether it holds below too.
     pub id_map: Option<(usize, bool)>,
-    /// It stays in the peer group of its source.
-    pub shared: bool,
+    /// What happens to its propagation first, where its own options decide on
+    /// it: a mount that was cut off cannot be a slave or a peer again. 0: nothing.
+    pub cut_off: Option<u64>,
     /// It takes the place of `/proc`, so it must be one.
     pub proc: bool,
 }
@@ -236,10 +237,7 @@ pub(crate) fn plan(
             recursive: options.recursive_bind,
             copy_link: options.copy_link,
             id_map,
-            shared: options
-                .propagations
-                .iter()
-                .any(|(propagation, _)| *propagation == libc::MS_SHARED),
+            cut_off: cut_off(&options.propagations),
             proc: is_proc(&destination),
         };
         return Ok(own(Source::Bind(bind), changes));
@@ -298,6 +296,16 @@ pub(crate) fn plan(
         &label,
     )
     .map(|new| own(Source::New(new), changes))
+}
+
+/// See [`Bind::cut_off`].
+fn cut_off(propagations: &[(u64, bool)]) -> Option<u64> {
+    let asks = |wanted| propagations.iter().any(|(kind, _)| *kind == wanted);
+    if asks(libc::MS_SHARED) {
+        Some(0)
+    } else {
+        asks(libc::MS_SLAVE).then_some(libc::MS_SLAVE)
+    }
 }
 
 /// Whether a mount as it is written is read-only.
@@ -648,6 +656,21 @@ mod tests {
         );
         assert!(plan.changes[1].recursive);
         assert_eq!(plan.changes[1].attributes.propagation, libc::MS_SLAVE);
+    }
+
+    #[test]
+    fn only_what_names_no_propagation_follows_the_roots() {
+        for (options, expected) in [
+            (["rbind", "ro"], None),
+            (["rbind", "private"], None),
+            (["rbind", "rslave"], Some(libc::MS_SLAVE)),
+            (["bind", "shared"], Some(0)),
+        ] {
+            let Source::Bind(bind) = mount("", "/a", "/b", &options).unwrap().source else {
+                panic!("no bind mount");
+            };
+            assert_eq!(bind.cut_off, expected, "{options:?}");
+        }
     }
 
     #[test]

@@ -47,6 +47,9 @@ pub fn create(store: &Store, global: &Global, options: &Create, detached: bool) 
     let inherited = Inherited::find(options.preserve_fds)?;
     let bundle = Bundle::load(&options.bundle)?;
     let prepared = runtime::prepare(&bundle.spec)?;
+    for capability in prepared.ungranted_capabilities() {
+        log::warn(&format!("cannot be granted: {capability}"));
+    }
     let terminal = bundle
         .spec
         .process()

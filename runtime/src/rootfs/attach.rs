@@ -79,8 +79,9 @@ impl Plan {
         if bind.proc && is_proc(&tree) != Ok(true) {
             return Err(Errno::EINVAL).at(Step::MountProc, label);
         }
-        if !bind.shared && self.cut_off != 0 {
-            sys::mount_setattr(tree.as_fd(), true, &propagate(self.cut_off))
+        let cut_off = bind.cut_off.unwrap_or(self.cut_off);
+        if cut_off != 0 {
+            sys::mount_setattr(tree.as_fd(), true, &propagate(cut_off))
                 .at(Step::MountAttributes, label)?;
         }
         finish(root, mount, &tree, bind.proc)

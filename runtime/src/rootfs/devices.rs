@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat, mknodat};
-use nix::unistd::{Gid, Uid, fchownat, symlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 
 use super::Plan;
 use super::resolve::directory;
 use super::sources::clone_node;
-use crate::device::{LINKS, Node};
+use crate::device::{LINKS, Link, Node};
 use crate::error::Step;
 use crate::report::{At, Failure};
 use crate::sys;
@@ -44,11 +44,29 @@ impl Plan {
         let dev = directory(root, c"/dev").at(Step::Device, b"/dev")?;
         for link in LINKS {
             match symlinkat(link.target, &dev, link.name) {
+                // What an image or a privileged container has there could be of
+                // another devpts.
+                Err(Errno::EEXIST) if link.name == c"ptmx" => {
+                    replace(&dev, link).at(Step::Link, link.name.to_bytes())?;
+                }
                 Ok(()) | Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(errno).at(Step::Link, link.name.to_bytes()),
             }
         }
         Ok(())
+    }
+}
+
+/// Puts a link in the place of what is there, unless it is that link.
+fn replace(directory: &OwnedFd, link: &Link) -> Result<(), Errno> {
+    let mut text = [0; 64];
+    if sys::read_link(directory.as_fd(), link.name, &mut text) == Ok(link.target.to_bytes()) {
+        return Ok(());
+    }
+    match unlinkat(directory, link.name, UnlinkatFlags::NoRemoveDir) {
+        // A bind mount, or a root that cannot be written.
+        Err(Errno::EBUSY | Errno::EROFS) => Ok(()),
+        result => result.and_then(|()| symlinkat(link.target, directory, link.name)),
     }
 }
 

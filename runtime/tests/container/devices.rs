@@ -33,17 +33,18 @@ fn an_asked_device_is_made_with_its_mode_and_owner() {
     if !can_run() {
         return;
     }
-    let output = Container::new("stat -c '%F %a %u:%g %t:%T' /dev/some/thing; stat -c %F /dev/fifo")
+    let output = Container::new("stat -c '%F %a %u:%g %t:%T' /dev/some/thing; stat -c %F /dev/fifo; readlink /dev/ptmx")
         .set(
             "/linux/devices",
             json!([
                 { "path": "/dev/some/thing", "type": "b", "major": 7, "minor": 12, "fileMode": 0o640, "uid": 3, "gid": 4 },
                 { "path": "/dev/fifo", "type": "p", "major": 0, "minor": 0 },
+                { "path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2 },
             ]),
         )
         .run()
         .success();
-    assert_eq!(output, "block special file 640 3:4 7:c\nfifo\n");
+    assert_eq!(output, "block special file 640 3:4 7:c\nfifo\npts/ptmx\n");
 }
 
 /// The kernel's log is the device that every machine has and no container does.
