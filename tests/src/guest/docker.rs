@@ -148,6 +148,13 @@ fn new_limits_hold_at_once(debian: &mut Debian) {
     let again =
         debian.run("docker exec web sh -c 'cd /sys/fs/cgroup; cat memory.max pids.max cpu.max'");
     assert_eq!(again, limits);
+    // systemd knows of them, so it will not set others.
+    let scope = debian.run(
+        "systemctl show -p MemoryMax -p TasksMax \
+         docker-$(docker inspect -f '{{.Id}}' web).scope",
+    );
+    assert!(scope.contains("MemoryMax=50331648\n"), "{scope}");
+    assert!(scope.contains("TasksMax=50\n"), "{scope}");
 }
 
 fn limits_change_without_systemd(debian: &mut Debian) {
