@@ -119,7 +119,11 @@ fn open_bind<'a>(bind: &Bind, maps: &[Kept], label: &'a [u8]) -> Result<OwnedFd,
                     userns_fd: kept.fd().as_raw_fd() as u64,
                     ..MountAttr::default()
                 };
-                sys::mount_setattr(tree.as_fd(), recursive, &attributes)
+                match sys::mount_setattr(tree.as_fd(), recursive, &attributes) {
+                    // A file system whose mounts cannot be mapped, such as overlay.
+                    Err(Errno::EINVAL) => Err(Errno::EOPNOTSUPP),
+                    result => result,
+                }
             })
             .at(Step::IdMap, label)?;
     }

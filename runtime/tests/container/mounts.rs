@@ -400,6 +400,23 @@ fn an_id_mapped_mount_shows_mapped_owners() {
 }
 
 #[test]
+fn a_file_system_that_cannot_be_id_mapped_is_an_error() {
+    if !can_run() {
+        return;
+    }
+    let map = json!([{ "containerID": 0, "hostID": 5000, "size": 10 }]);
+    let mut container = Container::new("true").mount("/mapped", "bind", "/proc", &["bind"]);
+    let mount = container.spec["mounts"].as_array_mut().unwrap().last_mut();
+    let mount = mount.unwrap();
+    mount["uidMappings"] = map.clone();
+    mount["gidMappings"] = map;
+    assert_eq!(
+        container.run().failure(),
+        "mapping the ids of bind mount of /proc on /mapped: Operation not supported on transport endpoint"
+    );
+}
+
+#[test]
 fn an_option_too_long_for_fsconfig_is_given_all_the_same() {
     if !can_run() {
         return;
