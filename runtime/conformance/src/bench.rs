@@ -40,7 +40,6 @@ impl Output {
 pub struct Ran {
     pub end: End,
     pub results: Vec<Done>,
-    pub stdout: String,
     pub stderr: String,
 }
 

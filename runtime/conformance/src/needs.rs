@@ -29,8 +29,6 @@ pub enum Need {
     I386,
     /// Pages of 2 MiB are known to the kernel.
     HugePages,
-    /// Swap is in use.
-    Swap,
     /// A disk whose numbers a limit can name.
     Disk,
     /// cgroup v2 at its usual place, by itself.
@@ -74,10 +72,6 @@ impl Need {
             Need::HugePages => (
                 Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists(),
                 "no huge pages of 2 MiB".to_owned(),
-            ),
-            Need::Swap => (
-                fs::read_to_string("/proc/swaps").is_ok_and(|text| text.lines().count() > 1),
-                "no swap in use".to_owned(),
             ),
             Need::Disk => (disk().is_some(), "no disk".to_owned()),
             Need::UnifiedTree => (

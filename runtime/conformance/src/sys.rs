@@ -5,7 +5,7 @@
 
 use std::arch::asm;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use nix::errno::Errno;
@@ -304,15 +304,6 @@ pub fn answer_notification(listener: BorrowedFd, error: Option<i32>) -> io::Resu
         return Err(io::Error::last_os_error());
     }
     Ok((request.pid, request.data.nr))
-}
-
-/// Makes the terminal the controlling one of a new session.
-pub fn control(terminal: impl AsFd) -> io::Result<()> {
-    // SAFETY: TIOCSCTTY takes an integer.
-    if unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSCTTY, 0) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }
 
 /// Touches so many bytes of new memory and keeps them. Returns what could not

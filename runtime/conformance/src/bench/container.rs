@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -166,11 +166,9 @@ impl<'bench> Container<'bench> {
 
     /// What came of it, after it ended.
     pub fn ran(&self, end: End) -> Try<Ran> {
-        let stdout = self.printed();
         Ok(Ran {
             end,
-            results: probe::lines(&stdout),
-            stdout,
+            results: probe::lines(&self.printed()),
             stderr: self.errors(),
         })
     }
@@ -186,14 +184,6 @@ impl<'bench> Container<'bench> {
         let mut command = self.bench.command(&["exec"]);
         command.args(options).arg(&self.id).args(args);
         command
-    }
-
-    /// Its root as the machine sees it.
-    pub fn inside(&self, path: &str) -> PathBuf {
-        Path::new("/proc")
-            .join(self.pid.to_string())
-            .join("root")
-            .join(path.trim_start_matches('/'))
     }
 
     /// Whether its process is there and no zombie.

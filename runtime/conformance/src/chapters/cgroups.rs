@@ -304,7 +304,10 @@ fn own_cgroup(bench: &Bench) -> Check {
     let second = sleeping(bench, json!({}))?;
     let (first, second) = (cgroup(&first)?, cgroup(&second)?);
     demand!(first != second, "both are in {}", first.display());
-    demand!(first != PathBuf::from("/sys/fs/cgroup/"), "it is the root");
+    demand!(
+        first.file_name().is_some_and(|name| name != "cgroup"),
+        "it is the root"
+    );
     Ok(())
 }
 
@@ -709,9 +712,9 @@ fn device_access(bench: &Bench) -> Check {
         );
         let ran = bench.run(&mut bundle, &steps)?;
         // Runtimes allow every container to make nodes, as runc does.
-        for at in 1..3 {
+        for (at, opens) in wanted.into_iter().enumerate().skip(1) {
             demand!(
-                ran.result(at)?.worked() == wanted[at],
+                ran.result(at)?.worked() == opens,
                 "{access}: step {at} came to {}",
                 ran.result(at)?
             );

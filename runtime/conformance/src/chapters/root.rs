@@ -188,11 +188,11 @@ fn readonly_root(bench: &Bench) -> Check {
         Step::Create("/dev/shm/new".to_owned()),
     ];
     let ran = bench.run(&mut bundle, &steps)?;
-    for at in 0..3 {
+    for (at, step) in steps.iter().enumerate().take(3) {
         demand!(
             ran.result(at)?.failed_with(Errno::EROFS),
             "{:?}: {}",
-            steps[at],
+            step,
             ran.result(at)?
         );
     }
