@@ -190,3 +190,25 @@ fn describe(path: &Path) -> Runtime {
         version,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::needs_loader;
+
+    /// An ELF file with one program header of this type.
+    fn program(kind: u32) -> Vec<u8> {
+        let mut bytes = vec![0; 64 + 56];
+        bytes[32] = 64;
+        bytes[54] = 56;
+        bytes[56] = 1;
+        bytes[64..68].copy_from_slice(&kind.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_program_with_an_interpreter_needs_a_loader() {
+        assert!(needs_loader(&program(3)));
+        assert!(!needs_loader(&program(1)));
+        assert!(!needs_loader(b"short"));
+    }
+}

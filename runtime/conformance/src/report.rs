@@ -177,3 +177,63 @@ fn first_line(text: &str) -> &str {
 fn escape(text: &str) -> String {
     text.replace('|', "\\|").replace('<', "&lt;")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let runtime = |name: &str| Runtime {
+            name: name.to_owned(),
+            path: PathBuf::from("/bin").join(name),
+            version: format!("{name} 1"),
+        };
+        let row = |clause: &str, verdicts: [Verdict; 2]| Row {
+            section: "config.md#root".to_owned(),
+            clause: clause.to_owned(),
+            level: "must".to_owned(),
+            verdicts: verdicts.into(),
+        };
+        let failed = || Verdict::Fail("one | two\nmore".to_owned());
+        Report {
+            runtimes: vec![runtime("a"), runtime("b")],
+            kernel: "6.12".to_owned(),
+            rows: vec![
+                row("first", [Verdict::Pass, failed()]),
+                row("second", [Verdict::Untried("no disk".to_owned()), failed()]),
+            ],
+        }
+    }
+
+    #[test]
+    fn what_failed_for_another_runtime_does_not_count_for_the_first() {
+        let mut report = report();
+        assert!(report.first_passed());
+        report.rows[0].verdicts.swap(0, 1);
+        assert!(!report.first_passed());
+    }
+
+    #[test]
+    fn the_table_has_sums_a_row_a_clause_and_reasons() {
+        let text = report().markdown();
+        assert!(text.contains("| a | a 1 | 1 | 0 | 1 |"), "{text}");
+        assert!(text.contains("| b | b 1 | 0 | 2 | 0 |"), "{text}");
+        assert!(
+            text.contains("| config.md#root | first | must | pass | **fail** |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("- config.md#root: first — b fails: one \\| two\n"),
+            "{text}"
+        );
+        assert!(text.contains("a not tried: no disk"), "{text}");
+    }
+
+    #[test]
+    fn json_has_a_verdict_for_each_runtime() {
+        let text = report().json().unwrap_or_default();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        assert_eq!(value["rows"][0]["verdicts"][0], "pass");
+        assert_eq!(value["rows"][1]["verdicts"][0]["untried"], "no disk");
+    }
+}
