@@ -4,7 +4,7 @@ use std::io;
 
 use zbus::wire::serialized::{Context, Data};
 use zbus::wire::{Endian, to_bytes};
-use zbus::{ObjectPath, OwnedVariant, Signature, Type, Variant};
+use zbus::{ObjectPath, OwnedVariant, Signature, Type};
 
 /// Call, answer, error, signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,41 +90,40 @@ impl Message {
     }
 
     pub fn to_bytes(&self) -> io::Result<Vec<u8>> {
-        let mut fields: Vec<(u8, Variant<'_>)> = Vec::new();
-        if let Some(path) = &self.path {
-            let path = ObjectPath::try_from(path.as_str()).map_err(invalid)?;
-            fields.push((PATH, Variant::from(path)));
-        }
-        for (code, text) in [
-            (INTERFACE, &self.interface),
-            (MEMBER, &self.member),
-            (ERROR_NAME, &self.error),
-            (DESTINATION, &self.destination),
+        let length = u32::try_from(self.body.len()).map_err(invalid)?;
+        let mut bytes = vec![b'l', self.kind as u8, 0, 1];
+        bytes.extend(length.to_le_bytes());
+        bytes.extend(self.serial.to_le_bytes());
+        // The length of the fields, when they are there.
+        bytes.extend([0; 4]);
+        for (code, kind, text) in [
+            (PATH, b'o', &self.path),
+            (INTERFACE, b's', &self.interface),
+            (MEMBER, b's', &self.member),
+            (ERROR_NAME, b's', &self.error),
+            (DESTINATION, b's', &self.destination),
         ] {
             if let Some(text) = text {
-                fields.push((code, Variant::from(text.as_str())));
+                begin_field(&mut bytes, code, kind);
+                let length = u32::try_from(text.len()).map_err(invalid)?;
+                bytes.extend(length.to_le_bytes());
+                bytes.extend(text.bytes());
+                bytes.push(0);
             }
         }
         if let Some(serial) = self.reply_serial {
-            fields.push((REPLY_SERIAL, Variant::from(serial)));
+            begin_field(&mut bytes, REPLY_SERIAL, b'u');
+            bytes.extend(serial.to_le_bytes());
         }
-        if !self.body.is_empty() {
-            let signature = Signature::try_from(self.signature.as_str())
-                .map_err(|error| invalid(error.to_string()))?;
-            fields.push((SIGNATURE, Variant::from(signature)));
+        if !self.signature.is_empty() {
+            // Not by the library, which would have the arguments in parentheses.
+            begin_field(&mut bytes, SIGNATURE, b'g');
+            bytes.push(u8::try_from(self.signature.len()).map_err(invalid)?);
+            bytes.extend(self.signature.bytes());
+            bytes.push(0);
         }
-        let length = u32::try_from(self.body.len()).map_err(invalid)?;
-        let header = (
-            b'l',
-            self.kind as u8,
-            0_u8,
-            1_u8,
-            length,
-            self.serial,
-            fields,
-        );
-        let header = to_bytes(context(Endian::Little), &header).map_err(invalid)?;
-        let mut bytes = header.bytes().to_vec();
+        let fields = u32::try_from(bytes.len() - FIXED).map_err(invalid)?;
+        bytes[FIXED - 4..FIXED].copy_from_slice(&fields.to_le_bytes());
         bytes.resize(bytes.len().next_multiple_of(8), 0);
         bytes.extend_from_slice(&self.body);
         Ok(bytes)
@@ -209,6 +208,12 @@ impl Message {
     }
 }
 
+/// A header field up to its value: aligned to 8 bytes, then a variant's type.
+fn begin_field(bytes: &mut Vec<u8>, code: u8, kind: u8) {
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    bytes.extend([code, 1, kind, 0]);
+}
+
 fn endian(byte: u8) -> io::Result<Endian> {
     match byte {
         b'l' => Ok(Endian::Little),
@@ -219,6 +224,8 @@ fn endian(byte: u8) -> io::Result<Endian> {
 
 #[cfg(test)]
 mod tests {
+    use zbus::Variant;
+
     use super::*;
 
     #[test]
@@ -232,6 +239,9 @@ mod tests {
         call.destination = Some("org.example".into());
         let bytes = call.to_bytes().unwrap();
         assert_eq!(Message::length(&bytes).unwrap(), Some(bytes.len()));
+        // The types of the arguments, not of a structure of them.
+        let signature = b"\x08\x01g\0\x06sa(sv)\0";
+        assert!(bytes.windows(signature.len()).any(|part| part == signature));
         assert_eq!(Message::length(&bytes[..15]).unwrap(), None);
         let read = Message::parse(&bytes).unwrap().unwrap();
         assert_eq!(read.kind, Kind::Call);
