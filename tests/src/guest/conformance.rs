@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::guest::Debian;
 
 /// Each clause is a container or more, all of them emulated.
-const SUITE: Duration = Duration::from_secs(900);
+const SUITE: Duration = Duration::from_secs(2400);
 
 #[test]
 fn every_clause_of_the_specification_holds() {
