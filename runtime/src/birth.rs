@@ -16,7 +16,6 @@ use nix::unistd::{Pid, pipe2};
 
 use crate::error::{Error, Setup, Step};
 use crate::report::{self, At, Failure, setup_outcome};
-use crate::start::Started;
 use crate::sys;
 
 /// The exit status of a process whose set-up failed.
@@ -30,6 +29,18 @@ pub(crate) fn fail(report: BorrowedFd<'_>, failure: &Failure<'_>) -> c_int {
 
 pub(crate) fn failed(call: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| Error::Start { call, errno }
+}
+
+/// A process that was cloned and sets itself up.
+#[derive(Debug)]
+pub struct Started {
+    /// Its number in the caller's pid namespace; a child of the caller, to be reaped by it.
+    pub pid: Pid,
+    /// Refers to the process.
+    pub pidfd: OwnedFd,
+    /// A socket, non-blocking, close-on-exec; give it to
+    /// [`crate::setup_outcome`] when it is readable.
+    pub setup: OwnedFd,
 }
 
 /// What the descriptors of a process will be: those of its program, from 0 on,

@@ -7,7 +7,7 @@ use nix::sys::stat::{Mode, SFlag, makedev};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
 use crate::Error;
-use crate::mount::{absolute, c_string};
+use crate::text::{absolute, c_string};
 
 /// A node to be made, unless an equal one is there.
 #[derive(Debug, PartialEq, Eq)]

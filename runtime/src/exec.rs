@@ -1,21 +1,20 @@
 //! A further process in a running container.
 
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Process;
 
-use crate::birth::{Birth, fail};
-use crate::error::Error;
-use crate::error::Step;
-use crate::listener;
-use crate::mount::absolute;
+use crate::birth::{Birth, Started, fail};
+use crate::error::{Error, Step};
+use crate::listener::{self, Listener};
 use crate::namespaces::{Namespaces, next_child_in};
 use crate::process::{self, Image};
 use crate::report::At;
-use crate::start::{Prepared, Started, Stdio, begin, execute};
+use crate::start::{Prepared, Stdio, begin, execute};
 use crate::sys::Strings;
+use crate::text::absolute;
 
 /// A program to run in a container as its first process runs its own.
 #[derive(Debug, Clone)]
@@ -51,17 +50,6 @@ pub struct Exec<'a> {
     pub listener: Option<Listener<'a>>,
     /// The process stays in the caller's session keyring.
     pub keep_keyring: bool,
-}
-
-/// A seccomp agent (runtime-spec, config-linux.md, "The Container Process State").
-#[derive(Debug, Clone, Copy)]
-pub struct Listener<'a> {
-    /// The container's id.
-    pub id: &'a str,
-    /// The bundle's directory, absolute.
-    pub bundle: &'a Path,
-    /// A connected Unix stream socket (`linux.seccomp.listenerPath`).
-    pub socket: BorrowedFd<'a>,
 }
 
 impl Prepared {

@@ -23,10 +23,10 @@ use oci_spec::runtime::{Hook, Spec, State};
 
 use crate::birth::failed;
 use crate::error::{Error, Step};
-use crate::mount::{absolute, c_string};
 use crate::process::Image;
 use crate::report::{self, Failure};
 use crate::sys::{self, Strings};
+use crate::text::{absolute, c_string};
 
 /// How much of a hook's output is kept for the message of its failure.
 const OUTPUT: usize = 300;

@@ -34,12 +34,15 @@ mod start;
 mod sys;
 mod sysctl;
 mod terminal;
+mod text;
 mod user;
 
+pub use birth::Started;
 pub use error::{Error, Setup, SetupError, Step};
-pub use exec::{Exec, ExecProcess, Listener, PreparedExec};
+pub use exec::{Exec, ExecProcess, PreparedExec};
 pub use fields::ENFORCED;
+pub use listener::Listener;
 pub use mount::known_mount_options;
 pub use report::{proceed, setup_outcome};
 pub use seccomp::default_seccomp;
-pub use start::{Lifecycle, Prepared, Start, Started, Stdio, prepare};
+pub use start::{Lifecycle, Prepared, Start, Stdio, prepare};

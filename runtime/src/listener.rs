@@ -6,7 +6,7 @@
 //! which was cloned before, shares the descriptors, and has no filter.
 
 use std::collections::HashMap;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,7 +17,6 @@ use oci_spec::runtime::Spec;
 
 use crate::birth::{Birth, Kept, failed};
 use crate::error::Error;
-use crate::exec::Listener;
 use crate::sys;
 
 /// How often, and how far apart, the second process looks for the listener.
@@ -25,6 +24,17 @@ const LOOKS: u32 = 100_000;
 const PAUSE: Duration = Duration::from_micros(100);
 /// The width of a number that is known only later.
 const NUMBER: usize = 10;
+
+/// A seccomp agent (runtime-spec, config-linux.md, "The Container Process State").
+#[derive(Debug, Clone, Copy)]
+pub struct Listener<'a> {
+    /// The container's id.
+    pub id: &'a str,
+    /// The bundle's directory, absolute.
+    pub bundle: &'a Path,
+    /// A connected Unix stream socket (`linux.seccomp.listenerPath`).
+    pub socket: BorrowedFd<'a>,
+}
 
 /// What the agent of a specification's profile is told.
 #[derive(Debug, Clone, Default)]

@@ -15,6 +15,7 @@ use oci_spec::runtime::Mount;
 use crate::Error;
 use crate::namespaces::open_namespace;
 use crate::sys::{MOUNT_ATTR_RDONLY, MountAttr};
+use crate::text::{absolute, c_string};
 use crate::user::Mapping;
 
 use options::Options;
@@ -135,23 +136,6 @@ pub(crate) struct Surroundings {
     pub id_map: Option<IdMap>,
     /// `context=…` for the file systems that take a SELinux label.
     pub label: Option<String>,
-}
-
-/// Text without a NUL byte as the kernel takes it.
-pub(crate) fn c_string(field: &str, bytes: impl Into<Vec<u8>>) -> Result<CString, Error> {
-    CString::new(bytes).map_err(|_| Error::invalid(field, "holds a NUL byte"))
-}
-
-/// An absolute path of at most PATH_MAX bytes.
-pub(crate) fn absolute(field: &str, path: &Path) -> Result<CString, Error> {
-    if !path.is_absolute() {
-        return Err(Error::invalid(field, "must be an absolute path"));
-    }
-    let bytes = path.as_os_str().as_encoded_bytes();
-    if bytes.len() >= libc::PATH_MAX as usize {
-        return Err(Error::invalid(field, "is too long for a path"));
-    }
-    c_string(field, bytes)
 }
 
 /// Makes the mount number `index` of a specification ready; a mapping that it

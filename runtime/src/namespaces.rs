@@ -10,9 +10,9 @@ use nix::sys::stat::Mode;
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespace, LinuxNamespaceType};
 
 use crate::error::{Error, Step};
-use crate::mount::absolute;
 use crate::report::{At, Failure};
 use crate::sys;
+use crate::text::absolute;
 use crate::user::Mapping;
 
 /// Which namespaces the container's process gets.

@@ -19,10 +19,10 @@ use nix::unistd::{Gid, Uid, fchown};
 use oci_spec::runtime::{LinuxPersonalityDomain, Process, Spec};
 
 use crate::error::{Error, Step};
-use crate::mount::absolute;
 use crate::report::{At, Failure};
 use crate::seccomp::Program;
 use crate::sys::Strings;
+use crate::text::absolute;
 use crate::{listener, sys, terminal};
 
 use capabilities::Sets;

@@ -31,9 +31,10 @@ use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Spec};
 use crate::birth::{Birth, failed};
 use crate::device::{self, Node};
 use crate::error::{Error, Step};
-use crate::mount::{self, IdMap, Source, Surroundings, absolute};
+use crate::mount::{self, IdMap, Source, Surroundings};
 use crate::report::{At, Failure};
 use crate::sys::{self, MOUNT_ATTR_RDONLY, MountAttr};
+use crate::text::absolute;
 use crate::user::Mapping;
 
 pub(crate) use joined::Joined;

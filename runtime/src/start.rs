@@ -6,27 +6,27 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::stat::SFlag;
-use nix::unistd::{AccessFlags, Pid};
+use nix::unistd::AccessFlags;
 use oci_spec::runtime::Spec;
 
-use crate::birth::{Birth, Kept, SETUP_FAILED, fail};
+use crate::birth::{Birth, Kept, SETUP_FAILED, Started, fail};
 use crate::error::{Error, Step};
-use crate::exec::Listener;
 use crate::hooks::{self, Reported};
-use crate::mount::c_string;
+use crate::listener::{self, Listener};
 use crate::namespaces::{Namespaces, User};
 use crate::process::{self, Common, Image};
 use crate::report::{self, At, Failure};
 use crate::rootfs::Sources;
 use crate::sys::{self, Strings};
 use crate::sysctl::Sysctl;
-use crate::{cgroup, delegation, fields, listener, rootfs, seccomp, sysctl};
+use crate::text::c_string;
+use crate::{cgroup, delegation, fields, rootfs, seccomp, sysctl};
 
 /// A specification that was checked whole and made ready to be started, as often as needed.
 #[derive(Debug)]
@@ -135,18 +135,6 @@ pub struct Lifecycle<'a> {
     /// The process stays in the caller's session keyring instead of beginning
     /// one of its own, which is empty.
     pub keep_keyring: bool,
-}
-
-/// A process that was cloned and sets itself up.
-#[derive(Debug)]
-pub struct Started {
-    /// Its number in the caller's pid namespace; a child of the caller, to be reaped by it.
-    pub pid: Pid,
-    /// Refers to the process.
-    pub pidfd: OwnedFd,
-    /// A socket, non-blocking, close-on-exec; give it to
-    /// [`crate::setup_outcome`] when it is readable.
-    pub setup: OwnedFd,
 }
 
 /// Checks the whole specification and refuses what cannot be enforced. No side effects.

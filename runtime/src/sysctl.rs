@@ -8,9 +8,9 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 
 use crate::error::{Error, Step};
-use crate::mount::c_string;
 use crate::namespaces::Namespaces;
 use crate::report::{At, Failure};
+use crate::text::c_string;
 
 /// A parameter and its value.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::ffi::CString;
 
 use crate::Error;
-use crate::mount::c_string;
+use crate::text::c_string;
 
 /// Where a program without a slash is looked for when the environment has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -12,9 +12,9 @@ use oci_spec::runtime::Spec;
 use serde::Deserialize;
 
 use crate::error::{Error, Step};
-use crate::mount::absolute;
 use crate::report::{At, Failure};
 use crate::sys::{self, LandlockHandled};
+use crate::text::absolute;
 
 /// The annotation's name.
 pub(crate) const ANNOTATION: &str = "wherry.landlock";

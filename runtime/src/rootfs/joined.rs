@@ -12,9 +12,9 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
 
 use crate::error::{Error, Step};
-use crate::mount::absolute;
 use crate::namespaces::open_namespace;
 use crate::report::{At, Failure};
+use crate::text::absolute;
 
 /// A mount namespace, and the root directory in it.
 #[derive(Debug)]
