@@ -128,7 +128,6 @@ fn features_mount_options(bench: &Bench) -> Check {
         }
         let on_tmpfs = [
             "tmpcopyup",
-            "copy-symlink",
             "sync",
             "async",
             "dirsync",
