@@ -1,0 +1,1 @@
+//! The partition table, written in an order that survives a power cut.

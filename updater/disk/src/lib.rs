@@ -1,0 +1,1 @@
+//! The disk that the system boots from: slots, boot entries, boot loader.

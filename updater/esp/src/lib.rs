@@ -1,0 +1,1 @@
+//! FAT32 changed in an order that survives a power cut.

@@ -1,0 +1,1 @@
+//! Metadata and blocks of a release, from servers that nobody trusts.

@@ -1,0 +1,1 @@
+//! Which release a machine takes, and when it may reboot. Pure.

@@ -1,0 +1,1 @@
+//! Publishes releases: keys, metadata, channels.

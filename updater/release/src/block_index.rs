@@ -1,0 +1,1 @@
+//! Which blocks a release has, in eight bytes each.

@@ -1,0 +1,203 @@
+//! The version of a release.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest version, in bytes: it is part of file names on the ESP and of a
+/// partition's label (36 UTF-16 units, `wherry_` included).
+const MAX: usize = 29;
+
+/// A version, ordered as the UAPI group's version format specification (UAPI.10)
+/// says, which is the order in which systemd-boot prefers boot entries: numbers
+/// count as numbers, and what follows a `~` comes before what has no such end.
+///
+/// It begins with a digit and has letters, digits, `.`, `~` and `-`; `_` and `+`
+/// separate the parts of a boot entry's name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Version(String);
+
+/// A text that is no version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionError(String);
+
+impl fmt::Display for VersionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "'{}' is no version: a digit, then at most {} letters, digits, '.', '~', '-'",
+            self.0.escape_default(),
+            MAX - 1
+        )
+    }
+}
+
+impl std::error::Error for VersionError {}
+
+impl Version {
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Version {
+    type Error = VersionError;
+
+    fn try_from(text: String) -> Result<Self, VersionError> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".~-".contains(&byte);
+        let begins = text
+            .bytes()
+            .next()
+            .is_some_and(|byte| byte.is_ascii_digit());
+        if begins && text.len() <= MAX && text.bytes().all(allowed) {
+            Ok(Self(text))
+        } else {
+            Err(VersionError(text.chars().take(80).collect()))
+        }
+    }
+}
+
+impl FromStr for Version {
+    type Err = VersionError;
+
+    fn from_str(text: &str) -> Result<Self, VersionError> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl From<Version> for String {
+    fn from(version: Version) -> Self {
+        version.0
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl PartialEq for Version {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Version {}
+
+impl PartialOrd for Version {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Version {
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare(self.0.as_bytes(), other.0.as_bytes())
+    }
+}
+
+impl std::hash::Hash for Version {
+    /// Versions that differ only in leading zeros are equal, so all hash alike
+    /// that have the same numbers and letters.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        for byte in self.0.bytes().filter(|byte| *byte != b'0') {
+            byte.hash(state);
+        }
+    }
+}
+
+/// UAPI.10's algorithm, for the characters that a version may have.
+fn compare(mut a: &[u8], mut b: &[u8]) -> Ordering {
+    loop {
+        // The end of a version, and what stands first, step by step.
+        for separator in [b'~', b'-', b'.'] {
+            match (a.first() == Some(&separator), b.first() == Some(&separator)) {
+                // A `~` comes even before the end.
+                (true, true) => {
+                    (a, b) = (&a[1..], &b[1..]);
+                }
+                (true, false) if separator == b'~' || !b.is_empty() => return Ordering::Less,
+                (false, true) if separator == b'~' || !a.is_empty() => return Ordering::Greater,
+                (true, false) => return Ordering::Greater,
+                (false, true) => return Ordering::Less,
+                (false, false) => {}
+            }
+        }
+        if a.is_empty() || b.is_empty() {
+            return a.len().cmp(&b.len());
+        }
+        let is_number = a[0].is_ascii_digit() || b[0].is_ascii_digit();
+        let belongs =
+            |byte: &u8| byte.is_ascii_digit() == is_number && byte.is_ascii_alphanumeric();
+        let split = |text: &'_ [u8]| text.iter().position(|b| !belongs(b)).unwrap_or(text.len());
+        let (word_a, rest_a) = a.split_at(split(a));
+        let (word_b, rest_b) = b.split_at(split(b));
+        let order = if is_number {
+            let (number_a, number_b) = (significant(word_a), significant(word_b));
+            number_a
+                .len()
+                .cmp(&number_b.len())
+                .then_with(|| number_a.cmp(number_b))
+                // A missing number is less than any, zero included.
+                .then_with(|| word_a.is_empty().cmp(&word_b.is_empty()).reverse())
+        } else {
+            word_a.cmp(word_b)
+        };
+        if order != Ordering::Equal {
+            return order;
+        }
+        (a, b) = (rest_a, rest_b);
+    }
+}
+
+fn significant(digits: &[u8]) -> &[u8] {
+    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
+    &digits[zeros..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_ordered_as_the_boot_loader_orders_them() {
+        let ascending = [
+            "0.9", "1~rc1", "1~rc1.1", "1~rc2", "1", "1-2", "1.0", "1.0.1", "1.1~dev", "1.1",
+            "1.9", "1.10", "1.10a", "1.10b", "2", "10",
+        ];
+        for (a, first) in ascending.iter().enumerate() {
+            for (b, second) in ascending.iter().enumerate() {
+                let order = Version::from_str(first)
+                    .unwrap()
+                    .cmp(&Version::from_str(second).unwrap());
+                assert_eq!(order, a.cmp(&b), "{first} and {second}");
+            }
+        }
+        assert_eq!(
+            Version::from_str("1.01").unwrap(),
+            Version::from_str("1.1").unwrap()
+        );
+    }
+
+    #[test]
+    fn what_could_break_a_file_name_is_no_version() {
+        for text in [
+            "",
+            "v1",
+            "1/2",
+            "1_2",
+            "1+3",
+            "1 ",
+            "..",
+            "1\n",
+            &"1".repeat(30),
+        ] {
+            assert!(Version::from_str(text).is_err(), "{text}");
+        }
+    }
+}

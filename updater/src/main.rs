@@ -1,0 +1,3 @@
+//! The A/B updater.
+
+fn main() {}
