@@ -8,7 +8,9 @@
 //! - [`Tools`]: the tools tree, and how one of its programs runs on this host;
 //! - [`Qemu`]: a description of a virtual machine, turned into a [`Command`];
 //! - [`Machine`]: one that runs, driven over its serial console and QMP;
-//! - [`Guest`]: a machine with Debian instead of Wherry, driven by scripts.
+//! - [`Guest`]: a machine with Debian instead of Wherry, driven by scripts;
+//! - [`Server`]: a web server that machines reach, and that can misbehave;
+//! - [`Fault`]: what is wrong with a machine's disk.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), machine::Error> {
@@ -36,6 +38,8 @@ mod guest;
 mod monitor;
 mod qemu;
 mod running;
+mod server;
+mod storage;
 mod tools;
 
 pub use build::Build;
@@ -44,4 +48,6 @@ pub use error::Error;
 pub use guest::{Guest, ScriptOutput};
 pub use qemu::{Boot, Console, Qemu, acceleration};
 pub use running::{Machine, MachineBuilder, ShellOutput};
+pub use server::{Behaviour, Served, Server};
+pub use storage::{Fault, Operation, Storage};
 pub use tools::Tools;

@@ -1,6 +1,6 @@
 //! A virtual machine's description, and the QEMU command line made of it.
 
-use crate::{Error, Tools};
+use crate::{Error, Storage, Tools};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,6 +42,8 @@ pub struct Qemu {
     pub memory: u32,
     /// The raw disk, if the machine has one.
     pub disk: Option<PathBuf>,
+    /// What is between the machine and that disk.
+    pub storage: Storage,
     /// Where the serial console goes.
     pub console: Console,
     /// What follows `-netdev`; its id has to be `net`. None: no network card.
@@ -65,6 +67,7 @@ impl Qemu {
             boot,
             memory: 512,
             disk: None,
+            storage: Storage::default(),
             console: Console::Pipe,
             network: Some(NO_WAY_OUT.to_owned()),
             reboots: false,
@@ -112,9 +115,7 @@ impl Qemu {
             }
         }
         if let Some(disk) = &self.disk {
-            qemu.arg("-drive")
-                .arg(drive("if=none,id=disk,discard=unmap", disk))
-                .args(["-device", "virtio-blk-pci,drive=disk"]);
+            self.storage.attach(&mut qemu, disk)?;
         }
         if let Some(network) = &self.network {
             qemu.args(["-netdev", network])

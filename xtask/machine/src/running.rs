@@ -1,7 +1,8 @@
 //! A machine that runs, driven from a test over its console and monitor.
 
 use crate::monitor::Monitor;
-use crate::{Boot, Build, Error, Qemu};
+use crate::server;
+use crate::{Boot, Build, Error, Fault, Qemu, Server, Storage};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -29,8 +30,11 @@ pub struct MachineBuilder<'a> {
     kernel: Option<PathBuf>,
     append: Vec<String>,
     disk: Option<PathBuf>,
+    storage: Storage,
+    variables: Option<PathBuf>,
     memory: u32,
     network: Option<Option<String>>,
+    server: Option<u16>,
     reboots: bool,
     arguments: Vec<OsString>,
     limit: Duration,
@@ -64,6 +68,32 @@ impl<'a> MachineBuilder<'a> {
         self
     }
 
+    /// Keeps the firmware's variables in this file, which is made where missing.
+    /// Without it each machine has new ones.
+    pub fn variables(mut self, file: impl Into<PathBuf>) -> Self {
+        self.variables = Some(file.into());
+        self
+    }
+
+    /// Logs each write and flush of the disk to a new file, in the format of
+    /// Linux' dm-log-writes.
+    pub fn log_writes(mut self, log: impl Into<PathBuf>) -> Self {
+        self.storage.log = Some(log.into());
+        self
+    }
+
+    /// Makes requests of the disk fail.
+    pub fn fault(mut self, fault: Fault) -> Self {
+        self.storage.faults.push(fault);
+        self
+    }
+
+    /// Makes the disk one that cannot be written to.
+    pub fn read_only(mut self) -> Self {
+        self.storage.read_only = true;
+        self
+    }
+
     /// Memory in MiB; 512 without it.
     pub fn memory(mut self, mebibytes: u32) -> Self {
         self.memory = mebibytes;
@@ -74,6 +104,13 @@ impl<'a> MachineBuilder<'a> {
     /// machine is on a network that reaches nobody; `None` leaves out the card.
     pub fn network(mut self, netdev: Option<&str>) -> Self {
         self.network = Some(netdev.map(str::to_owned));
+        self
+    }
+
+    /// Lets the machine reach this server, and nobody else, at
+    /// [`Server::ADDRESS`].
+    pub fn server(mut self, server: &Server) -> Self {
+        self.server = Some(server.port());
         self
     }
 
@@ -102,7 +139,10 @@ impl<'a> MachineBuilder<'a> {
             .map_err(Error::io("create a folder in", std::env::temp_dir()))?;
         let boot = if self.firmware {
             Boot::Firmware {
-                variables: scratch.path().join("variables"),
+                variables: match self.variables {
+                    Some(variables) => variables,
+                    None => scratch.path().join("variables"),
+                },
             }
         } else {
             let mut words = vec![self.build.command_line()?];
@@ -115,11 +155,16 @@ impl<'a> MachineBuilder<'a> {
                 command_line: words.join(" "),
             }
         };
-        let mut qemu = Qemu::new(&self.build.tools()?, boot);
+        let tools = self.build.tools()?;
+        let mut qemu = Qemu::new(&tools, boot);
+        qemu.storage = self.storage;
         qemu.memory = self.memory;
         qemu.reboots = self.reboots;
         if let Some(network) = self.network {
             qemu.network = network;
+        }
+        if let Some(port) = self.server {
+            qemu.network = Some(server::network(&tools, port)?);
         }
         qemu.monitor = Some(scratch.path().join("monitor"));
         qemu.arguments = self.arguments;
@@ -192,8 +237,11 @@ impl Machine {
             kernel: None,
             append: Vec::new(),
             disk: None,
+            storage: Storage::default(),
+            variables: None,
             memory: 512,
             network: None,
+            server: None,
             reboots: false,
             arguments: Vec::new(),
             limit: HARD_LIMIT,
