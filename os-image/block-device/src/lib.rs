@@ -5,12 +5,14 @@
 //! that the same code works on `/dev/vda`, on an image file, and on a
 //! [`Recorder`] that tells what a power cut could leave behind.
 
+mod overlay;
 mod recorder;
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+pub use overlay::Overlay;
 pub use recorder::{Recorder, Write};
 
 /// Bytes at offsets. All methods take `&self`: a device is shared.
@@ -55,6 +57,11 @@ impl Disk {
     pub fn new(mut file: File) -> io::Result<Self> {
         let length = io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
         Ok(Self { file, length })
+    }
+
+    /// The file, for what only a file can do.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 }
 

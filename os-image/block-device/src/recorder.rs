@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::ops::Range;
 
 use crate::{BlockDevice, beyond};
 
@@ -26,15 +27,23 @@ pub struct Recorder {
     first: Vec<u8>,
     now: RefCell<Vec<u8>>,
     writes: RefCell<Vec<Write>>,
+    sector: usize,
 }
 
-/// What a disk writes whole or not at all.
+/// What a disk writes whole or not at all, unless told otherwise.
 const SECTOR: usize = 512;
 
 impl Recorder {
     /// A device that holds `content`.
     pub fn new(content: Vec<u8>) -> Self {
+        Self::with_sectors(content, SECTOR)
+    }
+
+    /// A device that holds `content` and writes `sector` bytes whole or not at
+    /// all.
+    pub fn with_sectors(content: Vec<u8>, sector: usize) -> Self {
         Self {
+            sector,
             now: RefCell::new(content.clone()),
             first: content,
             writes: RefCell::default(),
@@ -55,6 +64,8 @@ impl Recorder {
     /// name. For each write: all up to it in order, torn at each of its sectors;
     /// and between two flushes, each sector written alone, and all but each one
     /// (the disk may write them in any order). Returns how many there were.
+    ///
+    /// The content is not copied for each; [`Overlay`] lets a check write.
     pub fn cuts(&self, mut check: impl FnMut(&str, &[u8])) -> usize {
         let mut medium = self.first.clone();
         let mut count = 0;
@@ -65,21 +76,30 @@ impl Recorder {
         report("before everything".to_owned(), &medium);
         let writes = self.writes.borrow();
         for (epoch, pending) in writes.split(|write| *write == Write::Flush).enumerate() {
-            let sectors: Vec<(u64, &[u8])> = pending.iter().flat_map(sectors).collect();
-            for (at, _) in sectors.iter().enumerate() {
-                let mut only = medium.clone();
-                put(&mut only, sectors[at]);
-                report(format!("epoch {epoch}: only sector write {at}"), &only);
-                let mut without = medium.clone();
+            let sectors: Vec<(u64, &[u8])> = pending
+                .iter()
+                .flat_map(|write| sectors(write, self.sector))
+                .collect();
+            let mut whole = medium.clone();
+            for sector in &sectors {
+                put(&mut whole, *sector);
+            }
+            for (at, sector) in sectors.iter().enumerate() {
+                let touched = self.around(*sector);
+                let before = medium[touched.clone()].to_vec();
+                put(&mut medium, *sector);
+                report(format!("epoch {epoch}: only sector write {at}"), &medium);
+                medium[touched.clone()].copy_from_slice(&before);
+
+                let complete = whole[touched.clone()].to_vec();
+                whole[touched.clone()].copy_from_slice(&before);
                 for (other, sector) in sectors.iter().enumerate() {
-                    if other != at {
-                        put(&mut without, *sector);
+                    if other != at && self.around(*sector) == touched {
+                        put(&mut whole, *sector);
                     }
                 }
-                report(
-                    format!("epoch {epoch}: all but sector write {at}"),
-                    &without,
-                );
+                report(format!("epoch {epoch}: all but sector write {at}"), &whole);
+                whole[touched].copy_from_slice(&complete);
             }
             for (at, sector) in sectors.iter().enumerate() {
                 put(&mut medium, *sector);
@@ -88,24 +108,31 @@ impl Recorder {
         }
         count
     }
+
+    /// The sector that a write goes to.
+    fn around(&self, (offset, _): (u64, &[u8])) -> Range<usize> {
+        let start = offset as usize / self.sector * self.sector;
+        start..(start + self.sector).min(self.first.len())
+    }
 }
 
-fn sectors(write: &Write) -> impl Iterator<Item = (u64, &[u8])> {
+/// A write sector by sector.
+fn sectors(write: &Write, sector: usize) -> impl Iterator<Item = (u64, &[u8])> {
     let (offset, bytes) = match write {
         Write::Bytes { offset, bytes } => (*offset, bytes.as_slice()),
         Write::Flush => (0, [].as_slice()),
     };
     // A write that does not begin at a sector's start touches that sector too.
-    let head = (SECTOR - (offset as usize % SECTOR)) % SECTOR;
+    let head = (sector - (offset as usize % sector)) % sector;
     let (first, rest) = bytes.split_at(head.min(bytes.len()));
     let start = offset + first.len() as u64;
     (!first.is_empty())
         .then_some((offset, first))
         .into_iter()
         .chain(
-            rest.chunks(SECTOR)
+            rest.chunks(sector)
                 .enumerate()
-                .map(move |(number, sector)| (start + (number * SECTOR) as u64, sector)),
+                .map(move |(number, bytes)| (start + (number * sector) as u64, bytes)),
         )
 }
 

@@ -5,13 +5,14 @@
 //! the number in sysfs.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use block_device::Disk;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use partition_table::Sectors;
 
-use crate::gpt::Disk;
 use crate::layout::Place;
 use crate::sys;
 
@@ -22,7 +23,7 @@ const SYSFS_SECTOR: u64 = 512;
 #[derive(Debug)]
 pub struct KernelDisk {
     /// For reading and writing.
-    pub disk: Disk,
+    pub disk: Sectors<Disk>,
     sysfs: PathBuf,
     nodes: PathBuf,
 }
@@ -50,12 +51,9 @@ impl KernelDisk {
         let sysfs = Path::new("/sys/class/block").join(name);
         let nodes = path.parent().unwrap_or(Path::new("/dev")).to_owned();
         let sector_size = number(&sysfs.join("queue/logical_block_size"))?;
-        let mut file = open(&node(&sysfs, &nodes)?)?;
-        let length = file.seek(SeekFrom::End(0))?;
         Ok(Self {
-            disk: Disk {
-                file,
-                sectors: length / sector_size,
+            disk: Sectors {
+                device: Disk::new(open(&node(&sysfs, &nodes)?)?)?,
                 sector_size,
             },
             sysfs,
@@ -77,7 +75,7 @@ impl KernelDisk {
             ..
         } = place;
         match self.known(wanted)? {
-            None => sys::add_partition(&self.disk.file, wanted, start, length)?,
+            None => sys::add_partition(self.disk.device.file(), wanted, start, length)?,
             Some(directory) => {
                 if number(&directory.join("start"))? * SYSFS_SECTOR != start {
                     return Err(io::Error::other(
@@ -85,7 +83,7 @@ impl KernelDisk {
                     ));
                 }
                 if number(&directory.join("size"))? * SYSFS_SECTOR != length {
-                    sys::resize_partition(&self.disk.file, wanted, start, length)?;
+                    sys::resize_partition(self.disk.device.file(), wanted, start, length)?;
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The partition table as it should be: the state partition up to the end of
 //! the space behind it. Pure.
 
-use crate::gpt::{Entry, LINUX_GENERIC, Table};
+use partition_table::gpt::{Entry, LINUX_GENERIC, Table};
 
 /// The state partition's name.
 pub const NAME: &str = "state";

@@ -10,21 +10,19 @@
 //! - What is not known to be worthless is not written over, unless the
 //!   operator's policy says so.
 //!
-//! The stages, a module each: [`arguments`] → [`gpt`] and [`layout`] (the
-//! partition table as it is, and as it should be) → [`content`] (what is in the
-//! partition) → [`prepare`] (what to do about it), by means of [`rewrite`] (the
-//! table on the disk), [`device`] (the kernel's view) and [`filesystem`]
-//! (e2fsprogs) → [`report`].
+//! The stages, a module each: [`arguments`] → [`partition_table`] and
+//! [`layout`] (the partition table as it is, and as it should be) → [`content`]
+//! (what is in the partition) → [`prepare`] (what to do about it), by means of
+//! [`partition_table::rewrite`] (the table on the disk), [`device`] (the
+//! kernel's view) and [`filesystem`] (e2fsprogs) → [`report`].
 
 mod arguments;
 mod content;
 mod device;
 mod filesystem;
-mod gpt;
 mod layout;
 mod prepare;
 mod report;
-mod rewrite;
 mod superblock;
 mod sys;
 #[cfg(test)]

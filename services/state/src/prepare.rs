@@ -20,14 +20,14 @@ use std::fmt::Display;
 use std::fs;
 use std::io::{self, Read};
 
+use partition_table::{Table, gpt, rewrite};
+
 use crate::arguments::Request;
 use crate::content::{self, Content};
 use crate::device::{KernelDisk, Partition};
 use crate::filesystem::{self, Check};
-use crate::gpt::{self, Table};
 use crate::layout::{self, NAME, Obstacle, Place, UNFINISHED};
 use crate::report::{Outcome, Report};
-use crate::rewrite;
 
 /// A step that failed: how the run ends, and a sentence.
 type Failure = (Outcome, String);
@@ -125,7 +125,7 @@ impl Run<'_> {
                 "the partition table of {path} was damaged; its back-up was used"
             ));
         }
-        layout::fitted(&copy.table, disk.disk.sectors).map_err(table_failure(path))
+        layout::fitted(&copy.table, disk.disk.count()).map_err(table_failure(path))
     }
 
     /// Adds a partition where there is none.
@@ -136,7 +136,7 @@ impl Run<'_> {
         )
         .map_err(table_failure(path))?;
         let place = found(table, path)?;
-        let content = content::examine(&disk.disk.file, place.start, place.length)
+        let content = content::examine(disk.disk.device.file(), place.start, place.length)
             .map_err(io_failure(path, "read"))?;
         let others = match content {
             Content::Empty | Content::Unknown => None,
@@ -285,7 +285,7 @@ impl Run<'_> {
 
     fn rewrite(&mut self, disk: &KernelDisk, table: &Table) -> Result<(), Failure> {
         let path = self.request.disk.display().to_string();
-        self.changed |= rewrite::rewrite(&disk.disk, table)
+        self.changed |= rewrite(&disk.disk, table)
             .map_err(io_failure(&path, "write the partition table of"))?;
         Ok(())
     }

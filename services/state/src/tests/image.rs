@@ -1,17 +1,19 @@
 //! Disk images to test with, and loop devices on them.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use block_device::{BlockDevice, Disk};
+use partition_table::gpt::{
+    self, Entry, HeaderPlace, LINUX_GENERIC, PRIMARY, PRIMARY_ARRAY, Sectors, Table,
+};
 use tempfile::TempDir;
 
 use crate::arguments::Request;
-use crate::gpt::{Disk, Entry, HeaderPlace, LINUX_GENERIC, PRIMARY, PRIMARY_ARRAY, Table};
 use crate::prepare::prepare;
 use crate::report::Report;
-use crate::{filesystem, gpt, layout};
+use crate::{filesystem, layout};
 
 pub const MIB: u64 = 1 << 20;
 /// Where the state partition of an image begins, in bytes.
@@ -58,15 +60,14 @@ impl Image {
         self.directory.path().join("disk")
     }
 
-    pub fn disk(&self) -> Disk {
+    pub fn disk(&self) -> Sectors<Disk> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .open(self.path())
             .unwrap();
-        Disk {
-            sectors: file.metadata().unwrap().len() / self.sector_size,
-            file,
+        Sectors {
+            device: Disk::new(file).unwrap(),
             sector_size: self.sector_size,
         }
     }
@@ -74,7 +75,7 @@ impl Image {
     /// Writes both copies where they belong, without any ado.
     pub fn write_table(&self, table: &Table) {
         let disk = self.disk();
-        let last = disk.sectors - 1;
+        let last = disk.count() - 1;
         let backup_array = last - table.array_sectors();
         for (own, other, array) in [
             (PRIMARY, last, PRIMARY_ARRAY),
@@ -93,17 +94,17 @@ impl Image {
     }
 
     pub fn write(&self, offset: u64, bytes: &[u8]) {
-        self.disk().file.write_all_at(bytes, offset).unwrap();
+        self.disk().device.write_at(bytes, offset).unwrap();
     }
 
     pub fn read(&self, offset: u64, length: u64) -> Vec<u8> {
         let mut bytes = vec![0; length as usize];
-        self.disk().file.read_exact_at(&mut bytes, offset).unwrap();
+        self.disk().device.read_at(&mut bytes, offset).unwrap();
         bytes
     }
 
     pub fn grow(&self, size: u64) {
-        self.disk().file.set_len(size).unwrap();
+        self.disk().device.file().set_len(size).unwrap();
     }
 
     /// Makes a file system with one file `greeting` in it and puts it into the

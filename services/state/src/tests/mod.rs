@@ -2,4 +2,3 @@
 
 mod image;
 mod partition;
-mod table;

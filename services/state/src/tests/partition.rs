@@ -4,9 +4,10 @@
 
 use std::fs;
 
+use partition_table::gpt::{self, Entry};
+
 use super::image::{GREETING, Image, MIB, STATE, table};
 use crate::content::{self, Content};
-use crate::gpt::{self, Entry};
 use crate::layout::{self, UNFINISHED};
 use crate::report::Outcome;
 
@@ -264,7 +265,7 @@ fn a_cleared_partition_is_empty_whatever_was_in_it() {
     let image = whole();
     let disk = image.disk();
     let length = DISK - STATE - MIB;
-    let examine = || content::examine(&disk.file, STATE, length).unwrap();
+    let examine = || content::examine(disk.device.file(), STATE, length).unwrap();
     assert!(matches!(examine(), Content::Ext4(superblock) if superblock.label == layout::NAME));
     image.write(STATE, &[0; 4096]);
     assert_eq!(
@@ -273,6 +274,6 @@ fn a_cleared_partition_is_empty_whatever_was_in_it() {
             copies: vec![(32768, 4096)],
         }
     );
-    content::clear(&disk.file, STATE, length).unwrap();
+    content::clear(disk.device.file(), STATE, length).unwrap();
     assert_eq!(examine(), Content::Empty);
 }

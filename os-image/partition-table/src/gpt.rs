@@ -3,15 +3,14 @@
 //! Written here, not taken from a library, for one property: a table is only
 //! taken for valid when the checksum of its array of entries is right too, and
 //! what is to be written is a list of sectors in our order ([`crate::rewrite`]),
-//! not a call. A copy torn by a power cut is thereby known as torn. Only the
-//! entry of the state partition is ever changed; all other bytes of the table
-//! are kept as they are.
+//! not a call. A copy torn by a power cut is thereby known as torn. Whoever
+//! changes an entry changes nothing else: all other bytes of the table are kept
+//! as they are.
 
 use std::fmt;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
+use block_device::BlockDevice;
 use crc::{CRC_32_ISO_HDLC, Crc};
 
 const CRC32: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
@@ -31,9 +30,34 @@ pub const PRIMARY_ARRAY: u64 = 2;
 
 /// The type "Linux file system data", as it is on the disk:
 /// 0FC63DAF-8483-4772-8E79-3D69D8477DE4.
-pub const LINUX_GENERIC: [u8; 16] = [
-    0xaf, 0x3d, 0xc6, 0x0f, 0x83, 0x84, 0x72, 0x47, 0x8e, 0x79, 0x3d, 0x69, 0xd8, 0x47, 0x7d, 0xe4,
-];
+pub const LINUX_GENERIC: [u8; 16] =
+    mixed_endian(0x0fc6_3daf_8483_4772_8e79_3d69_d847_7de4_u128.to_be_bytes());
+/// The type of the EFI system partition (UEFI specification, 5.3.3):
+/// C12A7328-F81F-11D2-BA4B-00A0C93EC93B.
+pub const ESP: [u8; 16] =
+    mixed_endian(0xc12a_7328_f81f_11d2_ba4b_00a0_c93e_c93b_u128.to_be_bytes());
+/// The type of a root for x86-64 (Discoverable Partitions Specification):
+/// 4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709.
+pub const ROOT: [u8; 16] =
+    mixed_endian(0x4f68_bce3_e8cd_4db1_96e7_fbca_f984_b709_u128.to_be_bytes());
+/// The type of the hash tree of a root for x86-64 (Discoverable Partitions
+/// Specification): 2C7357ED-EBD2-46D9-AEC1-23D437EC2BF5.
+pub const ROOT_VERITY: [u8; 16] =
+    mixed_endian(0x2c73_57ed_ebd2_46d9_aec1_23d4_37ec_2bf5_u128.to_be_bytes());
+
+/// A GUID as it is on the disk from its 16 bytes in the order of its text, or
+/// the other way round: the first three fields are little-endian on the disk
+/// (UEFI specification, appendix A).
+pub const fn mixed_endian(id: [u8; 16]) -> [u8; 16] {
+    let mut swapped = id;
+    let order = [3, 2, 1, 0, 5, 4, 7, 6];
+    let mut at = 0;
+    while at < order.len() {
+        swapped[at] = id[order[at]];
+        at += 1;
+    }
+    swapped
+}
 
 /// An entry: one partition, or an unused place.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,7 +65,6 @@ pub struct Entry([u8; ENTRY]);
 
 impl Entry {
     /// A place of the array that no partition has.
-    #[cfg(test)]
     pub const UNUSED: Self = Self([0; ENTRY]);
 
     /// A new partition on the given sectors, both included.
@@ -65,15 +88,27 @@ impl Entry {
         self.0 == [0; ENTRY]
     }
 
-    /// Whether both are one partition, which may have another end or name.
+    /// Whether both are one partition, which may have another end, name or id:
+    /// it has the same type and begins at the same sector.
     pub fn is_same_partition(&self, other: &Self) -> bool {
-        // Type, unique id and first sector.
-        self.0[..40] == other.0[..40]
+        self.kind() == other.kind() && self.first() == other.first()
     }
 
     /// Its type.
     pub fn kind(&self) -> &[u8] {
         &self.0[..16]
+    }
+
+    /// Its unique id (PARTUUID), the bytes in the order of its text.
+    pub fn id(&self) -> [u8; 16] {
+        let mut id = [0; 16];
+        id.copy_from_slice(&self.0[16..32]);
+        mixed_endian(id)
+    }
+
+    /// Gives it a unique id, the bytes in the order of its text.
+    pub fn set_id(&mut self, id: [u8; 16]) {
+        self.0[16..32].copy_from_slice(&mixed_endian(id));
     }
 
     /// Its first sector.
@@ -133,6 +168,25 @@ pub struct Table {
 }
 
 impl Table {
+    /// The partitions of a type in the order of their numbers, which are from 1.
+    pub fn of_type(&self, kind: [u8; 16]) -> impl Iterator<Item = (u32, &Entry)> {
+        (1..)
+            .zip(&self.entries)
+            .filter(move |(_, entry)| entry.is_used() && entry.kind() == kind)
+    }
+
+    /// The partition of a number, from 1.
+    pub fn partition(&self, number: u32) -> Option<&Entry> {
+        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        self.entries.get(index).filter(|entry| entry.is_used())
+    }
+
+    /// The partition of a number, from 1, to change it.
+    pub fn partition_mut(&mut self, number: u32) -> Option<&mut Entry> {
+        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        self.entries.get_mut(index).filter(|entry| entry.is_used())
+    }
+
     /// How many sectors the array takes.
     pub fn array_sectors(&self) -> u64 {
         ((self.entries.len() * ENTRY) as u64).div_ceil(self.sector_size)
@@ -190,24 +244,37 @@ pub struct Copy {
     pub place: HeaderPlace,
 }
 
-/// A disk or an image of one.
-#[derive(Debug)]
-pub struct Disk {
-    /// Open for reading and writing.
-    pub file: File,
-    /// Its size in sectors.
-    pub sectors: u64,
+/// A device in sectors.
+#[derive(Clone, Copy, Debug)]
+pub struct Sectors<D> {
+    /// The whole disk or an image of one.
+    pub device: D,
     /// Bytes of a sector.
     pub sector_size: u64,
 }
 
-impl Disk {
+impl<D: BlockDevice> Sectors<D> {
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.device.length() / self.sector_size
+    }
+
     /// Reads whole sectors.
+    ///
+    /// # Errors
+    /// The device could not be read, or ends before.
     pub fn read(&self, sector: u64, count: u64) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; (count * self.sector_size) as usize];
-        self.file
-            .read_exact_at(&mut bytes, sector * self.sector_size)?;
+        self.device.read_at(&mut bytes, sector * self.sector_size)?;
         Ok(bytes)
+    }
+
+    /// Writes whole sectors.
+    ///
+    /// # Errors
+    /// The device could not be written, or ends before.
+    pub fn write(&self, sector: u64, bytes: &[u8]) -> io::Result<()> {
+        self.device.write_at(bytes, sector * self.sector_size)
     }
 }
 
@@ -232,15 +299,15 @@ impl Found {
 ///
 /// # Errors
 /// The disk could not be read.
-pub fn read(disk: &Disk) -> io::Result<Found> {
+pub fn read<D: BlockDevice>(disk: &Sectors<D>) -> io::Result<Found> {
     Ok(Found {
         primary: read_copy(disk, PRIMARY)?,
-        backup: read_copy(disk, disk.sectors.saturating_sub(1))?,
+        backup: read_copy(disk, disk.count().saturating_sub(1))?,
     })
 }
 
-fn read_copy(disk: &Disk, at: u64) -> io::Result<Option<Copy>> {
-    if at == 0 || at >= disk.sectors {
+fn read_copy<D: BlockDevice>(disk: &Sectors<D>, at: u64) -> io::Result<Option<Copy>> {
+    if at == 0 || at >= disk.count() {
         return Ok(None);
     }
     let header = disk.read(at, 1)?;
@@ -266,7 +333,7 @@ fn read_copy(disk: &Disk, at: u64) -> io::Result<Option<Copy>> {
         || array < PRIMARY_ARRAY
         || array
             .checked_add(sectors)
-            .is_none_or(|end| end > disk.sectors)
+            .is_none_or(|end| end > disk.count())
     {
         return Ok(None);
     }

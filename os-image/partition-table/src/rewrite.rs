@@ -20,9 +20,10 @@
 //! 3. The protective MBR's idea of the disk's size.
 
 use std::io;
-use std::os::unix::fs::FileExt;
 
-use crate::gpt::{self, Copy, Disk, Found, HeaderPlace, PRIMARY, PRIMARY_ARRAY, Table};
+use block_device::BlockDevice;
+
+use crate::gpt::{self, Copy, Found, HeaderPlace, PRIMARY, PRIMARY_ARRAY, Sectors, Table};
 
 /// One step towards the new table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,11 +57,11 @@ pub struct Surroundings {
 ///
 /// # Errors
 /// The disk could not be read or written.
-pub fn rewrite(disk: &Disk, table: &Table) -> io::Result<bool> {
+pub fn rewrite<D: BlockDevice>(disk: &Sectors<D>, table: &Table) -> io::Result<bool> {
     let found = gpt::read(disk)?;
     let home = find_home(disk, &found)?;
     let surroundings = Surroundings {
-        sectors: disk.sectors,
+        sectors: disk.count(),
         mbr: disk.read(0, 1)?,
         home,
         spare: find_spare(disk, table, home)?,
@@ -68,10 +69,8 @@ pub fn rewrite(disk: &Disk, table: &Table) -> io::Result<bool> {
     let steps = steps(&found, &surroundings, table);
     for step in &steps {
         match step {
-            Step::Write { sector, bytes } => {
-                disk.file.write_all_at(bytes, sector * disk.sector_size)?;
-            }
-            Step::Barrier => disk.file.sync_data()?,
+            Step::Write { sector, bytes } => disk.write(*sector, bytes)?,
+            Step::Barrier => disk.device.flush()?,
         }
     }
     Ok(!steps.is_empty())
@@ -80,7 +79,7 @@ pub fn rewrite(disk: &Disk, table: &Table) -> io::Result<bool> {
 /// Where the primary's array belongs: sector 2, or wherever someone has moved
 /// it to make room for a boot loader there. A move of ours that was interrupted
 /// is known by the array that is still at sector 2, equal but for one entry.
-fn find_home(disk: &Disk, found: &Found) -> io::Result<u64> {
+fn find_home<D: BlockDevice>(disk: &Sectors<D>, found: &Found) -> io::Result<u64> {
     let Some(primary) = &found.primary else {
         return Ok(PRIMARY_ARRAY);
     };
@@ -106,7 +105,11 @@ fn is_copy(bytes: &[u8], table: &Table) -> bool {
 /// An unused stretch for the array in front of the first partition: it must be
 /// all zero, because boot loaders of some boards live there, but for what a run
 /// of ours has left there when it was cut off.
-fn find_spare(disk: &Disk, table: &Table, home: u64) -> io::Result<Option<u64>> {
+fn find_spare<D: BlockDevice>(
+    disk: &Sectors<D>,
+    table: &Table,
+    home: u64,
+) -> io::Result<Option<u64>> {
     let length = table.array_sectors();
     let first_partition = table
         .entries
@@ -115,7 +118,7 @@ fn find_spare(disk: &Disk, table: &Table, home: u64) -> io::Result<Option<u64>> 
         .map(|entry| entry.first())
         .min()
         .unwrap_or(table.first_usable);
-    let end = first_partition.min(table.first_usable).min(disk.sectors);
+    let end = first_partition.min(table.first_usable).min(disk.count());
     let mut at = PRIMARY_ARRAY + length;
     while at + length <= end {
         let apart = at + length <= home || home + length <= at;
