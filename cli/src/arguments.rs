@@ -43,6 +43,8 @@ pub enum Command {
     /// Look at services, start and stop them
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Update the machine, roll back, look at what was done
+    Update(Update),
     /// Read the journal
     Logs(LogSelection),
     /// Draw what the boot spent its time on, as SVG
@@ -110,6 +112,79 @@ pub struct Change {
     /// How long to wait for the outcome
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
+}
+
+/// Where the updater is, and what to ask of it.
+#[derive(Debug, Args)]
+pub struct Update {
+    /// The updater's socket
+    #[arg(long, global = true, value_name = "PATH", default_value = updater_control::SOCKET)]
+    pub updater: PathBuf,
+    #[command(subcommand)]
+    pub command: UpdateCommand,
+}
+
+/// What to ask of the updater.
+#[derive(Debug, Subcommand)]
+pub enum UpdateCommand {
+    /// Ask the repositories whether there is a release for this machine
+    Check,
+    /// Install a release; it runs after a restart
+    Apply {
+        /// Which release; without it, the one that the policy takes
+        #[arg(value_name = "VERSION")]
+        version: Option<String>,
+        /// When to restart into it
+        #[arg(long, value_name = "WHEN", default_value = "policy")]
+        reboot: Reboot,
+        /// Allow a release that is older than the running one
+        #[arg(long)]
+        allow_downgrade: bool,
+    },
+    /// Show what runs, what is in the slots and what is under way
+    Status,
+    /// List what was installed, blessed and rolled back, and why
+    History {
+        /// Only the last LINES
+        #[arg(short = 'n', long, value_name = "LINES")]
+        lines: Option<usize>,
+    },
+    /// Make the release in the other slot the one that boots next
+    Rollback {
+        /// When to restart into it
+        #[arg(long, value_name = "WHEN", default_value = "policy")]
+        reboot: Reboot,
+    },
+    /// Take only this release from now on
+    Pin {
+        /// The release
+        #[arg(value_name = "VERSION")]
+        version: String,
+    },
+    /// Take what the channel offers again
+    Unpin,
+    /// Install nothing by itself for a while
+    Hold {
+        /// For how long ("2d") or until when ("2026-11-23 06:00:00", UTC); without it, until `resume`
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+        /// Why, for whoever looks at the status
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        because: String,
+    },
+    /// End a hold
+    Resume,
+}
+
+/// When to restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Reboot {
+    /// At once
+    Now,
+    /// When maintenance window and locks allow it
+    Policy,
+    /// Leave it to me
+    Never,
 }
 
 /// Which entries of the journal.
@@ -220,6 +295,9 @@ mod tests {
             "wherry service start network --no-wait --timeout 3s",
             "wherry service start network --timeout soon",
             "wherry service show",
+            "wherry update",
+            "wherry update apply 2.0 --reboot later",
+            "wherry update pin",
             "wherry logs --level loud",
             "wherry logs --lines many",
             "wherry logs --list-boots --follow",

@@ -9,9 +9,10 @@ use control::{ClientError, Refusal};
 const FAILED: u8 = 1;
 /// The command line is wrong.
 const USAGE: u8 = 2;
-/// PID 1 cannot be reached, or does not answer as this command understands.
+/// PID 1 or the updater cannot be reached, or does not answer as this command
+/// understands.
 const UNREACHABLE: u8 = 3;
-/// PID 1 refused.
+/// PID 1 or the updater refused.
 const REFUSED: u8 = 4;
 
 /// Why the command did not do what was asked.
@@ -21,6 +22,10 @@ pub enum Failure {
     Unreachable(ClientError),
     /// PID 1 refused.
     Refused(Refusal),
+    /// The updater did not answer.
+    NoUpdater(updater_control::ClientError),
+    /// The updater refused; it changed nothing.
+    Declined(updater_control::Refusal),
     /// A value of the command line has no meaning.
     Usage(String),
     /// Anything else, as one sentence.
@@ -49,6 +54,20 @@ impl Failure {
                 eprintln!("wherry: {refusal}");
                 REFUSED
             }
+            Self::NoUpdater(error) => {
+                match std::error::Error::source(error) {
+                    Some(source) => eprintln!("wherry: {error}: {source}"),
+                    None => eprintln!("wherry: {error}"),
+                }
+                UNREACHABLE
+            }
+            Self::Declined(refusal) => {
+                eprintln!(
+                    "wherry: {}",
+                    crate::terminal::harmless(&refusal.to_string())
+                );
+                REFUSED
+            }
             Self::Usage(message) => {
                 eprintln!("wherry: {message}");
                 USAGE
@@ -72,6 +91,28 @@ impl From<ClientError> for Failure {
             | ClientError::Frame(_)
             | ClientError::Malformed(_)
             | ClientError::Closed) => Self::Unreachable(error),
+        }
+    }
+}
+
+impl From<updater_control::ClientError> for Failure {
+    fn from(error: updater_control::ClientError) -> Self {
+        use updater_control::{ClientError, Refusal};
+        match error {
+            ClientError::Refused(Refusal::Failed { message }) => {
+                Self::Failed(crate::terminal::harmless(&message))
+            }
+            ClientError::Refused(
+                refusal @ (Refusal::Malformed { .. }
+                | Refusal::NotPermitted
+                | Refusal::Busy { .. }
+                | Refusal::Declined { .. }),
+            ) => Self::Declined(refusal),
+            error @ (ClientError::Connect { .. }
+            | ClientError::Connection(_)
+            | ClientError::Frame(_)
+            | ClientError::Malformed(_)
+            | ClientError::Closed) => Self::NoUpdater(error),
         }
     }
 }

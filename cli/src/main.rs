@@ -1,7 +1,7 @@
 //! `wherry`, the operator's command.
 //!
-//! It asks PID 1 over the control socket, reads the journal's files, and
-//! prints tables for people or, with `--json`, one stable shape for machines.
+//! It asks PID 1 and the updater over their sockets, reads the journal's files,
+//! and prints tables for people or, with `--json`, one stable shape for machines.
 //! It holds no state of its own. `docs/cli.md` is its manual page.
 
 mod arguments;
@@ -16,6 +16,7 @@ mod status;
 mod table;
 mod terminal;
 mod units;
+mod update;
 mod version;
 mod when;
 
@@ -40,6 +41,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::Status => status::run(place),
         Command::Service(command) => service::run(place, command),
+        Command::Update(update) => update::run(place, update),
         Command::Logs(selection) => logs::run(place, selection),
         Command::BootChart { output } => boot_chart::run(place, output.as_deref()),
         Command::Poweroff => power::poweroff(place),
