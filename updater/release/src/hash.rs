@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hexadecimal;
+
 /// A text that is no sum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SumError;
@@ -26,7 +28,7 @@ macro_rules! sum {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                f.pad(&hexadecimal::encode(&self.0))
             }
         }
 
@@ -90,22 +92,9 @@ impl RootHash {
 }
 
 fn bytes(text: &str) -> Result<[u8; 32], SumError> {
-    let mut sum = [0; 32];
-    if text.len() != 64 {
-        return Err(SumError);
-    }
-    for (byte, pair) in sum.iter_mut().zip(text.as_bytes().as_chunks::<2>().0) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Ok(sum)
-}
-
-fn digit(digit: u8) -> Result<u8, SumError> {
-    match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        _ => Err(SumError),
-    }
+    hexadecimal::decode(text)
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or(SumError)
 }
 
 #[cfg(test)]

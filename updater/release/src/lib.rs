@@ -17,14 +17,25 @@
 //! `docs/repository.md` is the manual page.
 
 mod block_index;
+mod bounds;
 mod channel;
 mod hash;
+mod hexadecimal;
 mod manifest;
+mod tree;
+mod uki;
 mod verity;
 mod version;
 
-pub use channel::{Channel, Offer, Wave};
+pub use block_index::{BlockIndex, IndexError, SHORT, Short, short};
+pub use bounds::{
+    MAX_CHANNEL, MAX_DISK, MAX_LOADER, MAX_MIRRORS, MAX_NOTES, MAX_OFFERS, MAX_ROOT, MAX_SBOM,
+    MAX_UKI, MAX_WAVES,
+};
+pub use channel::{Channel, ChannelError, FORMAT, Offer, Wave};
 pub use hash::{RootHash, Sha256Sum, SumError};
 pub use manifest::{Artifact, Manifest};
-pub use verity::{BLOCK, VerityParameters};
+pub use tree::{Sink, TreeBuilder, tree};
+pub use uki::{Chunk, Section, UKI_HEAD, UkiError, UkiIndex, sections};
+pub use verity::{BLOCK, BlockHasher, VerityError, VerityParameters};
 pub use version::{Version, VersionError};

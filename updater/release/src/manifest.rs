@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{RootHash, Sha256Sum, VerityParameters, Version};
+use crate::bounds::{MAX_DISK, MAX_LOADER, MAX_NOTES, MAX_ROOT, MAX_SBOM, MAX_TEXT, MAX_UKI};
+use crate::channel::{Check, time};
+use crate::{BlockIndex, RootHash, Sha256Sum, UkiIndex, VerityParameters, Version};
 
 /// One file of a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,4 +54,106 @@ pub struct Manifest {
     pub notes: String,
     /// When it was published (RFC 3339).
     pub published: String,
+}
+
+impl Manifest {
+    /// Its files with the names of their fields.
+    pub fn artifacts(&self) -> [(&'static str, &Artifact); 8] {
+        [
+            ("root", &self.root),
+            ("root_index", &self.root_index),
+            ("tree", &self.tree),
+            ("uki", &self.uki),
+            ("uki_index", &self.uki_index),
+            ("loader", &self.loader),
+            ("sbom", &self.sbom),
+            ("disk", &self.disk),
+        ]
+    }
+
+    pub(crate) fn check(&self, check: &mut Check) {
+        if let Err(error) = self.verity.check() {
+            check.wrong("verity", error.to_string());
+            return;
+        }
+        let at_most = |limit: u64| 1..=limit;
+        let exactly = |length: u64| length..=length;
+        for (field, artifact, lengths) in [
+            ("root", &self.root, exactly(self.verity.data_length())),
+            ("root", &self.root, at_most(MAX_ROOT)),
+            (
+                "root_index",
+                &self.root_index,
+                exactly(BlockIndex::length(self.verity.data_blocks)),
+            ),
+            ("tree", &self.tree, exactly(self.verity.tree_length())),
+            ("uki", &self.uki, at_most(MAX_UKI)),
+            (
+                "uki_index",
+                &self.uki_index,
+                UkiIndex::lengths(self.uki.length),
+            ),
+            ("loader", &self.loader, at_most(MAX_LOADER)),
+            ("sbom", &self.sbom, at_most(MAX_SBOM)),
+            ("disk", &self.disk, at_most(MAX_DISK)),
+        ] {
+            check.within(field, |check| {
+                if !lengths.contains(&artifact.length) {
+                    let (least, most) = lengths.into_inner();
+                    let allowed = if least == most {
+                        least.to_string()
+                    } else {
+                        format!("{least} to {most}")
+                    };
+                    check.wrong(
+                        "length",
+                        format!("{} bytes, and has to be {allowed}", artifact.length),
+                    );
+                }
+                if let Some(problem) = path_problem(&artifact.path) {
+                    check.wrong("path", problem);
+                }
+            });
+        }
+        if let Some(least) = &self.min_version
+            && *least > self.version
+        {
+            check.wrong(
+                "min_version",
+                format!("{least} is newer than the release itself, {}", self.version),
+            );
+        }
+        if self.notes.len() > MAX_NOTES {
+            check.wrong(
+                "notes",
+                format!(
+                    "{} bytes, at most {MAX_NOTES} are allowed",
+                    self.notes.len()
+                ),
+            );
+        }
+        if let Err(problem) = time(&self.published) {
+            check.wrong("published", problem);
+        }
+    }
+}
+
+/// What keeps `path` from being one below a repository's address.
+fn path_problem(path: &str) -> Option<String> {
+    let shown: String = path
+        .chars()
+        .take(80)
+        .flat_map(char::escape_default)
+        .collect();
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-/".contains(&byte);
+    let problem = if path.is_empty() || path.len() > MAX_TEXT {
+        format!("has to have 1 to {MAX_TEXT} bytes")
+    } else if !path.bytes().all(allowed) {
+        "may have letters, digits, '.', '_', '~', '-', '/'".to_owned()
+    } else if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        "has to stay below the repository's address: no empty part, no '.', no '..'".to_owned()
+    } else {
+        return None;
+    };
+    Some(format!("'{shown}' {problem}"))
 }

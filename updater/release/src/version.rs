@@ -114,45 +114,60 @@ impl std::hash::Hash for Version {
 /// UAPI.10's algorithm, for the characters that a version may have.
 fn compare(mut a: &[u8], mut b: &[u8]) -> Ordering {
     loop {
-        // The end of a version, and what stands first, step by step.
-        for separator in [b'~', b'-', b'.'] {
-            match (a.first() == Some(&separator), b.first() == Some(&separator)) {
-                // A `~` comes even before the end.
-                (true, true) => {
-                    (a, b) = (&a[1..], &b[1..]);
-                }
-                (true, false) if separator == b'~' || !b.is_empty() => return Ordering::Less,
-                (false, true) if separator == b'~' || !a.is_empty() => return Ordering::Greater,
-                (true, false) => return Ordering::Greater,
-                (false, true) => return Ordering::Less,
-                (false, false) => {}
-            }
+        // A `~` comes even before the end, and the end before anything else.
+        if let Some(order) = separator(b'~', &mut a, &mut b) {
+            return order;
         }
         if a.is_empty() || b.is_empty() {
             return a.len().cmp(&b.len());
         }
-        let is_number = a[0].is_ascii_digit() || b[0].is_ascii_digit();
-        let belongs =
-            |byte: &u8| byte.is_ascii_digit() == is_number && byte.is_ascii_alphanumeric();
-        let split = |text: &'_ [u8]| text.iter().position(|b| !belongs(b)).unwrap_or(text.len());
-        let (word_a, rest_a) = a.split_at(split(a));
-        let (word_b, rest_b) = b.split_at(split(b));
-        let order = if is_number {
-            let (number_a, number_b) = (significant(word_a), significant(word_b));
-            number_a
-                .len()
-                .cmp(&number_b.len())
-                .then_with(|| number_a.cmp(number_b))
-                // A missing number is less than any, zero included.
-                .then_with(|| word_a.is_empty().cmp(&word_b.is_empty()).reverse())
+        for mark in [b'-', b'.'] {
+            if let Some(order) = separator(mark, &mut a, &mut b) {
+                return order;
+            }
+        }
+        let digit = |text: &[u8]| text.first().is_some_and(u8::is_ascii_digit);
+        let order = if digit(a) || digit(b) {
+            let (number_a, number_b) = (
+                take(&mut a, u8::is_ascii_digit),
+                take(&mut b, u8::is_ascii_digit),
+            );
+            // A missing number is less than any, zero included.
+            (!number_a.is_empty())
+                .cmp(&!number_b.is_empty())
+                .then_with(|| {
+                    let (a, b) = (significant(number_a), significant(number_b));
+                    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
+                })
         } else {
-            word_a.cmp(word_b)
+            take(&mut a, u8::is_ascii_alphabetic).cmp(take(&mut b, u8::is_ascii_alphabetic))
         };
         if order != Ordering::Equal {
             return order;
         }
-        (a, b) = (rest_a, rest_b);
     }
+}
+
+/// What begins with `mark` is less than what does not; where both do, it is
+/// passed over.
+fn separator(mark: u8, a: &mut &[u8], b: &mut &[u8]) -> Option<Ordering> {
+    match (a.strip_prefix(&[mark]), b.strip_prefix(&[mark])) {
+        (Some(rest_a), Some(rest_b)) => {
+            (*a, *b) = (rest_a, rest_b);
+            None
+        }
+        (Some(_), None) => Some(Ordering::Less),
+        (None, Some(_)) => Some(Ordering::Greater),
+        (None, None) => None,
+    }
+}
+
+/// Takes the bytes that belong together off the text's begin.
+fn take<'a>(text: &mut &'a [u8], belongs: fn(&u8) -> bool) -> &'a [u8] {
+    let end = text.iter().position(|byte| !belongs(byte));
+    let (word, rest) = text.split_at(end.unwrap_or(text.len()));
+    *text = rest;
+    word
 }
 
 fn significant(digits: &[u8]) -> &[u8] {

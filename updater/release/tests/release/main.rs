@@ -1,0 +1,6 @@
+//! What a release's files are, against the programs whose formats they are in.
+
+mod channel;
+mod index;
+mod verity;
+mod version;
