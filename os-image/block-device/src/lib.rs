@@ -41,6 +41,41 @@ pub trait BlockDevice {
     fn flush(&self) -> io::Result<()>;
 }
 
+/// What can only be read: a file on a disk, a buffer.
+pub trait ReadAt {
+    /// Its size in bytes.
+    fn length(&self) -> u64;
+
+    /// Fills `bytes` from `offset`.
+    ///
+    /// # Errors
+    /// It could not be read, or ends before.
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+impl ReadAt for [u8] {
+    fn length(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        within(self.length(), bytes.len(), offset)?;
+        let start = offset as usize;
+        bytes.copy_from_slice(&self[start..start + bytes.len()]);
+        Ok(())
+    }
+}
+
+impl ReadAt for Vec<u8> {
+    fn length(&self) -> u64 {
+        self.as_slice().length()
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.as_slice().read_at(bytes, offset)
+    }
+}
+
 /// A file or a block device node with its size.
 #[derive(Debug)]
 pub struct Disk {

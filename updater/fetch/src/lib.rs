@@ -1,1 +1,31 @@
 //! Metadata and blocks of a release, from servers that nobody trusts.
+//!
+//! A repository is a tree of static files ([`release`] says which), on servers or
+//! in a folder. [`Repository::open`] reads its metadata, [`Repository::channel`]
+//! what is on offer, [`Repository::fill_slot`], [`Repository::uki`] and
+//! [`Repository::artifact`] the files of a release, each from whichever mirror
+//! gives what was signed.
+//!
+//! Nothing that comes from a server is believed: how long an answer is, is known
+//! before it is asked for; each block is hashed as it arrives; a mirror that gives
+//! anything else, or nothing, is dropped with the reason, and the next one asked.
+
+mod address;
+mod dns;
+mod error;
+mod metadata;
+mod rate;
+mod repository;
+mod settings;
+mod transport;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+pub use error::{Failure, Fault, FetchError};
+pub use repository::{Fetched, MirrorUse, Progress, Repository, Slot};
+pub use settings::{Patience, Retry, Settings};
+
+/// A number from 0 to 1 that differs from machine to machine and from call to call.
+fn jitter() -> f64 {
+    RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64
+}
