@@ -1,1 +1,32 @@
-//! Which release a machine takes, and when it may reboot. Pure.
+//! Which release a machine takes, and when it may reboot.
+//!
+//! Pure: no clock, no disk, no network. What is so is an argument, what is to be
+//! done is a result; the daemon does it, and the fleet's simulation runs the same
+//! code a thousandfold.
+//!
+//! ```text
+//! Config   what the operator wrote      update.toml
+//! Standing what the machine remembers   record.json
+//! Channel  what is on offer             signed, from the repository
+//!    └─ choose ──▶ Take an offer ──(staged)──▶ may_reboot ──▶ FleetLock ──▶ reboot
+//! ```
+//!
+//! `docs/update-policy.md` is the manual page.
+
+mod choose;
+mod config;
+mod fleet_lock;
+mod machine_id;
+mod reboot;
+mod standing;
+mod wave;
+mod window;
+
+pub use choose::{Cause, Choice, Passed, Reason, Why, choose, withdrawn};
+pub use config::{Config, ConfigError, KEYS, Key, LockServer, Mode};
+pub use fleet_lock::{Action, Answer, Client, Endpoint, Event, FleetLock, HEADER, Phase, Request};
+pub use machine_id::{MachineId, MachineIdError};
+pub use reboot::{Obstacle, Pending, Reboot, check_delay, may_reboot};
+pub use standing::{Failure, Hold, Standing, Wish};
+pub use wave::{share, wave_start};
+pub use window::{Opening, Window, Windows};
