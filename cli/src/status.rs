@@ -72,6 +72,14 @@ fn head(machine: &Machine, reader: Reader) -> Vec<String> {
             units::span(machine.uptime_us)
         ),
     ];
+    if let Some(trial) = &machine.trial {
+        let left = trial.until_us.saturating_sub(machine.uptime_us);
+        let line = format!(
+            "on trial: restarts in {} unless confirmed",
+            units::span(left)
+        );
+        lines.push(reader.paint(Tone::Busy, &line));
+    }
     for reason in &machine.degraded {
         let reason = format!("  ! {}", harmless(reason));
         lines.push(reader.paint(Tone::Bad, &reason));
@@ -214,6 +222,8 @@ pub mod tests {
                     "service 'web' failed".into(),
                 ],
                 reexecuted: 0,
+                trial: None,
+                watchdog_reset: false,
             },
             memory: Memory {
                 total: 510_656_512,

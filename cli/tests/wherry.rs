@@ -151,7 +151,10 @@ impl Pid1 {
             Request::Reload => Reply::Done(control::Outcome {
                 notes: vec!["/state/services/x/service.toml:3: key `commando`: unknown".into()],
             }),
-            Request::Watch | Request::Reexec => Reply::Refused(Refusal::NotPermitted),
+            Request::Watch
+            | Request::Reexec
+            | Request::ConfirmBoot
+            | Request::ExtendTrial { .. } => Reply::Refused(Refusal::NotPermitted),
         }
     }
 
@@ -170,6 +173,8 @@ impl Pid1 {
                 phase: "ready".into(),
                 degraded: vec![],
                 reexecuted: 0,
+                trial: None,
+                watchdog_reset: false,
             },
             memory: Memory::default(),
             storage: Storage {

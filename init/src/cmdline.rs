@@ -5,6 +5,7 @@
 //! `docs/init.md` is the manual page.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,18 @@ pub enum Emergency {
     Stay,
 }
 
+/// When a release on trial must be confirmed (`wherry.trial=`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrialLimit {
+    /// At the usual time.
+    #[default]
+    Usual,
+    /// So long after the start.
+    After(Duration),
+    /// Never.
+    Off,
+}
+
 /// PID 1's part of the kernel command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cmdline {
@@ -30,6 +43,8 @@ pub struct Cmdline {
     /// Whether a state partition that cannot be repaired is made anew
     /// (`wherry.state=erase`).
     pub erase_state: bool,
+    /// When a release on trial must be confirmed.
+    pub trial: TrialLimit,
     /// The verity root hash of the booted root, in hexadecimal.
     pub root_hash: Option<String>,
     /// The PARTUUID of the booted root's data partition.
@@ -71,9 +86,14 @@ pub fn parse(text: &str) -> Cmdline {
                 "erase" => cmdline.erase_state = true,
                 _ => complain(&mut cmdline, key, value, "keep or erase"),
             },
+            "wherry.trial" => match (value, humantime::parse_duration(value)) {
+                ("off", _) => cmdline.trial = TrialLimit::Off,
+                (_, Ok(limit)) if !limit.is_zero() => cmdline.trial = TrialLimit::After(limit),
+                _ => complain(&mut cmdline, key, value, "off or a time such as 20m"),
+            },
             _ if key.starts_with("wherry.") => cmdline.complaints.push(format!(
                 "kernel command line: there is no option '{key}'; known are wherry.console, \
-                 wherry.disable, wherry.emergency and wherry.state"
+                 wherry.disable, wherry.emergency, wherry.state and wherry.trial"
             )),
             _ => {}
         }
@@ -175,6 +195,19 @@ mod tests {
         assert_eq!(cmdline.complaints.len(), 2);
         assert!(cmdline.complaints[0].contains("wherry.emergency=maybe"));
         assert!(cmdline.complaints[1].contains("wherry.colour"));
+    }
+
+    #[test]
+    fn the_limit_of_a_trial_is_a_time_or_off() {
+        let limit = |text: &str| parse(text).trial;
+        assert_eq!(
+            limit("wherry.trial=90s"),
+            TrialLimit::After(Duration::from_secs(90))
+        );
+        assert_eq!(limit("wherry.trial=off"), TrialLimit::Off);
+        let wrong = parse("wherry.trial=0s wherry.trial=soon wherry.trial");
+        assert_eq!(wrong.trial, TrialLimit::Usual);
+        assert_eq!(wrong.complaints.len(), 3);
     }
 
     #[test]

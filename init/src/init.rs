@@ -31,6 +31,7 @@ use crate::service::{Id, Service};
 use crate::shutdown::Ending;
 use crate::source::{Source, Sources};
 use crate::state_partition::{STATE, StatePartition};
+use crate::trial::Trial;
 use crate::watchdog::Watchdog;
 
 /// PID 1.
@@ -52,6 +53,7 @@ pub struct Init {
     pub(crate) watchdog: Option<Watchdog>,
     pub(crate) power_keys: PowerKeys,
     pub(crate) state_partition: StatePartition,
+    pub(crate) trial: Trial,
     pub(crate) boot: BootRecord,
     pub(crate) cgroups: OwnedFd,
     pub(crate) null: OwnedFd,
@@ -119,6 +121,7 @@ impl Init {
             watchdog: Watchdog::open(),
             power_keys: PowerKeys::open(),
             state_partition: StatePartition::default(),
+            trial: Trial::default(),
             boot,
             cgroups: crate::mount::cgroup_tree()?,
             null: crate::mount::null()?,
@@ -275,6 +278,7 @@ impl Init {
                 self.dispatch(source, flags);
             }
             self.feed(Event::Tick);
+            self.watch_trial();
             self.give_up_remains();
             self.forget_removed();
             self.continue_ending();
@@ -296,6 +300,7 @@ impl Init {
             .into_iter()
             .chain(self.watchdog.as_ref().map(Watchdog::deadline))
             .chain(self.ending.as_ref().map(Ending::deadline))
+            .chain(self.trial.deadline())
             .chain(remains)
             .min()
     }
@@ -311,6 +316,7 @@ impl Init {
             Source::Activation(id) => self.activate(id),
             Source::Outputs => self.flush_outputs(),
             Source::Job => self.take_job_reports(),
+            Source::Trial => self.take_trial_reports(),
             Source::PowerKey(number) => {
                 if self.power_keys.pressed(number) {
                     log!(Notice, "the power key was pressed");

@@ -34,6 +34,7 @@ mod spec;
 mod state_partition;
 mod storage;
 mod sys;
+mod trial;
 mod watchdog;
 
 use init::Init;
@@ -89,6 +90,7 @@ fn start(begun: std::time::Duration) -> Result<Init, String> {
     let mut init = Init::new(cmdline, machine, boot)?;
     let identified = machine::now();
     init.boot.stage("machine", mounted, identified);
+    init.look_for_trial();
     init.define_system_services();
     init.boot.stage("definitions", identified, machine::now());
     Ok(init)

@@ -34,7 +34,7 @@ const SAFE: MsFlags = MsFlags::MS_NOSUID
 
 /// In the order of mounting. `/dev` is the kernel's own mount
 /// (`CONFIG_DEVTMPFS_MOUNT`) and mounting it again changes nothing.
-const EARLY: [Early; 10] = [
+const EARLY: [Early; 11] = [
     early("/proc", "proc", SAFE, "", true),
     early("/sys", "sysfs", SAFE, "", true),
     early("/dev", "devtmpfs", MsFlags::MS_NOSUID, "mode=0755", true),
@@ -75,6 +75,8 @@ const EARLY: [Early; 10] = [
     ),
     early("/sys/fs/bpf", "bpf", SAFE, "mode=0700", false),
     early("/sys/kernel/security", "securityfs", SAFE, "", false),
+    // What the kernel said last before it panicked, for the updater.
+    early("/sys/fs/pstore", "pstore", SAFE, "", false),
 ];
 
 const fn early(

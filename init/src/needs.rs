@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 
-use crate::definition::{Definition, Mount, STATE_DISK};
-use crate::mount;
+use crate::definition::{BOOT_DISK, Definition, Mount, STATE_DISK};
 use crate::spec::Device;
+use crate::{mount, storage};
 
 /// The device nodes that a definition asks for. One that is named must exist;
 /// of a pattern, those that do.
@@ -24,6 +24,9 @@ pub fn devices(definition: &Definition, state_disk: Option<&Path>) -> Result<Vec
                 Some(disk) => with_partitions(disk),
                 None => Vec::new(),
             }
+        } else if asked == BOOT_DISK {
+            // None where the root is on no disk, as of a test in a container.
+            storage::boot_disk()?.into_iter().collect()
         } else if let Some((start, end)) = asked.split_once('*') {
             matching(start, end)
         } else {

@@ -26,6 +26,8 @@ pub enum Child {
     Probe(Id, u32),
     /// The child at work.
     Job,
+    /// The child that reads the boot loader's count.
+    Trial,
 }
 
 /// How many ended children are reaped before PID 1 looks at anything else.
@@ -58,6 +60,7 @@ impl Init {
             Some(Child::Service(id)) => self.first_process_ended(id, exit),
             Some(Child::Probe(id, run)) => self.probe_ended(id, run, pid, exit),
             Some(Child::Job) => self.job_ended(exit),
+            Some(Child::Trial) => self.trial_child_ended(),
         }
     }
 

@@ -33,6 +33,7 @@ use crate::reap::Child;
 use crate::service::{Id, Output, Run, Service};
 use crate::source::{Source, Sources};
 use crate::state_partition::{Mounted, StatePartition};
+use crate::trial::{Trial, Waiting};
 use crate::watchdog::Watchdog;
 use crate::{catalog, mount, sys};
 
@@ -55,6 +56,7 @@ struct Snapshot {
     watchdog: Option<RawFd>,
     mounted: Mounted,
     notes: Vec<String>,
+    trial: Option<Waiting>,
     boot: BootRecord,
     settled: bool,
     degraded: Vec<String>,
@@ -141,7 +143,7 @@ impl Init {
                 .iter()
                 .filter_map(|(pid, child)| match child {
                     Child::Probe(id, run) => Some((pid.as_raw(), *id, *run)),
-                    Child::Service(_) | Child::Job => None,
+                    Child::Service(_) | Child::Job | Child::Trial => None,
                 })
                 .collect(),
             listener: self.connections.listener().as_raw_fd(),
@@ -152,6 +154,7 @@ impl Init {
                 .map(|watchdog| watchdog.descriptor().as_raw_fd()),
             mounted: self.state_partition.mounted.clone(),
             notes: self.state_partition.notes.clone(),
+            trial: self.trial.waiting.clone(),
             boot: self.boot.clone(),
             settled: self.settled,
             degraded: self.degraded.clone(),
@@ -224,6 +227,7 @@ impl Init {
                 .map(Watchdog::inherited),
             power_keys: PowerKeys::open(),
             state_partition: StatePartition::inherited(snapshot.mounted, snapshot.notes),
+            trial: Trial::inherited(snapshot.trial),
             boot: snapshot.boot,
             cgroups,
             null: mount::null()?,

@@ -1,6 +1,7 @@
 //! The control socket's requests, answered.
 
 use std::fs;
+use std::time::Duration;
 
 use control::{
     Disk, Health, Memory, Outcome, Refusal, Reply, Request, ServiceDetail, ServiceState, Status,
@@ -16,6 +17,7 @@ use crate::mount::SERVICES;
 use crate::service::Service;
 use crate::source::Source;
 use crate::state_partition::{Mounted, STATE};
+use crate::watchdog::Watchdog;
 
 impl Init {
     /// Takes the clients that wait.
@@ -113,6 +115,14 @@ impl Init {
             Request::Reboot => Ok(self.shut_down(Shutdown::Reboot)),
             Request::Halt => Ok(self.shut_down(Shutdown::Halt)),
             Request::Reexec => self.ask_reexec(),
+            Request::ConfirmBoot => {
+                self.confirm_boot();
+                Ok(Reply::Done(Outcome::default()))
+            }
+            Request::ExtendTrial { until_us } => {
+                self.extend_trial(Duration::from_micros(until_us));
+                Ok(Reply::Done(Outcome::default()))
+            }
         };
         Some(result.unwrap_or_else(Reply::Refused))
     }
@@ -158,7 +168,7 @@ impl Init {
     }
 
     fn ask_reexec(&mut self) -> Result<Reply, Refusal> {
-        if self.state_partition.is_busy() || self.ending.is_some() {
+        if self.state_partition.is_busy() || self.trial.is_busy() || self.ending.is_some() {
             return Err(Refusal::Failed {
                 message: "a child of PID 1 is at work; try again in a moment".to_owned(),
             });
@@ -345,6 +355,11 @@ impl Init {
                 phase: phase.to_owned(),
                 degraded,
                 reexecuted: self.reexecuted,
+                trial: self.trial.waiting.as_ref().map(|waiting| control::Trial {
+                    entry: waiting.entry.clone(),
+                    until_us: u64::try_from(waiting.until.as_micros()).unwrap_or(u64::MAX),
+                }),
+                watchdog_reset: self.watchdog.as_ref().is_some_and(Watchdog::has_reset),
             },
             memory: memory(),
             storage: self.storage(),

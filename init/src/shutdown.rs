@@ -19,7 +19,7 @@ use crate::kernel_log::log;
 use crate::machine;
 use crate::mount::{CGROUP, SERVICES};
 use crate::storage::STATE;
-use crate::sys;
+use crate::{sys, trial};
 
 /// How long writing back and unmounting may take. A disk that takes longer does
 /// not answer any more; ext4's journal keeps the state whole.
@@ -50,7 +50,7 @@ impl Init {
         if let Err(error) = fs::write(format!("{CGROUP}/{SERVICES}/cgroup.kill"), "1") {
             log!(Warning, "cannot kill what is left of the services: {error}");
         }
-        let child = match sys::fork_to(put_away) {
+        let child = match sys::fork_to(|| put_away(self.trial.expired.as_deref())) {
             Ok(child) => Some(child),
             Err(error) => {
                 log!(Error, "cannot unmount the state: {}", error.desc());
@@ -111,7 +111,12 @@ impl Init {
 }
 
 /// The child's work.
-fn put_away() {
+fn put_away(trial_expired: Option<&str>) {
+    if let Some(reason) = trial_expired
+        && let Err(error) = trial::keep_reason(Path::new(STATE), reason)
+    {
+        log!(Warning, "cannot keep why the machine restarts: {error}");
+    }
     if let Err(error) = machine::save_clock(Path::new(STATE)) {
         log!(Warning, "cannot save the time: {error}");
     }

@@ -31,6 +31,8 @@ pub enum Source {
     Job,
     /// A power key.
     PowerKey(u32),
+    /// The child that reads the boot loader's count reports.
+    Trial,
 }
 
 impl Source {
@@ -46,6 +48,7 @@ impl Source {
             Self::Outputs => (7, 0),
             Self::Job => (8, 0),
             Self::PowerKey(number) => (9, number),
+            Self::Trial => (10, 0),
         };
         kind << 32 | u64::from(number)
     }
@@ -63,6 +66,7 @@ impl Source {
             7 => Self::Outputs,
             8 => Self::Job,
             9 => Self::PowerKey(number),
+            10 => Self::Trial,
             _ => return None,
         })
     }
@@ -149,6 +153,7 @@ mod tests {
             Source::Outputs,
             Source::Job,
             Source::PowerKey(3),
+            Source::Trial,
         ] {
             assert_eq!(Source::from_token(source.token()), Some(source));
         }

@@ -106,6 +106,24 @@ pub fn set_watchdog_timeout(device: &File, seconds: i32) -> io::Result<i32> {
     Ok(seconds)
 }
 
+nix::ioctl_read!(
+    /// `WDIOC_GETBOOTSTATUS` of linux/watchdog.h: `WDIOF_…` bits.
+    watchdog_get_boot_status,
+    b'W',
+    2,
+    libc::c_int
+);
+
+/// Whether the watchdog has reset the machine before this boot.
+pub fn has_watchdog_reset(device: &File) -> io::Result<bool> {
+    /// `WDIOF_CARDRESET` of linux/watchdog.h.
+    const CARD_RESET: libc::c_int = 0x20;
+    let mut status = 0;
+    // SAFETY: the driver writes one int.
+    unsafe { watchdog_get_boot_status(device.as_raw_fd(), &mut status) }?;
+    Ok(status & CARD_RESET != 0)
+}
+
 /// The number of bytes that hold a bit for each key (`KEY_MAX` 0x2ff of
 /// linux/input-event-codes.h).
 const KEY_BYTES: usize = 0x300 / 8;

@@ -22,6 +22,7 @@ pub struct Watchdog {
     device: File,
     period: Duration,
     next: Duration,
+    has_reset: bool,
 }
 
 impl Watchdog {
@@ -50,10 +51,13 @@ impl Watchdog {
             }
         };
         sys::remember_watchdog(device.as_raw_fd());
+        // A driver that cannot tell says nothing.
+        let has_reset = sys::has_watchdog_reset(&device).unwrap_or(false);
         Self {
             device,
             period: Duration::from_secs(u64::from(timeout.unsigned_abs())) / 3,
             next: Duration::ZERO,
+            has_reset,
         }
     }
 
@@ -76,6 +80,11 @@ impl Watchdog {
     pub fn disarm(&mut self) {
         let _ = self.device.write_all(b"V");
         self.next = Duration::MAX;
+    }
+
+    /// Whether it was this watchdog that started the machine anew.
+    pub fn has_reset(&self) -> bool {
+        self.has_reset
     }
 
     /// Its descriptor.

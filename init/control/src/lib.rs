@@ -24,7 +24,7 @@ pub use client::{Client, ClientError};
 pub use frame::{FrameBuffer, FrameError, encode};
 pub use reply::{
     BootRecord, Disk, Health, Machine, Memory, Outcome, Refusal, Reply, Service, ServiceDetail,
-    ServiceState, Span, Status, Storage,
+    ServiceState, Span, Status, Storage, Trial,
 };
 pub use request::Request;
 

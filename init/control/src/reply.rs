@@ -119,6 +119,22 @@ pub struct Machine {
     pub degraded: Vec<String>,
     /// How often PID 1 has re-executed itself since boot.
     pub reexecuted: u32,
+    /// Where the release is on trial.
+    #[serde(default)]
+    pub trial: Option<Trial>,
+    /// Whether the hardware watchdog has started the machine anew.
+    #[serde(default)]
+    pub watchdog_reset: bool,
+}
+
+/// A release that nobody has confirmed yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// The boot entry's file, as the boot loader named it.
+    pub entry: String,
+    /// When the machine restarts without a confirmation, in microseconds of
+    /// `CLOCK_BOOTTIME`.
+    pub until_us: u64,
 }
 
 /// The machine's memory in bytes (`/proc/meminfo`).

@@ -48,6 +48,15 @@ pub enum Request {
     /// Replaces the running PID 1 by a fresh copy of its program, with its
     /// state; no container notices.
     Reexec,
+    /// Says that the release that runs works, so that PID 1 does not restart the
+    /// machine for want of it. Done where the release is not on trial.
+    ConfirmBoot,
+    /// Says until when a release on trial is being judged: PID 1 waits so long
+    /// for [`Request::ConfirmBoot`].
+    ExtendTrial {
+        /// In microseconds of `CLOCK_BOOTTIME`.
+        until_us: u64,
+    },
 }
 
 impl Request {
@@ -62,7 +71,9 @@ impl Request {
             | Self::Poweroff
             | Self::Reboot
             | Self::Halt
-            | Self::Reexec => false,
+            | Self::Reexec
+            | Self::ConfirmBoot
+            | Self::ExtendTrial { .. } => false,
         }
     }
 }

@@ -180,7 +180,7 @@ impl File {
             }
         }
         for device in &self.devices {
-            if device != STATE_DISK {
+            if device != STATE_DISK && device != BOOT_DISK {
                 check_path("devices", device)?;
                 if !device.starts_with("/dev/") {
                     return Err(("devices", format!("'{device}' is not below /dev")));
@@ -282,6 +282,10 @@ impl File {
 /// The word in `devices` for the disk of the state partition with all its
 /// partitions: only PID 1 knows which that is.
 pub const STATE_DISK: &str = "state-disk";
+
+/// The word in `devices` for the disk that the system booted from, without its
+/// partitions.
+pub const BOOT_DISK: &str = "boot-disk";
 
 fn restart(table: &RestartTable) -> Restart {
     let backoff = table.backoff.unwrap_or(Backoff {

@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use supervisor::Policy;
 
-pub use file::{Mount, STATE_DISK, Share};
+pub use file::{BOOT_DISK, Mount, STATE_DISK, Share};
 pub use value::{CpuLimit, Listen, User};
 
 /// The largest definition that is read, in bytes.

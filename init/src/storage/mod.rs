@@ -1,6 +1,6 @@
 //! The state partition, seen from PID 1.
 //!
-//! Nothing here is called by PID 1 itself: every function may wait for a disk,
+//! Nothing here but [`boot_disk`] is called by PID 1 itself: every function may wait for a disk,
 //! so a forked child of PID 1 calls them and sends what comes back
 //! ([`Outcome`], then [`Growth`]) through a pipe as one line of JSON each.
 //! Mounts that the child makes are PID 1's too: they share a mount namespace.
@@ -69,6 +69,18 @@ impl Default for Paths {
             report: REPORT.into(),
         }
     }
+}
+
+/// The node of the disk that the system booted from; `None` where the root is on
+/// none. Only this reads nothing but sysfs, so PID 1 itself may call it.
+///
+/// # Errors
+/// What of sysfs cannot be read.
+pub fn boot_disk() -> Result<Option<PathBuf>, String> {
+    let paths = Paths::default();
+    locate::locate(&paths.sys, Path::new("/"))
+        .map(|location| location.map(|location| paths.dev.join(location.disk)))
+        .map_err(|error| error.sentence())
 }
 
 /// Which of the two passes.

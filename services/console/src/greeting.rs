@@ -122,6 +122,8 @@ mod tests {
                 phase: phase.into(),
                 degraded: vec![],
                 reexecuted: 0,
+                trial: None,
+                watchdog_reset: false,
             },
             memory: Memory::default(),
             storage: Storage {

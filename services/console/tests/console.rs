@@ -117,6 +117,8 @@ fn status(phase: &str, service: ServiceState) -> Status {
             phase: phase.into(),
             degraded: vec![],
             reexecuted: 0,
+            trial: None,
+            watchdog_reset: false,
         },
         memory: Memory::default(),
         storage: Storage {
