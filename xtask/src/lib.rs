@@ -12,6 +12,7 @@ pub mod image;
 pub mod kernel;
 pub mod kernel_config;
 pub mod kernel_needs;
+pub mod power_cut;
 pub mod process;
 pub mod progress;
 pub mod recipe;
