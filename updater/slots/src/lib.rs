@@ -1,1 +1,54 @@
-//! The update machine: which step comes next, whatever was cut off before. Pure.
+//! The update machine: which change to the disk comes next. Pure: no I/O, no
+//! clock.
+//!
+//! It is level-triggered. [`next`] looks at the disk as it is ([`View`]) and at
+//! what is wanted ([`Goal`]), and names one [`Action`]; the shell does it, looks
+//! again and asks again, until the answer is [`Step::Done`]. Nothing is
+//! remembered between two calls, so a power cut anywhere needs no journal: the
+//! disk says how far it came.
+//!
+//! # What holds at every moment
+//! - The slot that runs is never written, and its boot entry is only renamed, or
+//!   written where it is missing.
+//! - A boot entry is on the ESP only while the slot that it names is whole: an
+//!   entry is removed before its slot is changed, and published after the slot
+//!   has been read back and named.
+//! - So whatever the boot loader chooses boots, or has counted tries, after which
+//!   the loader falls back to one that does.
+//!
+//! # Installing
+//! remove the entries of what the spare slot holds → name the slot empty → fill
+//! and prove it → name it → replace an older boot loader → stage the unified
+//! kernel image beside the entries → publish it as `wherry_<version>+3-0.efi` →
+//! where the new release is the older one, take the running one's tries, so that
+//! the loader prefers the new one.
+//!
+//! # Counting
+//! systemd-boot counts an entry's tries in its name (`+left-done`, Boot Loader
+//! Specification) and prefers entries with tries left or without a count. A new
+//! release gets [`TRIES`]. A blessed one gets [`GUARD`], which is renewed while
+//! it is healthy, as long as there is another release to fall back to: when its
+//! slot goes bad and dm-verity restarts the machine again and again, the loader
+//! gives up on it. Where there is no other, a blessed release has no count.
+
+mod loader;
+mod next;
+mod refusal;
+mod view;
+
+pub use loader::{loader_choice, order};
+pub use next::{Action, Goal, Step, Target, check, next};
+pub use refusal::Refusal;
+pub use view::{Entry, Label, Proof, SlotId, SlotView, Staged, Tries, View};
+
+/// The tries of a release that has not been blessed.
+pub const TRIES: u32 = 3;
+
+/// The tries of a blessed release that could give way to another.
+pub const GUARD: u32 = 7;
+
+/// A guard is renewed when it has come down to this.
+pub const GUARD_LOW: u32 = 3;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+//! Tests of the machine.
+
+mod explore;
+mod model;
+mod steps;

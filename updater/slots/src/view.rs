@@ -1,0 +1,225 @@
+//! The disk as it is.
+
+use std::fmt;
+use std::str::FromStr;
+
+use release::{RootHash, Sha256Sum, Version};
+
+use crate::TRIES;
+
+/// One of the two slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SlotId {
+    /// The first root partition and its hash tree.
+    A,
+    /// The second.
+    B,
+}
+
+impl SlotId {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::A, Self::B];
+
+    /// Its place in [`View::slots`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
+
+impl fmt::Display for SlotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::A => "A",
+            Self::B => "B",
+        })
+    }
+}
+
+/// A boot entry's count: `+left-done`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tries {
+    /// How often the loader will still try it.
+    pub left: u32,
+    /// How often it has.
+    pub done: u32,
+}
+
+impl Tries {
+    /// That many, none of them done.
+    pub fn fresh(left: u32) -> Self {
+        Self { left, done: 0 }
+    }
+
+    /// Whether it is the count of a release that has not been blessed. A
+    /// guard's count has a larger sum.
+    pub fn is_trial(self) -> bool {
+        self.left.saturating_add(self.done) <= TRIES
+    }
+}
+
+impl fmt::Display for Tries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "+{}-{}", self.left, self.done)
+    }
+}
+
+impl FromStr for Tries {
+    type Err = ();
+
+    /// Reads `+left` or `+left-done`, as the loader does.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let text = text.strip_prefix('+').ok_or(())?;
+        let (left, done) = text.split_once('-').unwrap_or((text, "0"));
+        let number = |text: &str| {
+            let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            is_number.then(|| text.parse().ok()).flatten().ok_or(())
+        };
+        Ok(Self {
+            left: number(left)?,
+            done: number(done)?,
+        })
+    }
+}
+
+/// A file of ours in `EFI/Linux` on the ESP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name, such as `wherry_2.0+3-0.efi`.
+    pub file: String,
+    /// The version in its name.
+    pub version: Version,
+    /// The count in its name.
+    pub tries: Option<Tries>,
+    /// Its length in bytes.
+    pub length: u64,
+    /// The root that its command line names; `None` where it is no whole unified
+    /// kernel image.
+    pub root_hash: Option<RootHash>,
+}
+
+impl Entry {
+    /// Whether the loader prefers every other to it.
+    pub fn is_bad(&self) -> bool {
+        self.tries.is_some_and(|tries| tries.left == 0)
+    }
+}
+
+/// The name of a version's boot entry.
+pub(crate) fn file_name(version: &Version, tries: Option<Tries>) -> String {
+    let tries = tries.map(|tries| tries.to_string()).unwrap_or_default();
+    format!("wherry_{version}{tries}.efi")
+}
+
+/// What a slot is labelled as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// `_empty`: whatever it holds is not to be booted.
+    Empty,
+    /// `wherry_<version>`.
+    Release(Version),
+    /// Anything else, or not the same on both partitions.
+    Other,
+}
+
+/// What is known of a slot's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// It has not been read in this run, or has been written since.
+    Unknown,
+    /// All of it was read from the medium and has this root hash.
+    Whole(RootHash),
+    /// It was read, and is not what its ids say.
+    Damaged,
+}
+
+/// A slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotView {
+    /// Its partitions' label.
+    pub label: Label,
+    /// The data partition's PARTUUID, in the order of its text.
+    pub data_id: [u8; 16],
+    /// The tree partition's PARTUUID.
+    pub tree_id: [u8; 16],
+    /// The data partition's length in bytes.
+    pub data_length: u64,
+    /// The tree partition's length in bytes.
+    pub tree_length: u64,
+    /// What is known of its content.
+    pub proof: Proof,
+}
+
+impl SlotView {
+    /// Whether the kernel would find this release's root here.
+    pub fn is_named(&self, root_hash: &RootHash) -> bool {
+        self.data_id == root_hash.data_id() && self.tree_id == root_hash.tree_id()
+    }
+}
+
+/// `EFI/Linux/wherry.new` on the ESP: a kernel image that is no entry yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Staged {
+    /// Its length in bytes.
+    pub length: u64,
+    /// The SHA-256 of its content.
+    pub sha256: Sha256Sum,
+}
+
+/// The whole disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The root that runs; `None` where that is none of this disk's.
+    pub booted: Option<RootHash>,
+    /// Slot A and slot B.
+    pub slots: [SlotView; 2],
+    /// Every `wherry_*.efi`.
+    pub entries: Vec<Entry>,
+    /// The kernel image that is being made ready.
+    pub staged: Option<Staged>,
+    /// Bytes that are free on the ESP.
+    pub esp_free: u64,
+    /// systemd-boot's version: the older of its two copies. `None` where the ESP
+    /// has none of ours.
+    pub loader: Option<Version>,
+}
+
+impl View {
+    /// The slot of a release.
+    pub fn slot_of(&self, root_hash: &RootHash) -> Option<SlotId> {
+        SlotId::ALL
+            .into_iter()
+            .find(|slot| self.slots[slot.index()].is_named(root_hash))
+    }
+
+    /// The running release's slot.
+    pub fn booted_slot(&self) -> Option<SlotId> {
+        self.slot_of(self.booted.as_ref()?)
+    }
+
+    /// The running release's entry; the one that the loader prefers, where an
+    /// interrupted renaming has left two.
+    pub fn booted_entry(&self) -> Option<&Entry> {
+        let booted = self.booted?;
+        self.entries
+            .iter()
+            .filter(|entry| entry.root_hash == Some(booted))
+            .min_by(|a, b| crate::order(a, b))
+    }
+
+    /// The entries that name a root that is in a slot, and not the running one.
+    pub fn others(&self) -> impl Iterator<Item = (&Entry, SlotId)> {
+        self.entries.iter().filter_map(|entry| {
+            let root_hash = entry.root_hash.as_ref()?;
+            let slot = self.slot_of(root_hash)?;
+            (self.booted.as_ref() != Some(root_hash)).then_some((entry, slot))
+        })
+    }
+}
