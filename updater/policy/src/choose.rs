@@ -469,3 +469,6 @@ impl fmt::Display for Hold {
         f.write_str(" (`wherry update resume` ends that)")
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

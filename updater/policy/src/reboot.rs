@@ -85,9 +85,12 @@ pub fn may_reboot(
 }
 
 fn moment(config: &Config, machine: &MachineId, pending: Pending<'_>, now: Timestamp) -> Reboot {
-    // A clock that was put back must not put the reboot off for years.
-    let since = pending.since.min(now);
-    let ready = later(since, config.reboot_delay);
+    let ready = if pending.since <= now {
+        later(pending.since, config.reboot_delay)
+    } else {
+        // The clock was put back, which must not put the reboot off for years.
+        Timestamp::MIN
+    };
     let openings = if config.windows.is_any() {
         vec![Opening {
             start: Timestamp::MIN,
@@ -178,3 +181,6 @@ impl fmt::Display for Obstacle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

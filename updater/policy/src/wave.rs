@@ -35,3 +35,6 @@ pub fn wave_start(offer: &Offer, machine: &MachineId) -> Option<Timestamp> {
         .filter_map(|wave| wave.start.parse().ok())
         .min()
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,3 +103,6 @@ impl Windows {
         Some(Opening { start, end })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,7 +154,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "channel = \"a/b\"",
-        "update.toml:1:11: key `channel`: 'a/b' is no channel; a letter or digit, then at most 63 letters, digits, '.', '_', '-'",
+        "update.toml:1:11: key `channel`: 'a/b' is no channel; 1 to 64 lower-case letters, digits, '.', '-', a letter or digit first",
     ),
     (
         "channel = 1",

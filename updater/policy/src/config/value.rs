@@ -248,17 +248,12 @@ impl TryFrom<String> for ChannelName {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        let begins = text
-            .bytes()
-            .next()
-            .is_some_and(|byte| byte.is_ascii_alphanumeric());
-        if begins && text.len() <= 64 && text.bytes().all(allowed) {
+        if release::Channel::is_name(&text) {
             Ok(Self(text))
         } else {
             Err(format!(
-                "'{text}' is no channel; a letter or digit, then at most 63 letters, digits, \
-                 '.', '_', '-'"
+                "'{text}' is no channel; 1 to 64 lower-case letters, digits, '.', '-', a letter or \
+                 digit first"
             ))
         }
     }
