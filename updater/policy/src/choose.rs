@@ -8,7 +8,8 @@
 //!    `min_version` of any release that it leaves behind.
 //! 4. With a pin nothing newer is taken.
 //! 5. Nothing older than what runs, unless the wish allows it.
-//! 6. Nothing that has failed here, unless the wish names it.
+//! 6. Nothing that has failed here, unless the wish names it, or the release need
+//!    not be at fault and the time for another attempt has come.
 //! 7. A release waits for the machine's wave, unless it is the pin or wished for.
 //!
 //! Of what is left the newest is taken.
@@ -312,7 +313,7 @@ impl<'a> Judge<'_, 'a> {
                 return Some(Why::Older(running.clone()));
             }
         }
-        if let Some(failure) = self.standing.failure(version).filter(|_| !named) {
+        if let Some(failure) = self.standing.failure(version, self.now).filter(|_| !named) {
             return Some(Why::Failed(failure.clone()));
         }
         if let Some(barrier) = self.barrier(offer) {
@@ -416,6 +417,16 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Halted(why) => write!(f, "halted by the fleet's operator: {why}"),
+            Self::Failed(Failure {
+                version,
+                reason,
+                at,
+                again: Some(again),
+            }) => write!(
+                f,
+                "failed on this machine at {at}: {reason} (it is tried again at {again}, or by \
+                 `wherry update apply {version}`)"
+            ),
             Self::Failed(failure) => write!(
                 f,
                 "failed on this machine at {}: {} (`wherry update apply {}` tries it again)",

@@ -35,6 +35,11 @@ pub struct Failure {
     pub reason: String,
     /// When it was found.
     pub at: Timestamp,
+    /// From when on it may be tried once more without being asked for. Only where
+    /// the release itself need not be at fault: everything was healthy but the
+    /// update server could not be reached. `None`: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Timestamp>,
 }
 
 /// The operator's word that nothing is to be done.
@@ -86,10 +91,13 @@ impl Standing {
             .filter(|hold| hold.until.is_none_or(|until| now < until))
     }
 
-    /// The failure of this release, where it has failed here.
-    pub fn failure(&self, version: &Version) -> Option<&Failure> {
+    /// The failure of this release, where it has failed here and is not to be
+    /// tried again. The latest counts.
+    pub fn failure(&self, version: &Version, now: Timestamp) -> Option<&Failure> {
         self.failed
             .iter()
+            .rev()
             .find(|failure| failure.version == *version)
+            .filter(|failure| failure.again.is_none_or(|again| now < again))
     }
 }

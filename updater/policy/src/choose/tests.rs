@@ -99,6 +99,18 @@ impl Row {
                 version: version.parse().unwrap(),
                 reason: "network never healthy".to_owned(),
                 at: at("2026-11-20T08:00:00Z"),
+                again: None,
+            });
+        })
+    }
+
+    fn unreachable(self, again: &str) -> Self {
+        self.with(|standing| {
+            standing.failed.push(Failure {
+                version: "2.0".parse().unwrap(),
+                reason: "server not reached".to_owned(),
+                at: at("2026-11-20T08:00:00Z"),
+                again: Some(at(again)),
             });
         })
     }
@@ -216,6 +228,21 @@ fn each_rule_decides_as_the_table_says() {
         (
             row("1.0", "2.0!").wish("2.0"),
             format!("nothing: 2.0: {halted}"),
+        ),
+        (
+            row("1.0", "2.0").unreachable("2026-11-21T12:00:01Z"),
+            format!(
+                "{none}; 2.0: failed on this machine at 2026-11-20T08:00:00Z: server not reached \
+                 (it is tried again at 2026-11-21T12:00:01Z, or by `wherry update apply 2.0`)"
+            ),
+        ),
+        (
+            row("1.0", "2.0").unreachable(NOW),
+            format!("take 2.0{newest}"),
+        ),
+        (
+            row("1.0", "2.0").unreachable(NOW).failed("2.0"),
+            format!("{none}; 2.0: {failed}"),
         ),
         // Waves.
         (
