@@ -1,1 +1,52 @@
-//! FAT32 changed in an order that survives a power cut.
+//! FAT32, the file system of the EFI system partition, changed in an order that
+//! survives a power cut.
+//!
+//! Written here, because the order of writes is the point: the kernel's driver
+//! and the crates for FAT write tables and folders when it suits them, and a cut
+//! then leaves a file of another length, a name of nothing, or two files in one
+//! cluster. Here each change is made in these steps, each on the medium before
+//! the next begins:
+//!
+//! | change | steps |
+//! |---|---|
+//! | a new file | data into free clusters · its chain in both tables · the parts of the long name · the short entry, in one sector: now it is there |
+//! | a file's content | data · chain · the short entry anew, in one sector: now it is the new content · the old chain is freed |
+//! | another name | the old and the new entries in one sector, where both fit there; else the new ones as above, then the old ones' end |
+//! | removal | the short entry's end, in one sector: now it is gone · the long name's end · the chain is freed |
+//! | a longer folder | a zeroed cluster · its own end mark · the link to it |
+//!
+//! So a cut leaves each file as it was or as it will be, and besides at worst:
+//! clusters that no file uses, tables that differ, parts of a long name without
+//! a file, one file under two names, a wrong count of free clusters. All of
+//! these are found by [`FileSystem::open`] and put right by
+//! [`FileSystem::repair`], which each change calls first; nobody who only reads
+//! is hindered by them.
+//!
+//! A file whose chain is broken, loops, is shared with another file's or is
+//! shorter than the file's length was not left behind by us. It is not repaired
+//! but told ([`Findings::damaged`]); its clusters are not touched, no cluster is
+//! reclaimed as long as it is there, and every other file can be changed as ever.
+//!
+//! Only a write of 512 aligned bytes is taken to be whole or not at all.
+//!
+//! Sources: *Microsoft FAT Specification* (2005), of which sections are named
+//! where they matter; UEFI specification 2.10, chapter 13.3 (file system format
+//! of an ESP).
+
+mod boot_sector;
+mod check;
+mod directory;
+mod error;
+mod file;
+mod file_system;
+mod name;
+mod table;
+
+pub use check::{Damage, Findings};
+pub use error::Error;
+pub use file::{File, Writer};
+pub use file_system::{Entry, FileSystem};
+
+/// What a disk writes whole or not at all, whatever the file system calls a
+/// sector.
+const ATOMIC: usize = 512;

@@ -97,12 +97,6 @@ impl Image {
         self.disk().device.write_at(bytes, offset).unwrap();
     }
 
-    pub fn read(&self, offset: u64, length: u64) -> Vec<u8> {
-        let mut bytes = vec![0; length as usize];
-        self.disk().device.read_at(&mut bytes, offset).unwrap();
-        bytes
-    }
-
     pub fn grow(&self, size: u64) {
         self.disk().device.file().set_len(size).unwrap();
     }
