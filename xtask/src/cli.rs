@@ -78,6 +78,16 @@ pub enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// What an update fetches and how fast it is, beside RAUC, zchunk, xdelta3
+    /// and bsdiff
+    Update {
+        /// How often each update is applied for its time
+        #[arg(long, default_value_t = 5)]
+        runs: u32,
+        /// Prints one JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
     /// Starting containers, beside crun, runc, youki and the least there can be
     Runtime {
         /// How often each runtime starts a container
@@ -160,6 +170,9 @@ pub fn guest(workspace: &Workspace, command: Option<&str>) -> Result<()> {
 pub fn bench(workspace: &Workspace, what: &Bench) -> Result<()> {
     match *what {
         Bench::Boot { runs, json } => bench::boot(workspace, bench::Options { runs, json }),
+        Bench::Update { runs, json } => {
+            bench::update::update(workspace, bench::update::Options { runs, json })
+        }
         Bench::Runtime {
             runs,
             burst,

@@ -12,6 +12,16 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Builds the named binaries and returns where each one is.
 pub fn build(workspace: &Workspace, names: &BTreeSet<String>) -> Result<BTreeMap<String, PathBuf>> {
+    build_with(workspace, names, &[])
+}
+
+/// The same with settings that replace those of cargo's configuration
+/// (`profile.release.package.network.opt-level=2`).
+pub fn build_with(
+    workspace: &Workspace,
+    names: &BTreeSet<String>,
+    settings: &[String],
+) -> Result<BTreeMap<String, PathBuf>> {
     let folder = workspace.build.join("cargo");
     let owners = owners(workspace)?;
     let mut cargo = Command::new("cargo");
@@ -20,11 +30,16 @@ pub fn build(workspace: &Workspace, names: &BTreeSet<String>) -> Result<BTreeMap
         .arg(&folder)
         .current_dir(&workspace.root)
         .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace)?.join("\u{1f}"));
+    for setting in settings {
+        cargo.args(["--config", setting]);
+    }
     for name in names {
         let Some(package) = owners.get(name) else {
             bail!("{name} is in a root.toml but no binary of this workspace");
         };
-        cargo.args(["--package", package, "--bin", name]);
+        // A dependency may have the same name; all of ours have this version.
+        let package = format!("{package}@{}", env!("CARGO_PKG_VERSION"));
+        cargo.args(["--package", &package, "--bin", name]);
     }
     // Cargo shows its own progress.
     let status = cargo.status().context("start cargo")?;

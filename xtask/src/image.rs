@@ -3,6 +3,7 @@
 use crate::fingerprint::Fingerprint;
 use crate::progress::Stage;
 use crate::rootfs::{self, Staged};
+use crate::variant::Variant;
 use crate::workspace::Workspace;
 use crate::{kernel, process, tools};
 use anyhow::{Context, Result, bail, ensure};
@@ -19,15 +20,24 @@ const BLOCK: u64 = 4096;
 /// Makes sure that `build/image` is what this checkout makes, and returns the
 /// build.
 pub fn make(workspace: &Workspace) -> Result<Build> {
+    make_variant(workspace, &Variant::default(), &workspace.build)
+}
+
+/// Makes sure that `folder/image` is what this checkout makes with some changes,
+/// and returns that folder as a build. The version is the workspace's.
+pub fn make_variant(workspace: &Workspace, variant: &Variant, folder: &Path) -> Result<Build> {
     let tree = tools::make(workspace)?;
     let kernel = kernel::make(workspace, &tree)?;
-    let staged = rootfs::stage(workspace, &tree, &kernel)?;
-    let release = format!(
+    let staged = rootfs::stage(workspace, &tree, &kernel, variant)?;
+    let mut release = format!(
         "# Written by `cargo xtask image`.\n[Output]\nImageVersion={}\n\n\
          [Content]\nSourceDateEpoch={}\n",
         workspace.version(),
         workspace.epoch
     );
+    if !variant.command_line.is_empty() {
+        release += &format!("KernelCommandLine={}\n", variant.command_line);
+    }
     fs::write(workspace.build.join("release.conf"), &release).context("write release.conf")?;
 
     let key = Fingerprint::of("image 1")
@@ -36,19 +46,28 @@ pub fn make(workspace: &Workspace) -> Result<Build> {
         .path(&workspace.root.join("mkosi.conf"))?
         .path(&workspace.root.join("os-image"))?
         .text("release", &release)
+        .text("erofs", &format!("{:?}", variant.erofs))
         .text("tools", &tree.tree().display().to_string())
         .finish();
-    let stamp = workspace.build.join("image/.made-of");
-    if fs::read_to_string(&stamp).is_ok_and(|made_of| made_of == key) {
-        return Ok(Build::at(&workspace.build));
+    if folder != workspace.build {
+        fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+        for part in ["tools", "kernel"] {
+            let made = fs::canonicalize(workspace.build.join(part))?;
+            tools::link(&made, &folder.join(part))?;
+        }
     }
-    run_mkosi(workspace, &tree)?;
-    collect(workspace, &staged)?;
+    let image = folder.join("image");
+    let stamp = image.join(".made-of");
+    if fs::read_to_string(&stamp).is_ok_and(|made_of| made_of == key) {
+        return Ok(Build::at(folder));
+    }
+    run_mkosi(workspace, &tree, variant)?;
+    collect(workspace, &staged, &image)?;
     fs::write(&stamp, key).context("write the image's stamp")?;
-    Ok(Build::at(&workspace.build))
+    Ok(Build::at(folder))
 }
 
-fn run_mkosi(workspace: &Workspace, tree: &Tools) -> Result<()> {
+fn run_mkosi(workspace: &Workspace, tree: &Tools, variant: &Variant) -> Result<()> {
     let stage = Stage::begin("image", "laying out the disk");
     let output = workspace.build.join("mkosi");
     if output.exists() {
@@ -56,11 +75,14 @@ fn run_mkosi(workspace: &Workspace, tree: &Tools) -> Result<()> {
     }
     fs::create_dir_all(&output)?;
     fs::write(workspace.build.join("no-initrd"), "")?;
+    let mut mkosi = tools::mkosi(tree);
+    mkosi.arg("--directory").arg(&workspace.root);
+    if let Some(options) = &variant.erofs {
+        let setting = format!("SYSTEMD_REPART_MKFS_OPTIONS_EROFS={options}");
+        mkosi.args(["--environment", &setting]);
+    }
     process::run(
-        tools::mkosi(tree)
-            .arg("--directory")
-            .arg(&workspace.root)
-            .args(["--force", "build"]),
+        mkosi.args(["--force", "build"]),
         &workspace.log("image"),
         |_| {},
     )
@@ -70,12 +92,11 @@ fn run_mkosi(workspace: &Workspace, tree: &Tools) -> Result<()> {
 }
 
 /// Puts mkosi's outputs where everything else looks for them.
-fn collect(workspace: &Workspace, staged: &Staged) -> Result<()> {
-    let image = workspace.build.join("image");
+fn collect(workspace: &Workspace, staged: &Staged, image: &Path) -> Result<()> {
     if image.exists() {
-        fs::remove_dir_all(&image).context("remove the former image")?;
+        fs::remove_dir_all(image).context("remove the former image")?;
     }
-    fs::create_dir_all(&image)?;
+    fs::create_dir_all(image)?;
     let made = |name: &str| {
         workspace
             .build

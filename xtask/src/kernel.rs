@@ -21,11 +21,10 @@ use std::process::Command;
 pub const SOURCE: &str = "linux-source-6.12";
 
 /// What the kernel says of its own making; pinned, so that two builds are equal.
-const PINNED: [&str; 4] = [
+const PINNED: [&str; 3] = [
     "KBUILD_BUILD_TIMESTAMP=Thu Jan  1 00:00:00 UTC 2026",
     "KBUILD_BUILD_USER=wherry",
     "KBUILD_BUILD_HOST=wherry",
-    "KBUILD_BUILD_VERSION=1",
 ];
 
 /// Steps of a build from nothing, as make prints them; for the progress bar only.
@@ -57,6 +56,19 @@ impl Kernel {
 
 /// Makes sure that the kernel is there, and points `build/kernel` at it.
 pub fn make(workspace: &Workspace, tree: &Tools) -> Result<Kernel> {
+    let kernel = make_numbered(workspace, tree, 1)?;
+    tools::link(&kernel.folder, &workspace.build.join("kernel"))?;
+    Ok(kernel)
+}
+
+/// The same kernel as its `number`th build, of which the kernel tells: the least
+/// change that there can be to one.
+pub fn make_numbered(workspace: &Workspace, tree: &Tools, number: u32) -> Result<Kernel> {
+    let pinned: Vec<String> = PINNED
+        .map(str::to_owned)
+        .into_iter()
+        .chain([format!("KBUILD_BUILD_VERSION={number}")])
+        .collect();
     let fragments = Fragments::load(&workspace.root.join("kernel-config"))?;
     let source = tools::package_version(tree, SOURCE)?;
     let compiler = format!(
@@ -68,7 +80,7 @@ pub fn make(workspace: &Workspace, tree: &Tools) -> Result<Kernel> {
         .text("source", &source)
         .text("compiler", &compiler)
         .text("fragments", fragments.merged())
-        .text("pinned", &PINNED.join("\n"))
+        .text("pinned", &pinned.join("\n"))
         .finish();
     let folder = workspace.cache.join("kernel").join(&key);
     let complete = folder.join("complete");
@@ -85,6 +97,7 @@ pub fn make(workspace: &Workspace, tree: &Tools) -> Result<Kernel> {
                 log: workspace.log("kernel"),
                 source: unpack(workspace, tree, &source)?,
                 objects: workspace.cache.join("kernel/objects").join(objects),
+                pinned,
             };
             work.build(&fragments, &folder)?;
             fs::write(&complete, "")?;
@@ -92,7 +105,6 @@ pub fn make(workspace: &Workspace, tree: &Tools) -> Result<Kernel> {
     }
     let config = fs::read_to_string(folder.join("config")).context("read the kernel's config")?;
     Needs::load(&workspace.root.join("kernel-config/needs.toml"))?.check(&config)?;
-    tools::link(&folder, &workspace.build.join("kernel"))?;
     Ok(Kernel {
         folder,
         key,
@@ -131,6 +143,7 @@ struct Work<'a> {
     log: PathBuf,
     source: PathBuf,
     objects: PathBuf,
+    pinned: Vec<String>,
 }
 
 impl Work<'_> {
@@ -203,7 +216,7 @@ impl Work<'_> {
             "make",
         );
         make.args(["-C", "/source", "O=/objects", target])
-            .args(PINNED);
+            .args(&self.pinned);
         make
     }
 }

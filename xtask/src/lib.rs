@@ -22,4 +22,5 @@ pub mod run;
 pub mod sbom;
 pub mod test;
 pub mod tools;
+pub mod variant;
 pub mod workspace;

@@ -8,6 +8,7 @@
 use crate::kernel::Kernel;
 use crate::recipe::Recipe;
 use crate::sbom::{self, Contents};
+use crate::variant::Variant;
 use crate::workspace::Workspace;
 use crate::{crates, elf, tools};
 use anyhow::{Context, Result, bail};
@@ -54,13 +55,18 @@ impl Staged {
 }
 
 /// Stages everything.
-pub fn stage(workspace: &Workspace, tree: &Tools, kernel: &Kernel) -> Result<Staged> {
+pub fn stage(
+    workspace: &Workspace,
+    tree: &Tools,
+    kernel: &Kernel,
+    variant: &Variant,
+) -> Result<Staged> {
     let roots = roots(workspace)?;
     let names: BTreeSet<String> = roots
         .iter()
         .flat_map(|root| root.recipe.binaries.iter().cloned())
         .collect();
-    let binaries = crates::build(workspace, &names)?;
+    let binaries = crates::build_with(workspace, &names, &variant.cargo)?;
 
     let staged = Staged {
         root: workspace.build.join("rootfs"),
@@ -82,7 +88,7 @@ pub fn stage(workspace: &Workspace, tree: &Tools, kernel: &Kernel) -> Result<Sta
             .make(root, &binaries, &mut debian)
             .with_context(|| format!("while making the root of {}", root.folder.display()))?;
     }
-    boot_files(tree, kernel, &staged.boot)?;
+    boot_files(tree, kernel, variant, &staged.boot)?;
     write(
         &target.join("usr/lib/os-release"),
         &os_release(workspace.version()),
@@ -99,6 +105,9 @@ pub fn stage(workspace: &Workspace, tree: &Tools, kernel: &Kernel) -> Result<Sta
         &target.join(SBOM),
         &sbom::document(workspace, tree, kernel, &contents)?,
     )?;
+    if let Some(overlay) = &variant.overlay {
+        copy_folder(overlay, target)?;
+    }
     Ok(staged)
 }
 
@@ -243,9 +252,10 @@ fn owner(tree: &Tools, path: &str) -> Result<String> {
 }
 
 /// What mkosi makes the ESP of.
-fn boot_files(tree: &Tools, kernel: &Kernel, target: &Path) -> Result<()> {
+fn boot_files(tree: &Tools, kernel: &Kernel, variant: &Variant, target: &Path) -> Result<()> {
     let modules = target.join("usr/lib/modules").join(kernel.release()?);
-    copy(&kernel.bzimage(), &modules.join("vmlinuz"), 0o644)?;
+    let image = variant.kernel.clone().unwrap_or_else(|| kernel.bzimage());
+    copy(&image, &modules.join("vmlinuz"), 0o644)?;
     // mkosi would run depmod; these tell it that there is nothing to do.
     for name in ["dep", "dep.bin", "symbols", "symbols.bin"] {
         write(&modules.join(format!("modules.{name}")), "")?;

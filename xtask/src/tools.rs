@@ -21,22 +21,27 @@ const PYTHON_PACKAGES: &str = "usr/lib/python3/dist-packages";
 
 /// Makes sure that the tree is there, and points `build/tools` at it.
 pub fn make(workspace: &Workspace) -> Result<Tools> {
-    let recipe = workspace.root.join("os-image/tools");
-    let key = Fingerprint::of("tools 1").path(&recipe)?.finish();
+    let about = "building the tools tree (once, about two minutes)";
+    let tools = tree(workspace, &workspace.root.join("os-image/tools"), about)?;
+    link(tools.tree(), &workspace.build.join("tools"))?;
+    Ok(tools)
+}
+
+/// Makes sure that the Debian user space of a recipe is there.
+pub fn tree(workspace: &Workspace, recipe: &Path, about: &str) -> Result<Tools> {
+    let key = Fingerprint::of("tools 1").path(recipe)?.finish();
     let home = workspace.cache.join("tools").join(&key);
-    let tree = home.join("tree");
     let complete = home.join("complete");
     if !complete.exists() {
         check_host()?;
         let _lock = workspace.lock_cache()?;
         // Somebody else may have made it while this waited.
         if !complete.exists() {
-            build(workspace, &recipe, &home)?;
+            build(workspace, recipe, &home, about)?;
             fs::write(&complete, "")?;
         }
     }
-    link(&tree, &workspace.build.join("tools"))?;
-    Ok(Tools::at(tree))
+    Ok(Tools::at(home.join("tree")))
 }
 
 /// A command that runs mkosi from the tree.
@@ -137,9 +142,9 @@ fn check_host() -> Result<()> {
     Ok(())
 }
 
-fn build(workspace: &Workspace, recipe: &Path, home: &Path) -> Result<()> {
+fn build(workspace: &Workspace, recipe: &Path, home: &Path, about: &str) -> Result<()> {
     let log = workspace.log("tools");
-    let mut stage = Stage::begin("tools", "building the tools tree (once, about two minutes)");
+    let mut stage = Stage::begin("tools", about);
     let scratch = workspace.cache.join("tools/scratch");
     remove(&scratch)?;
     fs::create_dir_all(&scratch)?;

@@ -18,6 +18,7 @@ pub struct Workspace {
     /// The time of the last commit, in seconds of Unix time. Every time stamp
     /// in the image is this one, so that two builds of one commit are equal.
     pub epoch: u64,
+    version: String,
 }
 
 impl Workspace {
@@ -37,6 +38,7 @@ impl Workspace {
         };
         let workspace = Self {
             epoch: epoch(&root)?,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             build: root.join("build"),
             cache: cache.join("wherry"),
             root,
@@ -61,6 +63,14 @@ impl Workspace {
         Ok(self)
     }
 
+    /// The same checkout, whose release has another version.
+    pub fn with_version(&self, version: &str) -> Self {
+        Self {
+            version: version.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// Waits until nobody else builds in this checkout; the lock ends with the
     /// returned value. Who needs the cache's lock too takes this one first.
     pub fn lock(&self) -> Result<Flock<File>> {
@@ -77,9 +87,10 @@ impl Workspace {
         self.build.join("log").join(format!("{stage}.log"))
     }
 
-    /// The release that this checkout makes: the workspace's version.
-    pub fn version(&self) -> &'static str {
-        env!("CARGO_PKG_VERSION")
+    /// The release that this checkout makes: the workspace's version, if not told
+    /// otherwise.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 }
 

@@ -18,6 +18,7 @@ mod floor;
 mod pressure;
 mod run;
 pub mod runtime;
+pub mod update;
 
 use crate::image;
 use crate::progress::Stage;
