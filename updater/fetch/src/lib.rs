@@ -12,12 +12,18 @@
 
 mod address;
 mod dns;
+mod download;
 mod error;
 mod metadata;
+mod mirrors;
+mod moves;
 mod rate;
 mod repository;
 mod settings;
+mod slot;
 mod transport;
+mod uki;
+mod wanted;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use release::MAX_CHANNEL;
 use tough::schema::{RoleType, Root, Signed};
 use tough::{
     ExpirationEnforcement, IntoVec, Limits, RepositoryLoader, TargetName, TransportError,
@@ -48,9 +49,6 @@ const LIMITS: Limits = Limits {
 
 /// No document of metadata, nor a channel, is longer.
 const LONGEST: u64 = 512 * 1024;
-
-/// The longest channel.
-const MAX_CHANNEL: u64 = 256 << 10;
 
 /// The metadata that is kept.
 const KEPT: [&str; 4] = [

@@ -3,14 +3,14 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use block_device::{BlockDevice, ReadAt};
-use release::{Artifact, Channel, Manifest, Sha256Sum};
-use sha2::{Digest, Sha256};
+use block_device::BlockDevice;
+use release::{Artifact, Channel};
 
 use crate::address::Address;
 use crate::metadata::{Datastore, Metadata};
-use crate::transport::{Transport, Wanted};
-use crate::{Failure, Fault, FetchError, Settings};
+use crate::mirrors::Mirrors;
+use crate::transport::Transport;
+use crate::{FetchError, Settings};
 
 /// A slot's two partitions.
 #[derive(Clone, Copy)]
@@ -65,7 +65,7 @@ pub struct Repository {
     pub(crate) transport: Transport,
     metadata: Metadata,
     address: Address,
-    pub(crate) mirrors: RefCell<Vec<Address>>,
+    pub(crate) mirrors: RefCell<Mirrors>,
 }
 
 impl Repository {
@@ -100,8 +100,11 @@ impl Repository {
             match read {
                 Ok(metadata) => {
                     // The one that has what is newest is asked first.
-                    let mut mirrors = vec![address.clone()];
-                    mirrors.extend(addresses.iter().filter(|other| *other != address).cloned());
+                    let mut mirrors = Mirrors::default();
+                    mirrors.add(address.clone());
+                    addresses
+                        .iter()
+                        .for_each(|other| mirrors.add(other.clone()));
                     return Ok(Self {
                         address: address.clone(),
                         mirrors: RefCell::new(mirrors),
@@ -136,8 +139,7 @@ impl Repository {
             name: name.to_owned(),
             why,
         };
-        let channel: Channel =
-            serde_json::from_slice(&bytes).map_err(|error| refuse(error.to_string()))?;
+        let channel = Channel::parse(&bytes).map_err(|error| refuse(error.to_string()))?;
         if channel.name != name {
             return Err(refuse(format!("its file is that of '{}'", channel.name)));
         }
@@ -145,72 +147,11 @@ impl Repository {
         for text in &channel.mirrors {
             let mirror = Address::parse(text).map_err(|error| refuse(error.to_string()))?;
             // A folder of this machine is the machine's own business.
-            if matches!(mirror, Address::Http(_)) && !mirrors.contains(&mirror) {
-                mirrors.push(mirror);
+            if matches!(mirror, Address::Http(_)) {
+                mirrors.add(mirror);
             }
         }
         Ok(channel)
-    }
-
-    /// Makes `target` the root of `manifest` and its hash tree: what it or `seeds`
-    /// have is used, the rest fetched. What was interrupted goes on where it was.
-    ///
-    /// # Errors
-    /// The release does not fit, the slot cannot be read or written, or no mirror
-    /// gave what is missing. What was right so far is kept and used next time.
-    pub async fn fill_slot(
-        &self,
-        manifest: &Manifest,
-        target: Slot<'_>,
-        _seeds: &[Slot<'_>],
-        progress: &dyn Fn(Progress),
-    ) -> Result<Fetched, FetchError> {
-        let mut state = Progress {
-            total: manifest.root.length,
-            ..Progress::default()
-        };
-        let before = (self.transport.received(), self.transport.requests());
-        for (artifact, device) in [(&manifest.root, target.data), (&manifest.tree, target.tree)] {
-            self.whole(artifact, &mut |bytes, offset| {
-                state.fetched = state.total.min(offset + bytes.len() as u64);
-                progress(state);
-                device.write_at(bytes, offset)
-            })
-            .await?;
-            device.flush().map_err(|source| FetchError::Device {
-                doing: "writing the slot",
-                source,
-            })?;
-        }
-        Ok(self.used(before, 0))
-    }
-
-    /// Gives the unified kernel image of `manifest` to `sink`, in order: what
-    /// `seeds` (older images) have comes from there.
-    ///
-    /// # Errors
-    /// No mirror gave what is missing, or `sink` failed.
-    pub async fn uki(
-        &self,
-        manifest: &Manifest,
-        _seeds: &[&dyn ReadAt],
-        sink: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
-        progress: &dyn Fn(Progress),
-    ) -> Result<Fetched, FetchError> {
-        let before = (self.transport.received(), self.transport.requests());
-        let bytes = self.artifact(&manifest.uki).await?;
-        sink(&bytes).map_err(|source| FetchError::Device {
-            doing: "writing the unified kernel image",
-            source,
-        })?;
-        let total = bytes.len() as u64;
-        progress(Progress {
-            fetched: total,
-            reused: 0,
-            verified: total,
-            total,
-        });
-        Ok(self.used(before, 0))
     }
 
     /// A small file of a release, such as the boot loader.
@@ -218,86 +159,19 @@ impl Repository {
     /// # Errors
     /// No mirror gave it as it was signed.
     pub async fn artifact(&self, artifact: &Artifact) -> Result<Vec<u8>, FetchError> {
-        let mut all = Vec::new();
-        self.whole(artifact, &mut |bytes, offset| {
-            all.truncate(offset as usize);
-            all.extend_from_slice(bytes);
-            Ok(())
-        })
-        .await?;
-        Ok(all)
+        self.whole(artifact).await
     }
 
-    fn used(&self, (bytes, requests): (u64, u64), reused: u64) -> Fetched {
+    pub(crate) fn count(&self) -> (u64, u64) {
+        (self.transport.received(), self.transport.requests())
+    }
+
+    pub(crate) fn used(&self, (bytes, requests): (u64, u64), reused: u64) -> Fetched {
         Fetched {
             bytes: self.transport.received() - bytes,
             reused,
             requests: self.transport.requests() - requests,
-            mirrors: Vec::new(),
+            mirrors: self.mirrors.borrow().uses(),
         }
-    }
-
-    /// A whole file, from one mirror after the other until one has it. `sink` gets
-    /// bytes and where they belong; a next mirror begins at 0 again.
-    async fn whole(
-        &self,
-        artifact: &Artifact,
-        sink: &mut dyn FnMut(&[u8], u64) -> std::io::Result<()>,
-    ) -> Result<(), FetchError> {
-        let mut failures = Vec::new();
-        let mirrors = self.mirrors.borrow().clone();
-        for mirror in &mirrors {
-            let Some(address) = mirror.join(&artifact.path) else {
-                continue;
-            };
-            match self.try_whole(&address, artifact, sink).await? {
-                Ok(()) => return Ok(()),
-                Err(failure) => failures.push(failure),
-            }
-        }
-        Err(FetchError::Artifact {
-            path: artifact.path.clone(),
-            failures,
-        })
-    }
-
-    async fn try_whole(
-        &self,
-        address: &Address,
-        artifact: &Artifact,
-        sink: &mut dyn FnMut(&[u8], u64) -> std::io::Result<()>,
-    ) -> Result<Result<(), Failure>, FetchError> {
-        let wanted = Wanted::Whole(artifact.length);
-        let mut body = match self.transport.get(address, wanted).await {
-            Ok(body) => body,
-            Err(failure) => return Ok(Err(failure)),
-        };
-        let mut hash = Sha256::new();
-        let mut offset = 0;
-        loop {
-            match body.chunk().await {
-                Ok(Some(chunk)) => {
-                    hash.update(&chunk);
-                    sink(&chunk, offset).map_err(|source| FetchError::Device {
-                        doing: "writing what was fetched",
-                        source,
-                    })?;
-                    offset += chunk.len() as u64;
-                }
-                Ok(None) => break,
-                Err(failure) => return Ok(Err(failure)),
-            }
-        }
-        let sum = Sha256Sum(hash.finalize().into());
-        if sum == artifact.sha256 {
-            return Ok(Ok(()));
-        }
-        Ok(Err(Failure {
-            address: address.shown(),
-            fault: Fault::Wrong(format!(
-                "its SHA-256 is {sum}, and {} was signed",
-                artifact.sha256
-            )),
-        }))
     }
 }

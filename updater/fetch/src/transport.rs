@@ -283,6 +283,14 @@ impl Body {
         }
     }
 
+    /// What came is not what was signed.
+    pub(crate) fn wrong(&self, what: String) -> Failure {
+        Failure {
+            address: self.address.clone(),
+            fault: Fault::Wrong(what),
+        }
+    }
+
     /// All of it.
     pub(crate) async fn all(mut self) -> Result<Vec<u8>, Failure> {
         let mut all = Vec::new();

@@ -1,0 +1,682 @@
+//! Fills a slot: what is on this machine is used, the rest is fetched.
+//!
+//! In this order, each step leaving a state from which the next run goes on:
+//!
+//! 1. What the root is to have: the block index, or the tree of a local slot with
+//!    the same root hash.
+//! 2. What is where: the hash trees of the seeds and of the slot itself say it
+//!    without reading the data. A slot that was interrupted has no valid tree, so
+//!    its data is hashed.
+//! 3. The slot's tree loses its superblock: from here on it says nothing.
+//! 4. Blocks of the slot that belong elsewhere in it are moved, those of the seeds
+//!    copied. Each is hashed as it is: a seed may be damaged.
+//! 5. The others are fetched, hashed as they come, and written.
+//! 6. The tree is made from the hashes; its root hash has to be the release's. Then
+//!    the superblock is written last.
+
+use std::cell::RefCell;
+use std::io;
+
+use block_device::BlockDevice;
+use release::{
+    BLOCK, BlockHasher, BlockIndex, Manifest, RootHash, TreeBuilder, VerityParameters, short,
+};
+
+use crate::download::{Prove, Refused};
+use crate::moves::{Move, Step, order};
+use crate::repository::{Progress, Slot};
+use crate::wanted::Wanted;
+use crate::{FetchError, Fetched, Repository};
+
+const BYTES: usize = BLOCK as usize;
+
+/// Blocks read and hashed at once.
+const RUN: u32 = 64;
+
+/// Where a kind of block is, in four bytes: there are as many of these as the root
+/// has blocks. 0 is nowhere, 1 the slot itself, then the seeds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place(u32);
+
+impl Place {
+    const BLOCK_BITS: u32 = 27;
+    const SLOT: u32 = 1;
+    /// Seeds that have a number.
+    const SEEDS: usize = (1 << (32 - Self::BLOCK_BITS)) - 2;
+
+    fn new(device: u32, block: u32) -> Option<Self> {
+        (block >> Self::BLOCK_BITS == 0).then_some(Self(device << Self::BLOCK_BITS | block))
+    }
+
+    fn device(self) -> u32 {
+        self.0 >> Self::BLOCK_BITS
+    }
+
+    fn block(self) -> u32 {
+        self.0 & ((1 << Self::BLOCK_BITS) - 1)
+    }
+}
+
+/// A slot that is being filled.
+struct Filling<'a> {
+    target: Slot<'a>,
+    seeds: &'a [Slot<'a>],
+    hasher: BlockHasher,
+    state: RefCell<State>,
+    progress: &'a dyn Fn(Progress),
+}
+
+struct State {
+    wanted: Wanted,
+    /// The whole hashes, once the short ones have proved not to be enough.
+    exact: Option<Vec<[u8; 32]>>,
+    progress: Progress,
+}
+
+impl Repository {
+    /// Makes `target` the root of `manifest` and its hash tree: what it or `seeds`
+    /// have is used, the rest fetched. What was interrupted goes on where it was.
+    /// `target` is none of the seeds.
+    ///
+    /// # Errors
+    /// The release does not fit, the slot cannot be read or written, or no mirror
+    /// gave what is missing. What was right so far is kept and used next time.
+    pub async fn fill_slot(
+        &self,
+        manifest: &Manifest,
+        target: Slot<'_>,
+        seeds: &[Slot<'_>],
+        progress: &dyn Fn(Progress),
+    ) -> Result<Fetched, FetchError> {
+        let verity = &manifest.verity;
+        fits("root", target.data.length(), verity.data_length())?;
+        fits("hash tree", target.tree.length(), verity.tree_length())?;
+        let before = self.count();
+        let index = match local_index(manifest, target, seeds) {
+            Some(index) => index,
+            None => {
+                let file = self.whole(&manifest.root_index).await?;
+                BlockIndex::parse(&file, verity.data_blocks).map_err(|error| {
+                    FetchError::Release {
+                        path: manifest.root_index.path.clone(),
+                        why: error.to_string(),
+                    }
+                })?
+            }
+        };
+        let filling = Filling {
+            target,
+            seeds: &seeds[..seeds.len().min(Place::SEEDS)],
+            hasher: verity.hasher(),
+            state: RefCell::new(State {
+                wanted: Wanted::new(index),
+                exact: None,
+                progress: Progress {
+                    total: verity.data_length(),
+                    ..Progress::default()
+                },
+            }),
+            progress,
+        };
+        filling.use_what_is_here(verity).await?;
+        self.fetch_missing(manifest, &filling).await?;
+        let mut root_hash = filling.write_tree(verity, &manifest.root_hash)?;
+        if root_hash != manifest.root_hash {
+            self.fetch_tree(manifest, &filling).await?;
+            self.fetch_missing(manifest, &filling).await?;
+            root_hash = filling.write_tree(verity, &manifest.root_hash)?;
+        }
+        if root_hash != manifest.root_hash {
+            return Err(FetchError::Release {
+                path: manifest.tree.path.clone(),
+                why: format!("the root it describes has the root hash {root_hash}"),
+            });
+        }
+        let reused = filling.state.borrow().progress.reused;
+        Ok(self.used(before, reused))
+    }
+
+    async fn fetch_missing(
+        &self,
+        manifest: &Manifest,
+        filling: &Filling<'_>,
+    ) -> Result<(), FetchError> {
+        let missing = filling.state.borrow().missing();
+        // Small enough that all connections have work until the end, large enough
+        // that the requests' own cost does not count.
+        let blocks: u64 = missing
+            .iter()
+            .map(|run| u64::from(run.end - run.start))
+            .sum();
+        let longest =
+            (blocks / (4 * self.settings.connections.max(1) as u64)).clamp(64, 2048) as u32;
+        let parts = missing.into_iter().flat_map(|run| {
+            let end = run.end;
+            run.step_by(longest as usize)
+                .map(move |start| offset(start)..offset(end.min(start.saturating_add(longest))))
+        });
+        self.parts(&manifest.root, parts, filling).await?;
+        filling.flush()
+    }
+
+    /// Short hashes were not enough: with the whole tree, the blocks that are not
+    /// what they should be are known.
+    async fn fetch_tree(
+        &self,
+        manifest: &Manifest,
+        filling: &Filling<'_>,
+    ) -> Result<(), FetchError> {
+        let tree = self.whole(&manifest.tree).await?;
+        let begin = manifest.verity.leaf_offset(0) as usize;
+        let end = manifest.verity.leaf_offset(manifest.verity.data_blocks) as usize;
+        let (leaves, _) = tree.get(begin..end).unwrap_or_default().as_chunks();
+        let mut state = filling.state.borrow_mut();
+        let state = &mut *state;
+        if leaves.len() != state.wanted.blocks() as usize {
+            // With one block there is no tree; its hash is the root hash.
+            state.exact = Some(vec![manifest.root_hash.0]);
+        } else {
+            state.exact = Some(leaves.to_vec());
+        }
+        let exact = state.exact.as_deref().unwrap_or_default();
+        for (block, leaf) in (0..).zip(exact) {
+            if state.wanted.leaves().get(block as usize) != Some(leaf) {
+                state.wanted.take_back(block);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn fits(what: &'static str, has: u64, needs: u64) -> Result<(), FetchError> {
+    if needs <= has {
+        return Ok(());
+    }
+    Err(FetchError::Space { what, has, needs })
+}
+
+fn offset(block: u32) -> u64 {
+    u64::from(block) * BLOCK
+}
+
+/// The index of the root, where a local slot has that very root.
+fn local_index(manifest: &Manifest, target: Slot<'_>, seeds: &[Slot<'_>]) -> Option<BlockIndex> {
+    seeds.iter().chain([&target]).find_map(|slot| {
+        let verity = tree_of(slot)?;
+        if (&verity.salt, verity.data_blocks)
+            != (&manifest.verity.salt, manifest.verity.data_blocks)
+        {
+            return None;
+        }
+        let mut builder = TreeBuilder::new(&verity).ok()?;
+        let mut ignore = |_: u64, _: &[u8; BYTES]| Ok::<(), io::Error>(());
+        let mut hashes = Vec::with_capacity(verity.data_blocks as usize);
+        leaves(slot, &verity, |_, leaf| {
+            hashes.push(short(leaf));
+            builder.push(*leaf, &mut ignore)
+        })
+        .ok()?;
+        let root_hash = builder.finish(&mut ignore).ok()?;
+        (root_hash == manifest.root_hash).then(|| hashes.into_iter().collect())
+    })
+}
+
+/// What a slot's tree says about it, where it has one.
+fn tree_of(slot: &Slot<'_>) -> Option<VerityParameters> {
+    let mut superblock = [0; BYTES];
+    slot.tree.read_at(&mut superblock, 0).ok()?;
+    let verity = VerityParameters::parse(&superblock).ok()?;
+    let fits = verity.tree_length() <= slot.tree.length()
+        && verity.data_length() <= slot.data.length()
+        && verity.data_blocks > 1;
+    fits.then_some(verity)
+}
+
+/// Goes over the hashes of the data blocks in a slot's tree.
+fn leaves(
+    slot: &Slot<'_>,
+    verity: &VerityParameters,
+    mut each: impl FnMut(u32, &[u8; 32]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; RUN as usize * BYTES];
+    let mut block = 0;
+    while u64::from(block) < verity.data_blocks {
+        let left = (verity.data_blocks - u64::from(block)) * 32;
+        let length = left.min(buffer.len() as u64) as usize;
+        slot.tree
+            .read_at(&mut buffer[..length], verity.leaf_offset(block.into()))?;
+        let (hashes, _) = buffer[..length].as_chunks();
+        for hash in hashes {
+            each(block, hash)?;
+            block += 1;
+        }
+    }
+    Ok(())
+}
+
+impl Filling<'_> {
+    fn failed(&self, doing: &'static str) -> impl Fn(io::Error) -> FetchError {
+        move |source| FetchError::Device { doing, source }
+    }
+
+    fn flush(&self) -> Result<(), FetchError> {
+        self.target
+            .data
+            .flush()
+            .map_err(self.failed("writing the slot's root to the disk"))
+    }
+
+    /// Steps 2 to 4.
+    async fn use_what_is_here(&self, verity: &VerityParameters) -> Result<(), FetchError> {
+        let mut places = vec![Place::default(); self.state.borrow().wanted.blocks() as usize];
+        self.look_at_target(verity, &mut places).await;
+        for (number, seed) in (Place::SLOT + 1..).zip(self.seeds) {
+            self.look_at_seed(seed, number, verity, &mut places).await;
+        }
+        if self.state.borrow().wanted.left() > 0 {
+            let nothing = [0; BYTES];
+            let invalidate = || {
+                self.target.tree.write_at(&nothing, 0)?;
+                self.target.tree.flush()
+            };
+            invalidate().map_err(self.failed("writing the slot's hash tree"))?;
+        }
+        self.settle(&mut places);
+        self.move_blocks(&mut places)?;
+        self.copy_blocks(&places).await
+    }
+
+    /// Which blocks of the slot are in place, and which belong elsewhere.
+    async fn look_at_target(&self, verity: &VerityParameters, places: &mut [Place]) {
+        let mut likely: Vec<(u32, u32)> = Vec::new();
+        let wanted_blocks = self.state.borrow().wanted.blocks();
+        match tree_of(&self.target).filter(|tree| tree.salt == verity.salt) {
+            Some(tree) => {
+                // The tree is only a hint here: what it says is in place is read.
+                let read = leaves(&self.target, &tree, |block, leaf| {
+                    let state = self.state.borrow();
+                    if block < wanted_blocks && state.wanted.fits(block, leaf) {
+                        match likely.last_mut() {
+                            Some((_, end)) if *end == block => *end += 1,
+                            _ => likely.push((block, block + 1)),
+                        }
+                    } else {
+                        note(&state.wanted, places, Place::SLOT, block, leaf);
+                    }
+                    Ok(())
+                });
+                if read.is_err() {
+                    likely = vec![(0, wanted_blocks)];
+                }
+            }
+            None => likely.push((0, wanted_blocks)),
+        }
+        for (begin, end) in likely {
+            self.look(self.target.data, begin..end, |state, block, hash| {
+                if state.wanted.fits(block, hash) {
+                    state.wanted.put(block, hash);
+                    state.progress.reused += BLOCK;
+                } else {
+                    note(&state.wanted, places, Place::SLOT, block, hash);
+                }
+            })
+            .await;
+        }
+    }
+
+    /// Which blocks a seed has.
+    async fn look_at_seed(
+        &self,
+        seed: &Slot<'_>,
+        number: u32,
+        verity: &VerityParameters,
+        places: &mut [Place],
+    ) {
+        if let Some(tree) = tree_of(seed).filter(|tree| tree.salt == verity.salt) {
+            let read = leaves(seed, &tree, |block, leaf| {
+                note(&self.state.borrow().wanted, places, number, block, leaf);
+                Ok(())
+            });
+            if read.is_ok() {
+                return;
+            }
+        }
+        let blocks = tree_of(seed).map_or(seed.data.length() / BLOCK, |tree| tree.data_blocks);
+        let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
+        self.look(seed.data, 0..blocks, |state, block, hash| {
+            note(&state.wanted, places, number, block, hash);
+        })
+        .await;
+    }
+
+    /// Reads and hashes blocks. What cannot be read is passed over: it is as good
+    /// as not there.
+    async fn look(
+        &self,
+        device: &dyn BlockDevice,
+        blocks: std::ops::Range<u32>,
+        mut each: impl FnMut(&mut State, u32, &[u8; 32]),
+    ) {
+        let mut buffer = vec![0; RUN as usize * BYTES];
+        let empty = [0; BYTES];
+        let empty_hash = self.hasher.hash(&empty);
+        let mut begin = blocks.start;
+        while begin < blocks.end {
+            let end = blocks.end.min(begin.saturating_add(RUN));
+            let bytes = &mut buffer[..(end - begin) as usize * BYTES];
+            if device.read_at(bytes, offset(begin)).is_ok() {
+                let mut state = self.state.borrow_mut();
+                for (block, bytes) in (begin..).zip(bytes.chunks_exact(BYTES)) {
+                    let hash = if bytes == empty {
+                        empty_hash
+                    } else {
+                        self.hasher.hash(bytes)
+                    };
+                    each(&mut state, block, &hash);
+                }
+            }
+            begin = end;
+            self.report();
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Blocks of the slot itself are the last choice, since they have to be moved
+    /// before anything else is written; but what is in place stays there, and can
+    /// be copied from at any time.
+    fn settle(&self, places: &mut [Place]) {
+        let state = self.state.borrow();
+        let mut kind = 0;
+        while kind < places.len() {
+            let members = state.wanted.members(kind);
+            if let Some(there) = members.iter().find(|block| state.wanted.is_there(**block))
+                && let Some(place) = Place::new(Place::SLOT, *there)
+            {
+                places[kind] = place;
+            }
+            kind += members.len();
+        }
+    }
+
+    fn move_blocks(&self, places: &mut [Place]) -> Result<(), FetchError> {
+        let mut kinds = Vec::new();
+        let mut moves = Vec::new();
+        {
+            let state = self.state.borrow();
+            let blocks = state.wanted.blocks();
+            for (kind, place) in places.iter().enumerate() {
+                let from = place.block();
+                let stays = from >= blocks || state.wanted.is_there(from);
+                if place.device() != Place::SLOT || stays {
+                    continue;
+                }
+                let members = state.wanted.members(kind).iter().copied();
+                let to: Vec<u32> = members
+                    .filter(|block| !state.wanted.is_there(*block))
+                    .collect();
+                if !to.is_empty() {
+                    kinds.push(kind);
+                    moves.push(Move { from, to });
+                }
+            }
+        }
+        let read = |number: usize| {
+            let mut block = [0; BYTES];
+            let from: &Move = &moves[number];
+            let read = self.target.data.read_at(&mut block, offset(from.from));
+            read.is_ok().then_some(block)
+        };
+        let mut kept = None;
+        for step in order(&moves) {
+            let (number, block) = match step {
+                Step::Keep(number) => {
+                    kept = read(number);
+                    continue;
+                }
+                Step::Write(number) => (number, kept.take()),
+                Step::Move(number) => (number, read(number)),
+            };
+            // Whatever became of it, it is not there any more.
+            places[kinds[number]] = Place::default();
+            if let Some(block) = block {
+                self.write_moved(&moves[number].to, &block)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_moved(&self, to: &[u32], block: &[u8; BYTES]) -> Result<(), FetchError> {
+        let hash = self.hasher.hash(block);
+        let mut state = self.state.borrow_mut();
+        for to in to
+            .iter()
+            .filter(|to| state.wanted.fits(**to, &hash))
+            .copied()
+            .collect::<Vec<_>>()
+        {
+            self.target
+                .data
+                .write_at(block, offset(to))
+                .map_err(self.failed("writing the slot's root"))?;
+            state.wanted.put(to, &hash);
+            state.progress.reused += BLOCK;
+        }
+        Ok(())
+    }
+
+    async fn copy_blocks(&self, places: &[Place]) -> Result<(), FetchError> {
+        let mut buffer = vec![0; RUN as usize * BYTES];
+        let blocks = self.state.borrow().wanted.blocks();
+        let place = |block: u32| {
+            let state = self.state.borrow();
+            if state.wanted.is_there(block) {
+                return None;
+            }
+            let place = places[state.wanted.kind_of(block)];
+            (place != Place::default()).then_some(place)
+        };
+        let mut block = 0;
+        while block < blocks {
+            let Some(first) = place(block) else {
+                block += 1;
+                continue;
+            };
+            let mut length = 1;
+            while length < RUN && block + length < blocks {
+                match place(block + length) {
+                    Some(next) if next.0 == first.0 + length => length += 1,
+                    _ => break,
+                }
+            }
+            self.copy_run(first, block, length, &mut buffer)?;
+            block += length;
+            self.report();
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    fn copy_run(
+        &self,
+        from: Place,
+        to: u32,
+        length: u32,
+        buffer: &mut [u8],
+    ) -> Result<(), FetchError> {
+        let device = match from.device() {
+            Place::SLOT => self.target.data,
+            seed => match self.seeds.get((seed - Place::SLOT - 1) as usize) {
+                Some(seed) => seed.data,
+                None => return Ok(()),
+            },
+        };
+        let bytes = &mut buffer[..length as usize * BYTES];
+        if device.read_at(bytes, offset(from.block())).is_err() {
+            return Ok(());
+        }
+        let mut state = self.state.borrow_mut();
+        let mut right = Vec::with_capacity(length as usize);
+        for (block, bytes) in (to..).zip(bytes.chunks_exact(BYTES)) {
+            let hash = self.hasher.hash(bytes);
+            right.push(state.wanted.fits(block, &hash).then_some(hash));
+        }
+        // Blocks that are right are written together; one that is not ends a run.
+        let mut begin = 0;
+        while begin < right.len() {
+            let count = right[begin..]
+                .iter()
+                .take_while(|hash| hash.is_some())
+                .count();
+            if count == 0 {
+                begin += 1;
+                continue;
+            }
+            self.target
+                .data
+                .write_at(
+                    &bytes[begin * BYTES..(begin + count) * BYTES],
+                    offset(to + begin as u32),
+                )
+                .map_err(self.failed("writing the slot's root"))?;
+            for (at, hash) in right.iter().enumerate().skip(begin).take(count) {
+                if let Some(hash) = hash {
+                    state.wanted.put(to + at as u32, hash);
+                    state.progress.reused += BLOCK;
+                }
+            }
+            begin += count;
+        }
+        Ok(())
+    }
+
+    /// Step 6. Gives the root hash that came out; only the right one's tree gets
+    /// its superblock.
+    fn write_tree(
+        &self,
+        verity: &VerityParameters,
+        expected: &RootHash,
+    ) -> Result<RootHash, FetchError> {
+        let failed = self.failed("writing the slot's hash tree");
+        let broken = |error: &dyn std::fmt::Display| FetchError::Release {
+            path: "manifest".to_owned(),
+            why: error.to_string(),
+        };
+        let mut builder = TreeBuilder::new(verity).map_err(|error| broken(&error))?;
+        let mut superblock = None;
+        let mut sink = |offset: u64, block: &[u8; BYTES]| {
+            if offset == 0 {
+                superblock = Some(*block);
+                return Ok(());
+            }
+            self.target.tree.write_at(block, offset)
+        };
+        let state = self.state.borrow();
+        for leaf in state.wanted.leaves() {
+            builder.push(*leaf, &mut sink).map_err(&failed)?;
+        }
+        let root_hash = builder.finish(&mut sink).map_err(&failed)?;
+        if let Some(superblock) = superblock
+            && root_hash == *expected
+        {
+            let write = || {
+                self.target.tree.flush()?;
+                self.target.tree.write_at(&superblock, 0)?;
+                self.target.tree.flush()
+            };
+            write().map_err(&failed)?;
+        }
+        Ok(root_hash)
+    }
+
+    fn report(&self) {
+        let mut state = self.state.borrow_mut();
+        state.progress.verified = state.progress.total - state.wanted.left() * BLOCK;
+        (self.progress)(state.progress);
+    }
+}
+
+/// Remembers where a kind is, unless a better place is known.
+fn note(wanted: &Wanted, places: &mut [Place], device: u32, block: u32, hash: &[u8; 32]) {
+    if let Some(kind) = wanted.kind(short(hash))
+        && (places[kind] == Place::default()
+            || places[kind].device() == Place::SLOT && device != Place::SLOT)
+        && let Some(place) = Place::new(device, block)
+    {
+        places[kind] = place;
+    }
+}
+
+impl State {
+    fn missing(&self) -> Vec<std::ops::Range<u32>> {
+        if self.exact.is_none() {
+            return self.wanted.missing();
+        }
+        // Blocks with equal short hashes may be different ones now.
+        let blocks = (0..self.wanted.blocks()).filter(|block| !self.wanted.is_there(*block));
+        blocks.map(|block| block..block + 1).collect()
+    }
+
+    /// The blocks that `hash`, which came for `block`, can be put at.
+    fn takers(&self, block: u32, hash: &[u8; 32]) -> Option<Vec<u32>> {
+        if let Some(exact) = &self.exact {
+            return (exact.get(block as usize) == Some(hash)).then(|| vec![block]);
+        }
+        if !self.wanted.fits(block, hash) {
+            return None;
+        }
+        let members = self.wanted.members(self.wanted.kind_of(block)).iter();
+        Some(
+            members
+                .filter(|other| **other == block || !self.wanted.is_there(**other))
+                .copied()
+                .collect(),
+        )
+    }
+}
+
+impl Prove for Filling<'_> {
+    fn end_of_piece(&self, offset: u64) -> u64 {
+        (offset / BLOCK + 1) * BLOCK
+    }
+
+    fn take(&self, at: u64, bytes: &[u8]) -> Result<(), Refused> {
+        let failed = |source| Refused::Failed(self.failed("writing the slot's root")(source));
+        let first = (at / BLOCK) as u32;
+        let mut state = self.state.borrow_mut();
+        let mut wrong = None;
+        let mut right = Vec::with_capacity(bytes.len() / BYTES);
+        for (block, bytes) in (first..).zip(bytes.chunks_exact(BYTES)) {
+            let hash = self.hasher.hash(bytes);
+            match state.takers(block, &hash) {
+                Some(takers) => right.push((block, hash, takers)),
+                None => {
+                    wrong = Some(format!("block {block} (byte {}) is wrong", offset(block)));
+                    break;
+                }
+            }
+        }
+        let taken = right.len() * BYTES;
+        self.target
+            .data
+            .write_at(&bytes[..taken], at)
+            .map_err(failed)?;
+        for ((block, hash, takers), bytes) in right.into_iter().zip(bytes.chunks_exact(BYTES)) {
+            for taker in takers {
+                if taker == block {
+                    state.progress.fetched += BLOCK;
+                } else {
+                    let write = self.target.data.write_at(bytes, offset(taker));
+                    write.map_err(failed)?;
+                    state.progress.reused += BLOCK;
+                }
+                state.wanted.put(taker, &hash);
+            }
+        }
+        drop(state);
+        self.report();
+        wrong.map_or(Ok(()), |what| {
+            let taken = taken as u64;
+            Err(Refused::Wrong { taken, what })
+        })
+    }
+}

@@ -1,0 +1,284 @@
+//! A web server that does what a test tells it, good or bad.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A request as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The path, without the first `/`.
+    pub path: String,
+    /// First and last byte asked for.
+    pub range: Option<(u64, u64)>,
+}
+
+/// What is done with a request.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// What is in the folder.
+    Good,
+    /// The whole file although a range was asked for.
+    Whole,
+    /// This status and nothing more.
+    Status(u16),
+    /// The right header, so many bytes, and the end.
+    Truncated(usize),
+    /// The right header, so many bytes, and silence.
+    Stalled(usize),
+    /// One byte at a time, slowly.
+    Dripping,
+    /// One bit of the body is wrong, at this place of the body.
+    Flipped(usize),
+    /// Other bytes than asked for, honestly labelled.
+    OtherRange,
+    /// A body without end or length.
+    Endless,
+    /// Bytes of the test's own.
+    Bytes(Vec<u8>),
+    /// To another address.
+    Redirect(String),
+    /// The right bytes, said to be compressed.
+    Encoded,
+    /// A length that nobody can have.
+    Claims(u64),
+}
+
+type Rule = dyn Fn(&Request) -> Answer + Send + Sync;
+
+/// The server. It ends when it is dropped.
+pub struct Server {
+    /// Its address, without a `/` at the end.
+    pub address: String,
+    stop: Arc<AtomicBool>,
+    requests: Arc<Mutex<Vec<Request>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Serves `folder`, each request as `rule` says.
+    pub fn start(folder: &Path, rule: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let stop = Arc::new(AtomicBool::new(false));
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let serve = Arc::new(Serving {
+            folder: folder.to_owned(),
+            rule: Box::new(rule),
+            stop: stop.clone(),
+            requests: requests.clone(),
+        });
+        let thread = std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                if serve.stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                let serve = serve.clone();
+                std::thread::spawn(move || {
+                    // A client that goes away is the client's business.
+                    let _ = serve.connection(connection.unwrap());
+                });
+            }
+        });
+        Self {
+            address,
+            stop,
+            requests,
+            thread: Some(thread),
+        }
+    }
+
+    /// A server that does nothing wrong.
+    pub fn good(folder: &Path) -> Self {
+        Self::start(folder, |_| Answer::Good)
+    }
+
+    /// What was asked so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    /// Which ranges of files whose name ends so.
+    pub fn ranges(&self, end: &str) -> Vec<(u64, u64)> {
+        self.requests()
+            .into_iter()
+            .filter(|request| request.path.ends_with(end))
+            .filter_map(|request| request.range)
+            .collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        // Wakes the one that waits for connections.
+        let _ = TcpStream::connect(self.address.trim_start_matches("http://"));
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+struct Serving {
+    folder: PathBuf,
+    rule: Box<Rule>,
+    stop: Arc<AtomicBool>,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Serving {
+    fn connection(&self, stream: TcpStream) -> std::io::Result<()> {
+        stream.set_nodelay(true)?;
+        let mut reader = BufReader::new(stream.try_clone()?);
+        while let Some(request) = read(&mut reader)? {
+            self.requests.lock().unwrap().push(request.clone());
+            let answer = (self.rule)(&request);
+            if !self.answer(&stream, &request, &answer)? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the connection can go on.
+    fn answer(
+        &self,
+        mut stream: &TcpStream,
+        request: &Request,
+        answer: &Answer,
+    ) -> std::io::Result<bool> {
+        let plain = |stream: &mut &TcpStream, status: u16, more: &str| {
+            write!(
+                stream,
+                "HTTP/1.1 {status} x\r\nContent-Length: 0\r\n{more}\r\n"
+            )
+        };
+        let content = match answer {
+            Answer::Status(status) => {
+                plain(&mut stream, *status, "")?;
+                return Ok(true);
+            }
+            Answer::Redirect(to) => {
+                plain(&mut stream, 302, &format!("Location: {to}\r\n"))?;
+                return Ok(true);
+            }
+            Answer::Claims(length) => {
+                write!(stream, "HTTP/1.1 200 x\r\nContent-Length: {length}\r\n\r\n")?;
+                return Ok(false);
+            }
+            Answer::Endless => {
+                write!(
+                    stream,
+                    "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                )?;
+                while !self.stop.load(Ordering::SeqCst) {
+                    stream.write_all(b"1000\r\n")?;
+                    stream.write_all(&[b'x'; 4096])?;
+                    stream.write_all(b"\r\n")?;
+                }
+                return Ok(false);
+            }
+            Answer::Bytes(bytes) => Ok(bytes.clone()),
+            _ => fs::read(self.folder.join(&request.path)),
+        };
+        let Ok(content) = content else {
+            plain(&mut stream, 404, "")?;
+            return Ok(true);
+        };
+        let total = content.len() as u64;
+        let range = request.range.filter(|_| !matches!(answer, Answer::Whole));
+        let (mut body, head) = match range {
+            Some((first, _)) if first >= total => {
+                plain(&mut stream, 416, "")?;
+                return Ok(true);
+            }
+            Some((first, last)) => {
+                let (first, last) = match answer {
+                    Answer::OtherRange => (first + 1, last.min(total - 1)),
+                    _ => (first, last.min(total - 1)),
+                };
+                let body = content[first as usize..=last as usize].to_vec();
+                let head =
+                    format!("HTTP/1.1 206 x\r\nContent-Range: bytes {first}-{last}/{total}\r\n");
+                (body, head)
+            }
+            None => (content, "HTTP/1.1 200 x\r\n".to_owned()),
+        };
+        let encoding = match answer {
+            Answer::Encoded => "Content-Encoding: gzip\r\n",
+            _ => "",
+        };
+        write!(
+            stream,
+            "{head}{encoding}Content-Length: {}\r\n\r\n",
+            body.len()
+        )?;
+        match answer {
+            Answer::Truncated(length) => {
+                stream.write_all(&body[..body.len().min(*length)])?;
+                return Ok(false);
+            }
+            Answer::Stalled(length) => {
+                stream.write_all(&body[..body.len().min(*length)])?;
+                self.wait();
+                return Ok(false);
+            }
+            Answer::Dripping => {
+                for byte in body {
+                    if self.stop.load(Ordering::SeqCst) {
+                        return Ok(false);
+                    }
+                    stream.write_all(&[byte])?;
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                return Ok(false);
+            }
+            Answer::Flipped(at) if !body.is_empty() => {
+                let at = at % body.len();
+                body[at] ^= 0x10;
+            }
+            _ => {}
+        }
+        stream.write_all(&body)?;
+        Ok(true)
+    }
+
+    fn wait(&self) {
+        while !self.stop.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn read(reader: &mut impl BufRead) -> std::io::Result<Option<Request>> {
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        if reader.by_ref().take(8192).read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        if line == "\r\n" {
+            break;
+        }
+        head.push(line.trim_end().to_owned());
+    }
+    let path = head[0].split(' ').nth(1).unwrap();
+    // A proxy is asked for whole addresses.
+    let path = path.split_once("://").map_or(path, |(_, rest)| {
+        rest.split_once('/').map_or("", |(_, path)| path)
+    });
+    let range = head.iter().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        let value = value.strip_prefix("bytes=")?;
+        let (first, last) = value.split_once('-')?;
+        name.eq_ignore_ascii_case("range")
+            .then(|| (first.parse().unwrap(), last.parse().unwrap()))
+    });
+    Ok(Some(Request {
+        path: path.trim_start_matches('/').to_owned(),
+        range,
+    }))
+}
