@@ -11,6 +11,9 @@ mod recorder;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
+
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 pub use overlay::Overlay;
 pub use recorder::{Recorder, Write};
@@ -39,6 +42,15 @@ pub trait BlockDevice {
     /// # Errors
     /// Something of it could not be written.
     fn flush(&self) -> io::Result<()>;
+
+    /// Has the next reads of a stretch come from the medium: what was flushed of
+    /// it is dropped from the kernel's cache. Without a cache it does nothing.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn forget(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What can only be read: a file on a disk, a buffer.
@@ -117,6 +129,17 @@ impl BlockDevice for Disk {
     fn flush(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+
+    fn forget(&self, offset: u64, length: u64) -> io::Result<()> {
+        let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
+        posix_fadvise(
+            &self.file,
+            i64::try_from(offset).map_err(too_long)?,
+            i64::try_from(length).map_err(too_long)?,
+            PosixFadviseAdvice::POSIX_FADV_DONTNEED,
+        )
+        .map_err(io::Error::from)
+    }
 }
 
 impl<T: BlockDevice + ?Sized> BlockDevice for &T {
@@ -134,6 +157,32 @@ impl<T: BlockDevice + ?Sized> BlockDevice for &T {
 
     fn flush(&self) -> io::Result<()> {
         (**self).flush()
+    }
+
+    fn forget(&self, offset: u64, length: u64) -> io::Result<()> {
+        (**self).forget(offset, length)
+    }
+}
+
+impl<T: BlockDevice + ?Sized> BlockDevice for Rc<T> {
+    fn length(&self) -> u64 {
+        (**self).length()
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        (**self).read_at(bytes, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        (**self).write_at(bytes, offset)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        (**self).flush()
+    }
+
+    fn forget(&self, offset: u64, length: u64) -> io::Result<()> {
+        (**self).forget(offset, length)
     }
 }
 
@@ -180,6 +229,10 @@ impl<D: BlockDevice + ?Sized> BlockDevice for Region<'_, D> {
 
     fn flush(&self) -> io::Result<()> {
         self.device.flush()
+    }
+
+    fn forget(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.device.forget(self.start + offset, length)
     }
 }
 

@@ -1,6 +1,8 @@
 //! A file's content: read at any place, written from its start.
 
-use block_device::BlockDevice;
+use std::io;
+
+use block_device::{BlockDevice, ReadAt};
 
 use crate::boot_sector::Geometry;
 use crate::table::Chain;
@@ -22,19 +24,18 @@ impl<D: BlockDevice> File<'_, D> {
         self.length
     }
 
-    /// Where its bytes are on the device: (offset, how many), in order.
-    pub fn places(&self) -> Vec<(u64, u64)> {
-        let mut places = Vec::new();
-        let mut at = 0;
-        while at < self.length {
-            let Some((offset, piece)) = self.chain.locate(&self.geometry, at) else {
-                break;
-            };
-            let piece = piece.min(self.length - at);
-            places.push((offset, piece));
-            at += piece;
+    /// Has the next reads come from the medium.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn forget(&self) -> Result<(), Error> {
+        for (first, count) in &self.chain.0 {
+            let length = u64::from(*count) * self.geometry.cluster;
+            self.device
+                .forget(self.geometry.offset(*first), length)
+                .map_err(Error::io("drop from the cache what was read of"))?;
         }
-        places
+        Ok(())
     }
 
     /// Fills `bytes` from `offset`.
@@ -66,6 +67,19 @@ impl<D: BlockDevice> File<'_, D> {
             rest = behind;
         }
         Ok(())
+    }
+}
+
+impl<D: BlockDevice> ReadAt for File<'_, D> {
+    fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        File::read_at(self, bytes, offset).map_err(|error| match error {
+            Error::Io { source, .. } => source,
+            other => io::Error::other(other),
+        })
     }
 }
 
