@@ -40,7 +40,7 @@ pub fn make_variant(workspace: &Workspace, variant: &Variant, folder: &Path) -> 
     }
     fs::write(workspace.build.join("release.conf"), &release).context("write release.conf")?;
 
-    let key = Fingerprint::of("image 1")
+    let key = Fingerprint::of("image 2")
         .path(&staged.root)?
         .path(&staged.boot)?
         .path(&workspace.root.join("mkosi.conf"))?
@@ -113,6 +113,7 @@ fn collect(workspace: &Workspace, staged: &Staged, image: &Path) -> Result<()> {
             .with_context(|| format!("mkosi made no {}", from.display()))?;
     }
     fs::copy(staged.sbom(), image.join("wherry.spdx.json")).context("copy the list of contents")?;
+    fs::copy(staged.loader(), image.join("wherry.loader.efi")).context("copy the boot loader")?;
     let command_line = command_line(&image.join("wherry.efi"))?;
     check_root_hash(&command_line)?;
     // mkosi gives whole partitions; a release carries what is used of them.
@@ -193,6 +194,10 @@ pub fn artifacts(build: &Build, version: &str) -> Result<Vec<(PathBuf, String)>>
         (build.root()?, named("root")),
         (build.hash_tree()?, named("verity")),
         (build.uki()?, named("efi")),
+        (
+            build.directory().join("image/wherry.loader.efi"),
+            named("loader.efi"),
+        ),
         (
             build.directory().join("image/wherry.spdx.json"),
             named("spdx.json"),

@@ -52,6 +52,12 @@ impl Staged {
     pub fn sbom(&self) -> PathBuf {
         self.root.join(SBOM)
     }
+
+    /// systemd-boot.
+    pub fn loader(&self) -> PathBuf {
+        self.boot
+            .join("usr/lib/systemd/boot/efi/systemd-bootx64.efi")
+    }
 }
 
 /// Stages everything.
