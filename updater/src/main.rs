@@ -1,3 +1,8 @@
 //! The A/B updater.
 
+mod boot_evidence;
+mod health;
+mod pstore;
+mod record;
+
 fn main() {}
