@@ -1,0 +1,97 @@
+//! The policy's choice, in a form that outlives the channel it was made from.
+
+use jiff::Timestamp;
+use policy::{Choice, Passed};
+use release::{Channel, Manifest};
+use updater_control::{Available, Checked};
+
+/// What is to be done about a channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The release to be installed.
+    pub take: Option<Manifest>,
+    /// The release that is there for whoever asks, taken or not.
+    pub available: Option<Manifest>,
+    /// Why, a sentence.
+    pub sentence: String,
+    /// The newest release of the channel.
+    pub newest: Option<String>,
+    /// When it is worth asking again, before the next check.
+    pub again: Option<Timestamp>,
+}
+
+impl Decision {
+    /// From the policy's choice.
+    pub fn of(choice: &Choice<'_>, channel: &Channel) -> Self {
+        let newest = channel
+            .offers
+            .iter()
+            .map(|offer| &offer.manifest.version)
+            .max()
+            .map(ToString::to_string);
+        let mut decision = Self {
+            take: None,
+            available: None,
+            sentence: String::new(),
+            newest,
+            again: None,
+        };
+        match choice {
+            Choice::UpToDate => decision.sentence = "it is the newest for this machine".to_owned(),
+            Choice::Take {
+                offer,
+                reason,
+                passed,
+            } => {
+                decision.take = Some(offer.manifest.clone());
+                decision.available = Some(offer.manifest.clone());
+                decision.sentence = with_passed(reason.to_string(), passed);
+            }
+            Choice::Available { offer, passed } => {
+                decision.available = Some(offer.manifest.clone());
+                let sentence = "`wherry update apply` installs it: the mode is manual".to_owned();
+                decision.sentence = with_passed(sentence, passed);
+            }
+            Choice::Wait {
+                version,
+                until,
+                passed,
+            } => {
+                decision.again = Some(*until);
+                let others: Vec<Passed> = passed
+                    .iter()
+                    .filter(|passed| passed.version != *version)
+                    .cloned()
+                    .collect();
+                let sentence = format!("{version} is for this machine from {until} on");
+                decision.sentence = with_passed(sentence, &others);
+            }
+            Choice::Nothing { cause, passed } => {
+                decision.sentence = with_passed(cause.to_string(), passed);
+            }
+        }
+        decision
+    }
+
+    /// As an answer.
+    pub fn checked(&self, running: &str, channel: &str) -> Checked {
+        Checked {
+            running: running.to_owned(),
+            channel: channel.to_owned(),
+            available: self.available.as_ref().map(|manifest| Available {
+                version: manifest.version.to_string(),
+                published: manifest.published.clone(),
+                notes: manifest.notes.clone(),
+                size: manifest.root.length + manifest.uki.length,
+            }),
+            reason: self.sentence.clone(),
+            newest: self.newest.clone(),
+        }
+    }
+}
+
+fn with_passed(sentence: String, passed: &[Passed]) -> String {
+    passed.iter().fold(sentence, |sentence, passed| {
+        format!("{sentence}; {passed}")
+    })
+}

@@ -1,0 +1,261 @@
+//! The way to a goal on a system disk: look, ask [`slots::next`], do, look again.
+//!
+//! It works the same on a machine's disk and on an image file, and goes on where
+//! anything before it was cut off, since all that it goes by is on the disk.
+
+use std::cell::Cell;
+
+use block_device::BlockDevice;
+use fetch::Repository;
+use release::{BLOCK, Manifest, RootHash, VerityParameters};
+use slots::{Action, Goal, Refusal, SlotId, Step, Target, View};
+use system_disk::SystemDisk;
+use updater_control::{Phase, Progress};
+
+use crate::error::{Error, on};
+
+/// How often one action may be asked for on the way to one goal. Each asks for
+/// something that is then so; a second time comes from a slot that reads back
+/// wrong or a medium that forgets.
+const REPEATS: usize = 3;
+
+/// The release to be installed, and where it comes from.
+pub struct Source<'a> {
+    /// The release.
+    pub manifest: &'a Manifest,
+    /// The repository; `None` where nothing of it is to be fetched any more.
+    pub repository: Option<&'a Repository>,
+}
+
+/// How far to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All the way: the release boots next.
+    Published,
+    /// Until the release is complete on the disk, and the loader does not know of
+    /// it: a power cut boots what ran before.
+    Staged,
+}
+
+/// What it took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Bytes from mirrors.
+    pub fetched: u64,
+    /// Bytes that were here.
+    pub reused: u64,
+    /// What was done, in order.
+    pub actions: Vec<Action>,
+    /// Mirrors that were dropped, and why.
+    pub dropped: Vec<String>,
+}
+
+impl Spent {
+    fn add(&mut self, fetched: &fetch::Fetched) {
+        self.fetched += fetched.bytes;
+        self.reused += fetched.reused;
+        for mirror in &fetched.mirrors {
+            if let Some(why) = &mirror.dropped {
+                self.dropped.push(format!("{}: {why}", mirror.address));
+            }
+        }
+    }
+}
+
+/// What `slots` has to know of a release.
+pub fn target(manifest: &Manifest) -> Target {
+    Target {
+        version: manifest.version.clone(),
+        root_hash: manifest.root_hash,
+        data_length: manifest.root.length,
+        tree_length: manifest.tree.length,
+        uki: manifest.uki.sha256,
+        uki_length: manifest.uki.length,
+        loader_version: manifest.loader_version.clone(),
+    }
+}
+
+/// Brings `disk` to `goal`. `tell` hears how far it is.
+///
+/// # Errors
+/// What failed; the disk then boots what it booted before.
+pub async fn reach<D: BlockDevice>(
+    disk: &mut SystemDisk<D>,
+    goal: &Goal,
+    source: Option<&Source<'_>>,
+    extent: Extent,
+    tell: &dyn Fn(Progress),
+) -> Result<Spent, Error> {
+    let mut spent = Spent::default();
+    loop {
+        let view = disk.view()?;
+        let action = match slots::next(&view, goal) {
+            Step::Done => return Ok(spent),
+            Step::Refused(refusal) => return Err(Error::Refused(refusal)),
+            Step::Do(Action::PublishUki { .. }) if extent == Extent::Staged => return Ok(spent),
+            Step::Do(action) => action,
+        };
+        let before = spent.actions.iter().filter(|it| **it == action).count();
+        if before >= REPEATS {
+            return Err(Error::Stuck { action });
+        }
+        perform(disk, &view, &action, source, &mut spent, tell).await?;
+        spent.actions.push(action);
+    }
+}
+
+/// Whether `manifest` could be installed: asked before anything is fetched.
+///
+/// # Errors
+/// Why not.
+pub fn check<D: BlockDevice>(disk: &SystemDisk<D>, manifest: &Manifest) -> Result<(), Error> {
+    slots::check(&disk.view()?, &target(manifest)).map_err(Error::Refused)
+}
+
+async fn perform<D: BlockDevice>(
+    disk: &mut SystemDisk<D>,
+    view: &View,
+    action: &Action,
+    source: Option<&Source<'_>>,
+    spent: &mut Spent,
+    tell: &dyn Fn(Progress),
+) -> Result<(), Error> {
+    let version = source.map(|source| source.manifest.version.to_string());
+    let say = |phase: Phase, progress: fetch::Progress| {
+        tell(Progress {
+            phase,
+            version: version.clone(),
+            fetched: progress.fetched,
+            reused: progress.reused,
+            verified: progress.verified,
+            total: progress.total,
+        });
+    };
+    match action {
+        Action::FillSlot { slot } => {
+            let source = source.ok_or(Error::NoSource)?;
+            let repository = source.repository.ok_or(Error::NoSource)?;
+            let manifest = source.manifest;
+            let target = disk.slot(*slot)?;
+            let other = disk.slot(slot.other())?;
+            let target = fetch::Slot {
+                data: &target.data,
+                tree: &target.tree,
+            };
+            let seeds = [fetch::Slot {
+                data: &other.data,
+                tree: &other.tree,
+            }];
+            say(Phase::Writing, fetch::Progress::default());
+            let fetched = repository
+                .fill_slot(manifest, target, &seeds, &|progress| {
+                    say(Phase::Writing, progress);
+                })
+                .await?;
+            spent.add(&fetched);
+            prove(disk, *slot, &manifest.verity, &manifest.root_hash, &say)
+        }
+        Action::ProveSlot { slot } => {
+            let (verity, root_hash) = match source {
+                Some(source) if view.slot_of(&source.manifest.root_hash) == Some(*slot) => {
+                    (source.manifest.verity.clone(), source.manifest.root_hash)
+                }
+                Some(_) | None => named(disk, view, *slot)?,
+            };
+            prove(disk, *slot, &verity, &root_hash, &say)
+        }
+        Action::StageUki => {
+            let source = source.ok_or(Error::NoSource)?;
+            let repository = source.repository.ok_or(Error::NoSource)?;
+            let fetched = stage_uki(disk, view, repository, source.manifest, &|progress| {
+                say(Phase::FetchingKernel, progress);
+            })
+            .await?;
+            spent.add(&fetched);
+            Ok(())
+        }
+        Action::UpdateLoader => {
+            let source = source.ok_or(Error::NoSource)?;
+            let repository = source.repository.ok_or(Error::NoSource)?;
+            say(Phase::Switching, fetch::Progress::default());
+            let before = repository.received();
+            let loader = repository.artifact(&source.manifest.loader).await?;
+            spent.fetched += repository.received() - before;
+            disk.update_loader(&loader)?;
+            Ok(())
+        }
+        Action::RemoveEntry { .. }
+        | Action::RemoveStaged
+        | Action::EmptySlot { .. }
+        | Action::NameSlot { .. }
+        | Action::PublishUki { .. }
+        | Action::RenameEntry { .. } => {
+            let phase = match action {
+                Action::RemoveEntry { .. } | Action::RemoveStaged | Action::EmptySlot { .. } => {
+                    Phase::Preparing
+                }
+                _ => Phase::Switching,
+            };
+            say(phase, fetch::Progress::default());
+            disk.perform(action)?;
+            Ok(())
+        }
+    }
+}
+
+/// Reads a slot back from the medium; what that proves, the disk's view knows.
+fn prove<D: BlockDevice>(
+    disk: &mut SystemDisk<D>,
+    slot: SlotId,
+    verity: &VerityParameters,
+    root_hash: &RootHash,
+    say: &dyn Fn(Phase, fetch::Progress),
+) -> Result<(), Error> {
+    let total = verity.data_blocks * BLOCK;
+    let mut progress = |verified: u64| {
+        say(
+            Phase::Proving,
+            fetch::Progress {
+                fetched: 0,
+                reused: 0,
+                verified,
+                total,
+            },
+        );
+    };
+    progress(0);
+    disk.prove(slot, verity, root_hash, &mut progress)?;
+    Ok(())
+}
+
+async fn stage_uki<D: BlockDevice>(
+    disk: &mut SystemDisk<D>,
+    view: &View,
+    repository: &Repository,
+    manifest: &Manifest,
+    progress: &dyn Fn(fetch::Progress),
+) -> Result<fetch::Fetched, Error> {
+    todo_api!()
+}
+
+/// What a slot's ids and hash tree say that it holds.
+fn named<D: BlockDevice>(
+    disk: &SystemDisk<D>,
+    view: &View,
+    slot: SlotId,
+) -> Result<(VerityParameters, RootHash), Error> {
+    let root_hash = view
+        .entries
+        .iter()
+        .filter_map(|entry| entry.root_hash)
+        .find(|root_hash| view.slot_of(root_hash) == Some(slot))
+        .ok_or(Error::Refused(Refusal::NoOther))?;
+    let mut superblock = [0; BLOCK as usize];
+    disk.slot(slot)?
+        .tree
+        .read_at(&mut superblock, 0)
+        .map_err(on("the hash tree's superblock"))?;
+    let verity = VerityParameters::parse(&superblock)
+        .map_err(|error| Error::Superblock { slot, why: error.to_string() })?;
+    Ok((verity, root_hash))
+}

@@ -1,0 +1,119 @@
+//! From settings to a repository, and from its channel to a decision.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fetch::{Repository, Settings};
+use jiff::Timestamp;
+use policy::{Config, MachineId, Standing};
+use release::Channel;
+
+use crate::decision::Decision;
+use crate::error::Error;
+
+/// The longest trust anchor and list of certificates that are read, in bytes.
+const LONGEST: u64 = 1 << 20;
+
+/// All that decides where a release comes from and which one.
+#[derive(Clone, Debug)]
+pub struct Asking {
+    /// The settings.
+    pub config: Config,
+    /// What the machine remembers.
+    pub standing: Standing,
+    /// Who asks.
+    pub machine: MachineId,
+    /// Where a trust anchor may be; the first that is there is used.
+    pub anchors: Vec<PathBuf>,
+    /// The folder for metadata.
+    pub datastore: PathBuf,
+    /// Where metadata is kept where that folder cannot be written.
+    pub spare_datastore: Option<PathBuf>,
+}
+
+impl Asking {
+    /// Reads the repository's metadata.
+    ///
+    /// # Errors
+    /// A setting is missing, or no repository gave metadata that can be trusted.
+    pub async fn open(&self) -> Result<Repository, Error> {
+        let config = &self.config;
+        if config.repositories.is_empty() {
+            return Err(Error::Setting(
+                "no repository is set: put `repository = \"https://…\"` into \
+                 /state/config/update.toml"
+                    .to_owned(),
+            ));
+        }
+        let trust = self.trust()?;
+        let mut settings = Settings::new(config.repositories.clone());
+        settings.proxy.clone_from(&config.proxy);
+        settings.rate_limit = config.rate_limit;
+        settings.connections = config.connections;
+        if let Some(path) = &config.certificates {
+            settings.certificates = read(path, "read the certificates in")?;
+        }
+        let datastore = match fs::create_dir_all(&self.datastore) {
+            Ok(()) => &self.datastore,
+            Err(_) => self.spare_datastore.as_ref().unwrap_or(&self.datastore),
+        };
+        if let Some(spare) = &self.spare_datastore
+            && spare == datastore
+        {
+            fs::create_dir_all(spare).map_err(|source| Error::File {
+                doing: "make",
+                path: spare.clone(),
+                source,
+            })?;
+        }
+        Ok(Repository::open(settings, &trust, datastore).await?)
+    }
+
+    fn trust(&self) -> Result<Vec<u8>, Error> {
+        for path in &self.anchors {
+            if path.exists() {
+                return read(path, "read the trust anchor");
+            }
+        }
+        let first = self
+            .anchors
+            .first()
+            .map(|path| path.display().to_string())
+            .unwrap_or_default();
+        Err(Error::Setting(format!(
+            "there is no trust anchor, so no update can be trusted: put the repository's \
+             root metadata (its first N.root.json) at {first}"
+        )))
+    }
+
+    /// Asks for the channel, and decides.
+    ///
+    /// # Errors
+    /// The channel is not there or not as it was signed.
+    pub async fn decide(&self, repository: &Repository) -> Result<(Channel, Decision), Error> {
+        let channel = repository.channel(&self.config.channel).await?;
+        let choice = policy::choose(
+            &self.config,
+            &self.standing,
+            &channel,
+            &self.machine,
+            Timestamp::now(),
+        );
+        let decision = Decision::of(&choice, &channel);
+        Ok((channel, decision))
+    }
+}
+
+fn read(path: &Path, doing: &'static str) -> Result<Vec<u8>, Error> {
+    let failed = |source| Error::File {
+        doing,
+        path: path.to_owned(),
+        source,
+    };
+    let length = fs::metadata(path).map_err(failed)?.len();
+    if length > LONGEST {
+        let why = format!("it is longer than {LONGEST} bytes");
+        return Err(failed(std::io::Error::other(why)));
+    }
+    fs::read(path).map_err(failed)
+}
