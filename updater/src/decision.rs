@@ -91,7 +91,7 @@ impl Decision {
 }
 
 fn with_passed(sentence: String, passed: &[Passed]) -> String {
-    passed.iter().fold(sentence, |sentence, passed| {
-        format!("{sentence}; {passed}")
-    })
+    passed
+        .iter()
+        .fold(sentence, |sentence, passed| format!("{sentence}; {passed}"))
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use fetch::FetchError;
-use slots::{Action, Refusal, SlotId};
+use slots::{Action, Refusal};
 use system_disk::DiskError;
 
 /// Why something was not done. What ran before is what boots.
@@ -26,13 +26,6 @@ pub enum Error {
     },
     /// What is wanted has to be fetched, and no repository is at hand.
     NoSource,
-    /// A slot's hash tree does not begin as one.
-    Superblock {
-        /// The slot.
-        slot: SlotId,
-        /// What is wrong with it.
-        why: String,
-    },
     /// A file could not be read or written.
     File {
         /// What was done.
@@ -42,20 +35,8 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
-    /// Part of the disk could not be read.
-    Read {
-        /// Which part.
-        what: &'static str,
-        /// Why not.
-        source: io::Error,
-    },
     /// A setting is missing or wrong; what to do is in the sentence.
     Setting(String),
-}
-
-/// For `map_err`: `what` of the disk could not be read.
-pub fn on(what: &'static str) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Read { what, source }
 }
 
 impl fmt::Display for Error {
@@ -73,11 +54,7 @@ impl fmt::Display for Error {
             Self::NoSource => f.write_str(
                 "part of the release has to be fetched anew: `wherry update apply` does it",
             ),
-            Self::Superblock { slot, why } => {
-                write!(f, "the hash tree in slot {slot} is not understood: {why}")
-            }
             Self::File { doing, path, .. } => write!(f, "cannot {doing} {}", path.display()),
-            Self::Read { what, .. } => write!(f, "cannot read {what}"),
         }
     }
 }
@@ -87,12 +64,11 @@ impl std::error::Error for Error {
         match self {
             Self::Disk(error) => error.source(),
             Self::Fetch(error) => error.source(),
-            Self::File { source, .. } | Self::Read { source, .. } => Some(source),
+            Self::File { source, .. } => Some(source),
             Self::Refused(_)
             | Self::Declined(_)
             | Self::Stuck { .. }
             | Self::NoSource
-            | Self::Superblock { .. }
             | Self::Setting(_) => None,
         }
     }

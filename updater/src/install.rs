@@ -3,16 +3,16 @@
 //! It works the same on a machine's disk and on an image file, and goes on where
 //! anything before it was cut off, since all that it goes by is on the disk.
 
-use std::cell::Cell;
+use std::io::Write;
 
-use block_device::BlockDevice;
+use block_device::{BlockDevice, ReadAt};
 use fetch::Repository;
 use release::{BLOCK, Manifest, RootHash, VerityParameters};
-use slots::{Action, Goal, Refusal, SlotId, Step, Target, View};
+use slots::{Action, Goal, SlotId, Step, Target, View};
 use system_disk::SystemDisk;
 use updater_control::{Phase, Progress};
 
-use crate::error::{Error, on};
+use crate::error::Error;
 
 /// How often one action may be asked for on the way to one goal. Each asks for
 /// something that is then so; a second time comes from a slot that reads back
@@ -80,7 +80,7 @@ pub fn target(manifest: &Manifest) -> Target {
 /// # Errors
 /// What failed; the disk then boots what it booted before.
 pub async fn reach<D: BlockDevice>(
-    disk: &mut SystemDisk<D>,
+    disk: &SystemDisk<D>,
     goal: &Goal,
     source: Option<&Source<'_>>,
     extent: Extent,
@@ -113,7 +113,7 @@ pub fn check<D: BlockDevice>(disk: &SystemDisk<D>, manifest: &Manifest) -> Resul
 }
 
 async fn perform<D: BlockDevice>(
-    disk: &mut SystemDisk<D>,
+    disk: &SystemDisk<D>,
     view: &View,
     action: &Action,
     source: Option<&Source<'_>>,
@@ -156,13 +156,18 @@ async fn perform<D: BlockDevice>(
             prove(disk, *slot, &manifest.verity, &manifest.root_hash, &say)
         }
         Action::ProveSlot { slot } => {
-            let (verity, root_hash) = match source {
-                Some(source) if view.slot_of(&source.manifest.root_hash) == Some(*slot) => {
-                    (source.manifest.verity.clone(), source.manifest.root_hash)
-                }
-                Some(_) | None => named(disk, view, *slot)?,
-            };
-            prove(disk, *slot, &verity, &root_hash, &say)
+            let total = view.slots[slot.index()].data_length;
+            disk.prove_named(*slot, &mut |verified| {
+                say(
+                    Phase::Proving,
+                    fetch::Progress {
+                        verified,
+                        total,
+                        ..fetch::Progress::default()
+                    },
+                );
+            })?;
+            Ok(())
         }
         Action::StageUki => {
             let source = source.ok_or(Error::NoSource)?;
@@ -205,7 +210,7 @@ async fn perform<D: BlockDevice>(
 
 /// Reads a slot back from the medium; what that proves, the disk's view knows.
 fn prove<D: BlockDevice>(
-    disk: &mut SystemDisk<D>,
+    disk: &SystemDisk<D>,
     slot: SlotId,
     verity: &VerityParameters,
     root_hash: &RootHash,
@@ -216,10 +221,9 @@ fn prove<D: BlockDevice>(
         say(
             Phase::Proving,
             fetch::Progress {
-                fetched: 0,
-                reused: 0,
                 verified,
                 total,
+                ..fetch::Progress::default()
             },
         );
     };
@@ -229,33 +233,28 @@ fn prove<D: BlockDevice>(
 }
 
 async fn stage_uki<D: BlockDevice>(
-    disk: &mut SystemDisk<D>,
+    disk: &SystemDisk<D>,
     view: &View,
     repository: &Repository,
     manifest: &Manifest,
     progress: &dyn Fn(fetch::Progress),
 ) -> Result<fetch::Fetched, Error> {
-    todo_api!()
-}
-
-/// What a slot's ids and hash tree say that it holds.
-fn named<D: BlockDevice>(
-    disk: &SystemDisk<D>,
-    view: &View,
-    slot: SlotId,
-) -> Result<(VerityParameters, RootHash), Error> {
-    let root_hash = view
+    let files = view
         .entries
         .iter()
-        .filter_map(|entry| entry.root_hash)
-        .find(|root_hash| view.slot_of(root_hash) == Some(slot))
-        .ok_or(Error::Refused(Refusal::NoOther))?;
-    let mut superblock = [0; BLOCK as usize];
-    disk.slot(slot)?
-        .tree
-        .read_at(&mut superblock, 0)
-        .map_err(on("the hash tree's superblock"))?;
-    let verity = VerityParameters::parse(&superblock)
-        .map_err(|error| Error::Superblock { slot, why: error.to_string() })?;
-    Ok((verity, root_hash))
+        .filter(|entry| entry.root_hash.is_some())
+        .map(|entry| disk.entry_file(&entry.file))
+        .collect::<Result<Vec<_>, _>>()?;
+    let seeds: Vec<&dyn ReadAt> = files.iter().map(|file| file as &dyn ReadAt).collect();
+    let mut stage = disk.stage_uki(manifest.uki.length)?;
+    let fetched = repository
+        .uki(
+            manifest,
+            &seeds,
+            &mut |bytes| stage.write_all(bytes),
+            progress,
+        )
+        .await?;
+    stage.finish(&manifest.uki.sha256)?;
+    Ok(fetched)
 }

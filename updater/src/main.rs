@@ -1,8 +1,47 @@
 //! The A/B updater.
+//!
+//! `updater run` is the system service; the other commands do the same once, on a
+//! disk or an image of one. The flow of an update: [`source`] (where from, which)
+//! → [`install`] (the way to a goal, step by step) → restart → [`boot_evidence`]
+//! (what the last boots were) → [`health`] → blessed, or the boot loader falls
+//! back. `docs/updates.md` is the manual page.
 
+mod arguments;
 mod boot_evidence;
+mod decision;
+mod error;
 mod health;
+mod install;
+mod metered;
+mod one_shot;
 mod pstore;
 mod record;
+mod source;
 
-fn main() {}
+use std::process::ExitCode;
+
+use arguments::{Arguments, Command};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("<3>the runtime does not start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(async {
+        match &arguments.command {
+            Command::Run(_) => ExitCode::FAILURE,
+            Command::Install(install) => one_shot::install(install).await,
+            Command::Bless(on) => one_shot::bless(on).await,
+            Command::Rollback(on) => one_shot::rollback(on).await,
+            Command::Look(on) => one_shot::look(on),
+        }
+    })
+}

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 
 use block_device::BlockDevice;
 
@@ -10,21 +11,13 @@ use block_device::BlockDevice;
 #[derive(Debug)]
 pub struct Metered<D> {
     device: D,
-    written: Cell<u64>,
+    written: Rc<Cell<u64>>,
 }
 
 impl<D> Metered<D> {
-    /// Nothing is counted yet.
-    pub fn new(device: D) -> Self {
-        Self {
-            device,
-            written: Cell::new(0),
-        }
-    }
-
-    /// Bytes written so far.
-    pub fn written(&self) -> u64 {
-        self.written.get()
+    /// Counts on in `written`.
+    pub fn new(device: D, written: Rc<Cell<u64>>) -> Self {
+        Self { device, written }
     }
 }
 
@@ -45,5 +38,9 @@ impl<D: BlockDevice> BlockDevice for Metered<D> {
 
     fn flush(&self) -> io::Result<()> {
         self.device.flush()
+    }
+
+    fn forget(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.device.forget(offset, length)
     }
 }

@@ -8,8 +8,9 @@ use std::cell::Cell;
 use std::fs;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::rc::Rc;
 
-use block_device::{BlockDevice, Disk};
+use block_device::Disk;
 use jiff::Timestamp;
 use policy::{Config, MachineId, Standing, Wish};
 use release::RootHash;
@@ -24,7 +25,11 @@ use crate::install::{self, Extent, Source, Spent};
 use crate::metered::Metered;
 use crate::source::Asking;
 
-type Opened = SystemDisk<Metered<Disk>>;
+/// The disk, and how many bytes were written to it.
+struct Opened {
+    disk: SystemDisk<Metered<Disk>>,
+    written: Rc<Cell<u64>>,
+}
 
 /// What was done, for `--json`.
 #[derive(Debug, Serialize)]
@@ -97,7 +102,7 @@ pub async fn rollback(on: &On) -> ExitCode {
 /// `updater look`.
 pub fn look(on: &On) -> ExitCode {
     end(open(on).and_then(|disk| {
-        let look = Look::of(&disk.view()?);
+        let look = Look::of(&disk.disk.view()?);
         if on.json {
             print_json(&look);
         } else {
@@ -131,13 +136,16 @@ fn open(on: &On) -> Result<Opened, Error> {
             path: on.disk.clone(),
             source,
         })?;
-    Ok(SystemDisk::open(Metered::new(file), on.booted)?)
+    let written = Rc::new(Cell::new(0));
+    let device = Metered::new(file, Rc::clone(&written));
+    let disk = SystemDisk::open(device, on.booted)?;
+    Ok(Opened { disk, written })
 }
 
 async fn try_install(arguments: &Install) -> Result<(), Error> {
     let on = &arguments.on;
-    let mut disk = open(on)?;
-    let view = disk.view()?;
+    let disk = open(on)?;
+    let view = disk.disk.view()?;
     let running = view
         .booted_entry()
         .map(|entry| entry.version.clone())
@@ -177,9 +185,8 @@ async fn try_install(arguments: &Install) -> Result<(), Error> {
     // The running release is asked for by name to get its boot entry back.
     let again = arguments.version.as_ref().and_then(|version| {
         let mut offers = channel.offers.iter().map(|offer| &offer.manifest);
-        offers.find(|manifest| {
-            manifest.version == *version && Some(manifest.root_hash) == on.booted
-        })
+        offers
+            .find(|manifest| manifest.version == *version && Some(manifest.root_hash) == on.booted)
     });
     let Some(manifest) = decision.take.as_ref().or(again) else {
         if arguments.version.is_some() {
@@ -187,7 +194,7 @@ async fn try_install(arguments: &Install) -> Result<(), Error> {
         }
         return report(on, &disk, None, &Spent::default(), decision.sentence);
     };
-    install::check(&disk, manifest)?;
+    install::check(&disk.disk, manifest)?;
     let goal = Goal::Install(install::target(manifest));
     let source = Source {
         manifest,
@@ -198,8 +205,7 @@ async fn try_install(arguments: &Install) -> Result<(), Error> {
     } else {
         Extent::Published
     };
-    let mut spent =
-        install::reach(&mut disk, &goal, Some(&source), extent, &teller(on)).await?;
+    let mut spent = install::reach(&disk.disk, &goal, Some(&source), extent, &teller(on)).await?;
     // Metadata too has come from a mirror.
     spent.fetched = spent.fetched.max(repository.received());
     let version = Some(manifest.version.to_string());
@@ -207,8 +213,8 @@ async fn try_install(arguments: &Install) -> Result<(), Error> {
 }
 
 async fn reach(on: &On, goal: Goal) -> Result<(), Error> {
-    let mut disk = open(on)?;
-    let spent = install::reach(&mut disk, &goal, None, Extent::Published, &teller(on)).await?;
+    let disk = open(on)?;
+    let spent = install::reach(&disk.disk, &goal, None, Extent::Published, &teller(on)).await?;
     report(on, &disk, None, &spent, String::new())
 }
 
@@ -236,7 +242,7 @@ fn report(
         reason,
         fetched: spent.fetched,
         reused: spent.reused,
-        written: disk.device().written(),
+        written: disk.written.get(),
         peak_rss_kib: peak_rss_kib(),
         cpu_ms: cpu_ms(),
         actions: spent
@@ -245,7 +251,7 @@ fn report(
             .map(|action| format!("{action:?}"))
             .collect(),
         dropped: spent.dropped.clone(),
-        disk: Look::of(&disk.view()?),
+        disk: Look::of(&disk.disk.view()?),
     };
     if on.json {
         print_json(&report);
