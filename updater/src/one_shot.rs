@@ -11,7 +11,6 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use block_device::Disk;
-use jiff::Timestamp;
 use policy::{Config, MachineId, Standing, Wish};
 use release::RootHash;
 use serde::Serialize;
