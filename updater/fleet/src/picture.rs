@@ -117,16 +117,16 @@ impl Page<'_> {
             let end = self.end_of(publication);
             for (place, (percent, start)) in publication.waves.iter().enumerate() {
                 let next = publication.waves.get(place + 1);
-                let planned = next.map_or_else(
-                    || self.superseded(publication),
-                    |(_, start)| *start,
-                );
+                let planned =
+                    next.map_or_else(|| self.superseded(publication), |(_, start)| *start);
                 // What a halt has prevented.
                 if planned > end {
                     let from = end.max(*start);
                     let bar = self.bar(from, planned, y).set("fill", "none");
-                    group = group
-                        .add(bar.set("stroke", color(number)).set("stroke-dasharray", "2 2"));
+                    group = group.add(
+                        bar.set("stroke", color(number))
+                            .set("stroke-dasharray", "2 2"),
+                    );
                     group = group.add(
                         words(self.x(from) + 4.0, y + 10.5, &format!("{percent} %"))
                             .set("font-size", 10)
@@ -262,9 +262,18 @@ impl Page<'_> {
             let mut data = Data::new();
             let mut last = None;
             let mut drawn = false;
-            let end = self.record.samples.iter().rposition(|sample| value(sample) > 0);
+            let end = self
+                .record
+                .samples
+                .iter()
+                .rposition(|sample| value(sample) > 0);
             // The line ends where the release has lost its last machine.
-            for sample in self.record.samples.iter().take(end.map_or(0, |end| end + 2)) {
+            for sample in self
+                .record
+                .samples
+                .iter()
+                .take(end.map_or(0, |end| end + 2))
+            {
                 let (x, y) = (round(self.x(sample.at)), round(y(value(sample))));
                 // The line begins where the release has its first machine.
                 if last.is_none() && value(sample) == 0 {
@@ -295,9 +304,13 @@ impl Page<'_> {
         }
         let kept = self.record.kept.len();
         group.add(
-            words(RIGHT - 6.0, y(kept) - 6.0, &format!("{kept} on hold or pinned stay with 1.0"))
-                .set("text-anchor", "end")
-                .set("font-size", 11),
+            words(
+                RIGHT - 6.0,
+                y(kept) - 6.0,
+                &format!("{kept} on hold or pinned stay with 1.0"),
+            )
+            .set("text-anchor", "end")
+            .set("font-size", 11),
         )
     }
 

@@ -6,7 +6,8 @@ use fleet::{Record, Scenario, Summary, run, summary};
 use release::Version;
 
 /// The fleet of the manual's picture, once for all tests that look at it.
-static FLEET: LazyLock<(Scenario, Record, Summary)> = LazyLock::new(|| of(Scenario::two_weeks(1000, 1)));
+static FLEET: LazyLock<(Scenario, Record, Summary)> =
+    LazyLock::new(|| of(Scenario::two_weeks(1000, 1)));
 
 fn of(scenario: Scenario) -> (Scenario, Record, Summary) {
     let record = run(&scenario).unwrap();
@@ -24,7 +25,12 @@ fn version(text: &str) -> Version {
 fn never_more_machines_are_away_than_the_lock_server_has_slots() {
     let (scenario, record, summary) = &*FLEET;
     assert_eq!(summary.most_reboots_at_once, scenario.lock_slots);
-    assert!(record.samples.iter().all(|sample| sample.away <= scenario.lock_slots));
+    assert!(
+        record
+            .samples
+            .iter()
+            .all(|sample| sample.away <= scenario.lock_slots)
+    );
     assert_eq!(summary.most_slots_taken, scenario.lock_slots);
     assert_eq!(summary.slots_taken_at_end, 0, "each slot came back");
     assert_eq!(summary.reboots_outside_of_windows, 0);
@@ -35,8 +41,16 @@ fn never_more_machines_are_away_than_the_lock_server_has_slots() {
 fn every_machine_ends_with_the_newest_good_release_but_for_those_that_must_not_move() {
     let (_, record, summary) = &*FLEET;
     for (number, (running, settled)) in record.end.iter().enumerate() {
-        let expected = if record.kept.contains(&number) { "1.0" } else { "2.2" };
-        assert_eq!((running, settled), (&version(expected), &true), "machine {number}");
+        let expected = if record.kept.contains(&number) {
+            "1.0"
+        } else {
+            "2.2"
+        };
+        assert_eq!(
+            (running, settled),
+            (&version(expected), &true),
+            "machine {number}"
+        );
     }
     assert_eq!(summary.kept, 20);
     assert_eq!(summary.kept_that_moved, 0);
@@ -74,7 +88,11 @@ fn a_bad_release_is_stopped_within_its_first_wave() {
     assert!(of.tried_percent <= f64::from(of.first_wave_percent));
     // Nobody boots it after the halt, but those that were rebooting just then.
     let halted = record.halted[&version("2.1")];
-    assert!(record.tried[&version("2.1")].values().all(|at| *at < halted + HOUR / 12));
+    assert!(
+        record.tried[&version("2.1")]
+            .values()
+            .all(|at| *at < halted + HOUR / 12)
+    );
 }
 
 #[test]
@@ -103,7 +121,11 @@ fn while_the_lock_server_is_down_nobody_reboots_and_afterwards_all_do() {
     assert_eq!(summary.reboots_while_lock_down, 0);
     let (from, until) = scenario.lock_down[0];
     let between = |from: u64, until: u64| {
-        record.reboots.iter().filter(|at| from <= **at && **at < until).count()
+        record
+            .reboots
+            .iter()
+            .filter(|at| from <= **at && **at < until)
+            .count()
     };
     assert!(between(from - 6 * HOUR, from) > 0);
     assert!(between(until, until + 6 * HOUR) > 100);
@@ -114,7 +136,12 @@ fn while_the_lock_server_is_down_nobody_reboots_and_afterwards_all_do() {
     let (_, _, without) = of(good);
     assert_eq!(without.end, summary.end);
     let half = |summary: &Summary| summary.versions["2.2"].half_after_hours;
-    assert!(half(&without) < half(summary), "{:?} {:?}", half(&without), half(summary));
+    assert!(
+        half(&without) < half(summary),
+        "{:?} {:?}",
+        half(&without),
+        half(summary)
+    );
 }
 
 #[test]
