@@ -72,19 +72,32 @@ impl DiskError {
     }
 }
 
+/// What to do about a disk that fails.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            " (the disk is write-protected: remove the protection)"
+        }
+        io::ErrorKind::NotFound => "",
+        _ => " (the kernel's log says more; a disk that fails is to be replaced)",
+    }
+}
+
 impl fmt::Display for DiskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open { path, source } => {
                 write!(f, "cannot open the system disk {}", path.display())?;
-                match source.kind() {
-                    io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                        f.write_str(" for writing: remove its write protection")
-                    }
-                    _ => Ok(()),
-                }
+                f.write_str(advice(source))
             }
-            Self::Io { doing, part, .. } => write!(f, "cannot {doing} {part}"),
+            Self::Io {
+                doing,
+                part,
+                source,
+            } => {
+                write!(f, "cannot {doing} {part}")?;
+                f.write_str(advice(source))
+            }
             Self::BootDisk(why) => write!(
                 f,
                 "it cannot be told which disk the system was booted from: {why}"
@@ -93,7 +106,13 @@ impl fmt::Display for DiskError {
                 f.write_str("the system disk has no valid GUID partition table: install it anew")
             }
             Self::Layout(why) => write!(f, "this is no system disk: {why}"),
-            Self::Esp(error) => fmt::Display::fmt(error, f),
+            Self::Esp(error) => {
+                fmt::Display::fmt(error, f)?;
+                match error {
+                    esp::Error::Io { source, .. } => f.write_str(advice(source)),
+                    _ => Ok(()),
+                }
+            }
             Self::Running(slot) => write!(
                 f,
                 "slot {slot} holds the running release: it is never written"
