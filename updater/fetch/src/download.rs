@@ -161,7 +161,7 @@ impl Repository {
             self.mirrors.borrow_mut().end(mirror);
             work.put_back(at.get()..part.end);
             match done {
-                Ok(()) => {}
+                Ok(()) => self.mirrors.borrow_mut().answered(mirror),
                 Err(Trouble::Mirror(failure)) => self.failed(mirror, work.artifact, failure),
                 Err(Trouble::Failed(error)) => return Err(error),
             }
@@ -351,7 +351,9 @@ impl Repository {
             });
             match all {
                 Ok(all) => {
-                    self.mirrors.borrow_mut().gave(mirror, artifact.length);
+                    let mut mirrors = self.mirrors.borrow_mut();
+                    mirrors.gave(mirror, artifact.length);
+                    mirrors.answered(mirror);
                     return Ok(all);
                 }
                 Err(failure) => self.failed(mirror, artifact, failure),

@@ -25,7 +25,13 @@ struct Mirror {
     latest: Option<Failure>,
     /// Bytes that were right.
     bytes: u64,
+    /// Of these, what came since the last failure.
+    since: u64,
 }
+
+/// A mirror that gives this much between two failures gets on, if not fast: the
+/// line breaks again and again, or the server closes each connection early.
+const PROGRESS: u64 = 64 * 1024;
 
 impl Mirror {
     fn may_have(&self, path: &str) -> bool {
@@ -70,6 +76,7 @@ impl Mirrors {
             absent: Vec::new(),
             latest: None,
             bytes: 0,
+            since: 0,
         });
     }
 
@@ -137,9 +144,15 @@ impl Mirrors {
     /// Bytes came, and they were right.
     pub(crate) fn gave(&mut self, mirror: usize, bytes: u64) {
         if let Some(mirror) = self.list.get_mut(mirror) {
-            mirror.failures = 0;
-            mirror.from = None;
             mirror.bytes += bytes;
+            mirror.since += bytes;
+        }
+    }
+
+    /// It answered a request to the end.
+    pub(crate) fn answered(&mut self, mirror: usize) {
+        if let Some(mirror) = self.list.get_mut(mirror) {
+            mirror.failures = 0;
         }
     }
 
@@ -180,6 +193,9 @@ impl Mirrors {
                 // Several requests under way fail together: that is one failure.
                 if mirror.from.is_some_and(|from| from > now) {
                     return;
+                }
+                if std::mem::take(&mut mirror.since) >= PROGRESS {
+                    mirror.failures = 0;
                 }
                 mirror.failures += 1;
                 if mirror.failures >= retry.attempts {
@@ -274,6 +290,28 @@ mod tests {
             panic!("both are dropped");
         };
         assert_eq!(reasons.len(), 2);
+    }
+
+    #[test]
+    fn a_line_that_breaks_again_and_again_is_used_as_long_as_something_comes() {
+        let retry = Retry::default();
+        let mut one = mirrors(&["http://a"]);
+        let mut now = Instant::now();
+        let mut breaks = |one: &mut Mirrors, bytes: u64| {
+            now += Duration::from_secs(100);
+            one.gave(0, bytes);
+            one.failed(
+                0,
+                "x",
+                failure(Fault::Broken("gone".into())),
+                retry,
+                1.0,
+                now,
+            );
+            matches!(one.choose("x", now), Choice::Wait(_))
+        };
+        assert!((0..100).all(|_| breaks(&mut one, PROGRESS)));
+        assert_eq!((0..100).filter(|_| breaks(&mut one, 4096)).count(), 3);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use nix::fcntl::OFlag;
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, RANGE};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, LOCATION, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Proxy, Response, StatusCode};
 use rustls::pki_types::CertificateDer;
@@ -165,6 +165,14 @@ impl Transport {
             }
             (StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::FORBIDDEN, _) => {
                 Err(Fault::NotFound)
+            }
+            // One that the client would not even try.
+            _ if status.is_redirection() => {
+                let to = response.headers().get(LOCATION);
+                let to = to.map_or_else(Default::default, |to| {
+                    String::from_utf8_lossy(to.as_bytes())
+                });
+                Err(Fault::Redirect(format!("to '{to}'")))
             }
             _ => Err(Fault::Status(status.as_u16())),
         }
@@ -370,21 +378,22 @@ fn check_range(response: &Response, range: &Range<u64>, length: u64) -> Result<(
 }
 
 fn redirect(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action {
-    let was_safe = attempt.previous().iter().any(|url| url.scheme() == "https");
-    match attempt.url().scheme() {
-        _ if attempt.previous().len() > REDIRECTS => {
-            attempt.error(format!("more than {REDIRECTS} redirects in a row"))
-        }
-        "https" => attempt.follow(),
-        "http" if !was_safe => attempt.follow(),
-        "http" => {
-            let why = format!("from https to {}", attempt.url());
-            attempt.error(why)
-        }
-        _ => {
-            let why = format!("to {}", attempt.url());
-            attempt.error(why)
-        }
+    match may_follow(attempt.previous(), attempt.url()) {
+        Ok(()) => attempt.follow(),
+        Err(why) => attempt.error(why),
+    }
+}
+
+/// Whether a redirect to `next` is followed. One that would take what was asked
+/// for safely over a line that anybody can read is not.
+fn may_follow(previous: &[Url], next: &Url) -> Result<(), String> {
+    let was_safe = previous.iter().any(|url| url.scheme() == "https");
+    match next.scheme() {
+        _ if previous.len() > REDIRECTS => Err(format!("more than {REDIRECTS} in a row")),
+        "https" => Ok(()),
+        "http" if !was_safe => Ok(()),
+        "http" => Err(format!("from https to {next}")),
+        _ => Err(format!("to {next}")),
     }
 }
 
@@ -438,4 +447,25 @@ fn tls(certificates: &[u8]) -> Result<ClientConfig, FetchError> {
         .map_err(|error| refuse(error.to_string()))?
         .with_root_certificates(roots)
         .with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_do_not_go_from_safe_to_unsafe_nor_on_for_ever() {
+        let urls = |texts: &[&str]| -> Vec<Url> {
+            texts.iter().map(|text| Url::parse(text).unwrap()).collect()
+        };
+        let follow =
+            |previous: &[&str], next: &str| may_follow(&urls(previous), &Url::parse(next).unwrap());
+        assert_eq!(follow(&["http://a"], "http://b"), Ok(()));
+        assert_eq!(follow(&["http://a"], "https://b"), Ok(()));
+        assert_eq!(follow(&["https://a"], "https://b"), Ok(()));
+        assert!(follow(&["https://a"], "http://b").is_err());
+        assert!(follow(&["https://a", "https://b"], "http://c").is_err());
+        assert!(follow(&["http://a"], "file:///etc/passwd").is_err());
+        assert!(follow(&["http://a"; 6], "http://b").is_err());
+    }
 }

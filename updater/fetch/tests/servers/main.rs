@@ -1,5 +1,7 @@
 //! Fetching from real servers on loopback, good ones and hostile ones.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod blocks;
 mod hostile;
 mod metadata;

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
 /// A request as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -63,13 +65,38 @@ pub struct Server {
 impl Server {
     /// Serves `folder`, each request as `rule` says.
     pub fn start(folder: &Path, rule: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        Self::begin(folder, Box::new(rule), None)
+    }
+
+    /// The same over TLS. Also gives the certificate (PEM), which is its own
+    /// authority.
+    pub fn safe(
+        folder: &Path,
+        rule: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> (Self, String) {
+        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.into())
+            .unwrap();
+        let server = Self::begin(folder, Box::new(rule), Some(Arc::new(config)));
+        (server, made.cert.pem())
+    }
+
+    fn begin(folder: &Path, rule: Box<Rule>, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let address = format!("{scheme}://{}", listener.local_addr().unwrap());
         let stop = Arc::new(AtomicBool::new(false));
         let requests = Arc::new(Mutex::new(Vec::new()));
         let serve = Arc::new(Serving {
             folder: folder.to_owned(),
-            rule: Box::new(rule),
+            rule,
+            tls,
             stop: stop.clone(),
             requests: requests.clone(),
         });
@@ -117,7 +144,8 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         // Wakes the one that waits for connections.
-        let _ = TcpStream::connect(self.address.trim_start_matches("http://"));
+        let (_, place) = self.address.split_once("://").unwrap();
+        let _ = TcpStream::connect(place);
         self.thread.take().unwrap().join().unwrap();
     }
 }
@@ -125,6 +153,7 @@ impl Drop for Server {
 struct Serving {
     folder: PathBuf,
     rule: Box<Rule>,
+    tls: Option<Arc<ServerConfig>>,
     stop: Arc<AtomicBool>,
     requests: Arc<Mutex<Vec<Request>>>,
 }
@@ -132,11 +161,21 @@ struct Serving {
 impl Serving {
     fn connection(&self, stream: TcpStream) -> std::io::Result<()> {
         stream.set_nodelay(true)?;
-        let mut reader = BufReader::new(stream.try_clone()?);
+        match self.tls.clone() {
+            Some(config) => {
+                let session = ServerConnection::new(config).map_err(std::io::Error::other)?;
+                self.talk(StreamOwned::new(session, stream))
+            }
+            None => self.talk(stream),
+        }
+    }
+
+    fn talk(&self, stream: impl Read + Write) -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream);
         while let Some(request) = read(&mut reader)? {
             self.requests.lock().unwrap().push(request.clone());
             let answer = (self.rule)(&request);
-            if !self.answer(&stream, &request, &answer)? {
+            if !self.answer(reader.get_mut(), &request, &answer)? {
                 return Ok(());
             }
         }
@@ -146,11 +185,11 @@ impl Serving {
     /// Whether the connection can go on.
     fn answer(
         &self,
-        mut stream: &TcpStream,
+        stream: &mut impl Write,
         request: &Request,
         answer: &Answer,
     ) -> std::io::Result<bool> {
-        let plain = |stream: &mut &TcpStream, status: u16, more: &str| {
+        let plain = |stream: &mut dyn Write, status: u16, more: &str| {
             write!(
                 stream,
                 "HTTP/1.1 {status} x\r\nContent-Length: 0\r\n{more}\r\n"
@@ -158,11 +197,11 @@ impl Serving {
         };
         let content = match answer {
             Answer::Status(status) => {
-                plain(&mut stream, *status, "")?;
+                plain(stream, *status, "")?;
                 return Ok(true);
             }
             Answer::Redirect(to) => {
-                plain(&mut stream, 302, &format!("Location: {to}\r\n"))?;
+                plain(stream, 302, &format!("Location: {to}\r\n"))?;
                 return Ok(true);
             }
             Answer::Claims(length) => {
@@ -185,14 +224,14 @@ impl Serving {
             _ => fs::read(self.folder.join(&request.path)),
         };
         let Ok(content) = content else {
-            plain(&mut stream, 404, "")?;
+            plain(stream, 404, "")?;
             return Ok(true);
         };
         let total = content.len() as u64;
         let range = request.range.filter(|_| !matches!(answer, Answer::Whole));
         let (mut body, head) = match range {
             Some((first, _)) if first >= total => {
-                plain(&mut stream, 416, "")?;
+                plain(stream, 416, "")?;
                 return Ok(true);
             }
             Some((first, last)) => {

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use block_device::BlockDevice;
@@ -321,8 +321,8 @@ pub fn says(error: &FetchError) -> String {
     )
 }
 
-/// Where a test's own files are.
-pub fn copy(from: &Path, to: &Path) -> PathBuf {
+/// Copies a repository as it is now.
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -333,5 +333,4 @@ pub fn copy(from: &Path, to: &Path) -> PathBuf {
             fs::copy(entry.path(), &target).unwrap();
         }
     }
-    to.to_owned()
 }
