@@ -11,7 +11,9 @@ use crate::{DiskError, ENTRIES};
 /// The longest command line that is read.
 const MAX_COMMAND_LINE: u64 = 16 * 1024;
 
-/// All entries that are ours by their names.
+/// All entries that are ours by their names. A second name of one file, which an
+/// interrupted renaming has left, is not among them: the next change of the ESP
+/// removes it.
 pub fn list<D: BlockDevice>(esp: &FileSystem<D>) -> Result<Vec<Entry>, DiskError> {
     let files = match esp.list(ENTRIES) {
         Ok(files) => files,
@@ -19,7 +21,11 @@ pub fn list<D: BlockDevice>(esp: &FileSystem<D>) -> Result<Vec<Entry>, DiskError
         Err(error) => return Err(error.into()),
     };
     let mut entries = Vec::new();
+    let twins = esp.findings().twins;
     for file in files.into_iter().filter(|file| !file.is_folder) {
+        if twins.contains(&format!("{ENTRIES}/{}", file.name)) {
+            continue;
+        }
         let Some((version, tries)) = parse(&file.name) else {
             continue;
         };

@@ -46,10 +46,12 @@ impl<D: BlockDevice> SystemDisk<D> {
         }
         let path = entry::path(STAGED)?;
         let staged = match self.esp.find(&path)? {
-            Some(found) if !found.is_folder => Some(Staged {
-                length: found.length,
-                sha256: self.read_back(&path)?,
-            }),
+            Some(found) if !found.is_folder && !self.esp.findings().twins.contains(&path) => {
+                Some(Staged {
+                    length: found.length,
+                    sha256: self.read_back(&path)?,
+                })
+            }
             _ => None,
         };
         self.staged.set(staged);

@@ -24,6 +24,8 @@ pub struct Content<'a> {
     pub entries: &'a [(&'a str, &'a Release)],
     /// Whose boot loader there is.
     pub loader: &'a Release,
+    /// Other files among the boot entries.
+    pub others: usize,
     pub sector_size: u64,
 }
 
@@ -114,6 +116,9 @@ pub fn disk(content: &Content<'_>) -> Vec<u8> {
     ];
     for (name, release) in content.entries {
         files.push((format!("EFI/Linux/{name}"), &release.uki));
+    }
+    for number in 0..content.others {
+        files.push((format!("EFI/Linux/OTHER{number}"), b"other"));
     }
     for (path, bytes) in files {
         let mut writer = esp.create(&path, bytes.len() as u64).unwrap();

@@ -69,6 +69,7 @@ fn a_disk_that_fails_leaves_the_running_release_and_can_be_gone_on_with() {
         slots: [Some(&one), None],
         entries: &[("wherry_1.0.efi", &one)],
         loader: &one,
+        others: 0,
         sector_size: 512,
     });
     let goal = Goal::Install(two.target());
@@ -118,6 +119,7 @@ fn a_disk_that_is_write_protected_is_told() {
         slots: [Some(&one), None],
         entries: &[("wherry_1.0.efi", &one)],
         loader: &one,
+        others: 0,
         sector_size: 512,
     });
     let device = Overlay::new(&image);

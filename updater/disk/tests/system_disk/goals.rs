@@ -34,6 +34,7 @@ impl Three {
                 ("wherry_2.0+7-0.efi", &self.two),
             ],
             loader: &self.one,
+            others: 0,
             sector_size: 512,
         })
     }

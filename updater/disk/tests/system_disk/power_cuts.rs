@@ -32,9 +32,16 @@ fn boots<'a>(
             "{point}"
         );
     }
-    for entry in &view.entries {
-        let uki = read(&disk, &format!("EFI/Linux/{}", entry.file));
-        assert!(releases.iter().any(|release| release.uki == uki), "{point}");
+    // And the slot of each file that the loader sees is whole.
+    for file in disk.esp().list("EFI/Linux").unwrap() {
+        if !file.name.ends_with(".efi") {
+            continue;
+        }
+        let uki = read(&disk, &format!("EFI/Linux/{}", file.name));
+        let release = releases.iter().find(|release| release.uki == uki);
+        let slot = view.slot_of(&release.expect(point).root_hash);
+        let slot = slot.expect(point);
+        assert!(disk.prove_named(slot, &mut |_| {}).unwrap(), "{point}");
     }
     assert_eq!(read(&disk, "loader/loader.conf"), b"timeout 0\n", "{point}");
     // Whatever else: the running slot is whole.
@@ -150,18 +157,31 @@ fn at_every_moment_what_the_loader_boots_is_whole() {
             slots: [Some(&one), None],
             entries: &first,
             loader: &one,
+            others: 0,
             sector_size,
         };
         let updated = || Content {
             slots: both,
             entries: &entries,
             loader: &one,
+            others: 0,
             sector_size,
         };
         let cases = [
             Case {
                 name: "first update",
                 content: fresh(),
+                booted: &one,
+                goal: Goal::Install(two.target()),
+                release: &two,
+                then: &two,
+            },
+            Case {
+                name: "update with an entry that is in two sectors",
+                content: Content {
+                    others: 9,
+                    ..fresh()
+                },
                 booted: &one,
                 goal: Goal::Install(two.target()),
                 release: &two,
@@ -181,6 +201,7 @@ fn at_every_moment_what_the_loader_boots_is_whole() {
                     slots: [Some(&three), Some(&two)],
                     entries: &[("wherry_3.0+0-7.efi", &three), (guard, &two)],
                     loader: &three,
+                    others: 0,
                     sector_size,
                 },
                 booted: &two,
@@ -194,6 +215,7 @@ fn at_every_moment_what_the_loader_boots_is_whole() {
                     slots: both,
                     entries: &[("wherry_1.0.efi", &one), ("wherry_2.0+2-1.efi", &two)],
                     loader: &one,
+                    others: 0,
                     sector_size,
                 },
                 booted: &two,
@@ -207,6 +229,7 @@ fn at_every_moment_what_the_loader_boots_is_whole() {
                     slots: [Some(&one), None],
                     entries: &[("wherry_1.0+2-1.efi", &one)],
                     loader: &one,
+                    others: 0,
                     sector_size,
                 },
                 booted: &one,
@@ -228,6 +251,7 @@ fn at_every_moment_what_the_loader_boots_is_whole() {
                     slots: both,
                     entries: &[("wherry_1.0.efi", &one), ("wherry_2.0+1-2.efi", &two)],
                     loader: &one,
+                    others: 0,
                     sector_size,
                 },
                 booted: &two,
@@ -252,6 +276,7 @@ fn the_ids_of_an_empty_slot_are_nobodys() {
         slots: [Some(&one), Some(&two)],
         entries: &[("wherry_1.0.efi", &one)],
         loader: &one,
+        others: 0,
         sector_size: 512,
     };
     let device = Recorder::new(disk(&content));
