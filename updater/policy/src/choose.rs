@@ -441,7 +441,7 @@ impl fmt::Display for Why {
             ),
             Self::Pinned(pin) => write!(
                 f,
-                "this machine is pinned to {pin} (`wherry update pin --clear` ends that)"
+                "this machine is pinned to {pin} (`wherry update unpin` ends that)"
             ),
             Self::Older(running) => write!(
                 f,

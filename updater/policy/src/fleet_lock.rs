@@ -142,7 +142,7 @@ pub enum Event {
     Wanted {
         /// Who asks, and whom.
         client: Option<Client>,
-        /// The operator's `--now`: the server is told, but cannot prevent it.
+        /// The operator's `--reboot now`: the server is told, but cannot prevent it.
         force: bool,
     },
     /// The reboot is not wanted any more: the window has closed, the release was

@@ -3,8 +3,8 @@
 //! Rules, from the strongest:
 //! 1. On hold it does not.
 //! 2. While software on the machine holds a lock file it does not, even where the
-//!    operator says `--now`: the file names who would lose work.
-//! 3. Where the operator says `--now` it does.
+//!    operator says `--reboot now`: the file names who would lose work.
+//! 3. Where the operator says `--reboot now` it does.
 //! 4. In the modes `download` and `manual` it does not by itself.
 //! 5. It waits for the delay, then for a window, then for its own moment within
 //!    the spread: machines that became ready together do not reboot together.

@@ -188,9 +188,8 @@ fn each_rule_decides_as_the_table_says() {
     let barrier = |min: &str| format!("{min} or a newer release must run first");
     let down =
         |min: &str| format!("a release in between does not allow to go below {min} in one step");
-    let pinned = |pin: &str| {
-        format!("this machine is pinned to {pin} (`wherry update pin --clear` ends that)")
-    };
+    let pinned =
+        |pin: &str| format!("this machine is pinned to {pin} (`wherry update unpin` ends that)");
     let none = "nothing: no newer release is for this machine now";
     let table = [
         // What is offered.

@@ -329,3 +329,56 @@ const MISTAKES: &[(&str, &str)] = &[
         "update.toml:1:17: key `reboot-spread`: '-1s' is no length of time; write it as 90s, 10m or 1h 30m",
     ),
 ];
+
+#[test]
+fn the_manual_has_exactly_the_keys_of_the_file_with_their_defaults() {
+    let manual = include_str!("../../../../docs/update-policy.md");
+    let rows: Vec<(&str, &str)> = manual
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split(" | ");
+            let name = cells.next()?.strip_suffix('`')?;
+            let default = cells.nth(1)?;
+            Some((name, default.trim_matches('`')))
+        })
+        .filter(|(name, _)| !name.starts_with("wherry ") && !name.starts_with('…'))
+        .collect();
+    let keys: Vec<(&str, &str)> = KEYS.iter().map(|key| (key.name, key.default)).collect();
+    let sorted = |mut rows: Vec<(&'static str, &'static str)>| {
+        rows.sort_unstable();
+        rows
+    };
+    assert_eq!(sorted(rows), sorted(keys));
+}
+
+#[test]
+fn the_manual_s_example_is_a_configuration() {
+    let manual = include_str!("../../../../docs/update-policy.md");
+    let example = manual
+        .split("```toml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .unwrap();
+    let config = parse(example).unwrap();
+    assert_eq!(config.windows.windows.len(), 2);
+    assert_eq!(config.fleet_lock.unwrap().group, "gateways");
+}
+
+#[test]
+fn the_list_of_keys_is_what_the_file_takes() {
+    let expected = |text: &str| -> Vec<String> {
+        let error = parse(text).unwrap_err();
+        let list = error.split("expected one of ").nth(1).unwrap();
+        list.split(", ")
+            .map(|key| key.trim_matches('`').to_owned())
+            .collect()
+    };
+    let listed = |table: &str| -> Vec<String> {
+        let keys = KEYS.iter().filter_map(|key| key.name.strip_prefix(table));
+        let keys = keys.filter(|key| !key.contains('.'));
+        keys.map(str::to_owned).collect()
+    };
+    assert_eq!(expected("x = 1"), listed(""));
+    assert_eq!(expected("windows = [{ x = 1 }]"), listed("windows."));
+    assert_eq!(expected("fleet-lock = { x = 1 }"), listed("fleet-lock."));
+}
