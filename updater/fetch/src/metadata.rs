@@ -19,14 +19,19 @@
 //!   time that was saved, which PID 1 sees to.
 //! - **Not being able to ask for the next root is an error**, unless the answer is
 //!   that there is none.
+//! - **What has not changed is not fetched again.** Snapshot, targets and channels
+//!   have a version or a sum in their names; those of the last run are kept, so that
+//!   looking for news costs the timestamp and the question for a newer root.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use release::MAX_CHANNEL;
+use release::{MAX_CHANNEL, Sha256Sum};
+use sha2::{Digest, Sha256};
 use tough::schema::{RoleType, Root, Signed};
 use tough::{
     ExpirationEnforcement, IntoVec, Limits, RepositoryLoader, TargetName, TransportError,
@@ -58,8 +63,14 @@ const KEPT: [&str; 4] = [
     "targets.json",
 ];
 
+/// The documents of the last run, by their file names.
+const DOCUMENTS: &str = "documents";
+
+/// The sums of all roots that trust came through.
+const ROOTS: &str = "roots";
+
 /// The folder with what is kept.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Datastore {
     folder: PathBuf,
 }
@@ -101,26 +112,65 @@ impl Datastore {
             } else {
                 (&kept, &given, anchor.to_vec())
             };
-            // Several rotations apart, the older one's keys may not have signed the
-            // newer one; then the file that both were reached from decides.
-            let related = older.signed.verify_role(newer).is_ok() || self.anchored(anchor)?;
-            if related {
+            // Several rotations apart, the older one's keys did not sign the newer
+            // one; then it counts whether trust once came through the anchor.
+            if older.signed.verify_role(newer).is_ok() || self.roots()?.contains(&sum(anchor)) {
                 return Ok(start);
             }
         }
-        for name in KEPT {
+        for name in KEPT.iter().chain([&ROOTS]) {
             remove(&self.folder.join(name)).map_err(|error| self.failed(error))?;
         }
-        self.write("anchor.json", anchor)?;
         Ok(anchor.to_vec())
     }
 
-    /// Whether what is kept was reached from this very anchor.
-    fn anchored(&self, anchor: &[u8]) -> Result<bool, FetchError> {
-        match fs::read(self.folder.join("anchor.json")) {
-            Ok(bytes) => Ok(bytes == anchor),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+    /// The sums of the roots that trust came through.
+    fn roots(&self) -> Result<String, FetchError> {
+        match fs::read_to_string(self.folder.join(ROOTS)) {
+            Ok(sums) => Ok(sums),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
             Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Trust came through these roots too.
+    fn add_roots<'a>(&self, roots: impl Iterator<Item = &'a [u8]>) -> Result<(), FetchError> {
+        let mut sums = self.roots()?;
+        for root in roots {
+            let sum = sum(root);
+            if !sums.contains(&sum) {
+                sums += &format!("{sum}\n");
+            }
+        }
+        self.write(ROOTS, sums.as_bytes())
+    }
+
+    /// A document of the last run.
+    fn document(&self, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.folder.join(DOCUMENTS).join(name)).ok()
+    }
+
+    /// Keeps a document for the next run. Without it that run fetches it again, so
+    /// nothing is flushed.
+    fn keep_document(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let folder = self.folder.join(DOCUMENTS);
+        fs::create_dir_all(&folder)?;
+        if self.document(name).is_none_or(|kept| kept != bytes) {
+            fs::write(folder.join(name), bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the documents of the last run for which `stale` says so.
+    fn forget_documents(&self, stale: impl Fn(&str) -> bool) {
+        let Ok(entries) = fs::read_dir(self.folder.join(DOCUMENTS)) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            if stale(&entry.file_name().to_string_lossy()) {
+                // It is asked for again next time, as is the next run.
+                let _ = fs::remove_file(entry.path());
+            }
         }
     }
 
@@ -176,6 +226,10 @@ impl Datastore {
     }
 }
 
+fn sum(document: &[u8]) -> String {
+    Sha256Sum(Sha256::digest(document).into()).to_string()
+}
+
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -209,37 +263,20 @@ impl Metadata {
         anchor: &[u8],
         datastore: &Datastore,
     ) -> Result<Result<Self, Failure>, FetchError> {
-        let start = datastore.begin(anchor)?;
-        let work = datastore.open()?;
         let requests = Documents {
             address: address.clone(),
             transport: transport.clone(),
             retry,
-            last: Arc::default(),
+            datastore: datastore.clone(),
+            run: Arc::default(),
         };
-        let loaded = RepositoryLoader::new(&start, base("metadata/"), base("targets/channels/"))
-            .transport(requests.clone())
-            .limits(LIMITS)
-            .datastore(&work)
-            .expiration_enforcement(ExpirationEnforcement::Safe)
-            .load()
-            .await;
-        // A root stands on its own: what it revokes is revoked.
-        datastore.keep(&KEPT[..1])?;
-        let read = match loaded {
-            Ok(repository) => {
-                datastore.keep(&KEPT)?;
-                Ok(Self {
-                    repository,
-                    requests,
-                })
-            }
-            Err(error) => Err(requests.failure(&error, &work)),
-        };
-        if read.is_err() {
-            datastore.close()?;
+        let read = requests.load(anchor).await?;
+        if read.is_ok() || !requests.run().from_last_run {
+            return Ok(read);
         }
-        Ok(read)
+        // What was kept of the last run may be what is wrong.
+        datastore.forget_documents(|_| true);
+        requests.load(anchor).await
     }
 
     /// The content of a channel's file.
@@ -276,15 +313,24 @@ impl Metadata {
                 target.length, MAX_CHANNEL
             )));
         }
-        let stream = self.repository.read_target(&file).await;
-        let failed = |error: &tough::error::Error| {
-            refuse(self.requests.failure(error, Path::new("")).to_string())
+        let read = async || match self.repository.read_target(&file).await {
+            Ok(Some(stream)) => stream.into_vec().await,
+            Ok(None) => Ok(Vec::new()),
+            Err(error) => Err(error),
         };
-        match stream {
-            Ok(Some(stream)) => stream.into_vec().await.map_err(|error| failed(&error)),
-            Ok(None) => Err(refuse("not in the repository".to_owned())),
-            Err(error) => Err(failed(&error)),
+        self.requests.run().from_last_run = false;
+        let mut bytes = read().await;
+        if bytes.is_err() && self.requests.run().from_last_run {
+            let end = format!(".{name}.json");
+            self.requests
+                .datastore
+                .forget_documents(|kept| kept.ends_with(&end));
+            bytes = read().await;
         }
+        let bytes = bytes
+            .map_err(|error| refuse(self.requests.failure(&error, Path::new("")).to_string()))?;
+        self.requests.keep_documents();
+        Ok(bytes)
     }
 }
 
@@ -302,19 +348,79 @@ struct Documents {
     address: Address,
     transport: Transport,
     retry: Retry,
-    last: Arc<Mutex<Last>>,
+    datastore: Datastore,
+    run: Arc<Mutex<Run>>,
 }
 
-/// The request before, for errors.
+/// What was asked for so far.
 #[derive(Debug, Default)]
-struct Last {
-    /// Its address for people.
+struct Run {
+    /// The latest document's address for people.
     address: String,
+    /// Why it could not be had.
     failure: Option<Failure>,
     document: Vec<u8>,
+    /// Roots.
+    roots: Vec<Vec<u8>>,
+    /// Documents that stay what they are, by their names.
+    lasting: BTreeMap<String, Vec<u8>>,
+    /// Some of them come from the last run.
+    from_last_run: bool,
 }
 
 impl Documents {
+    fn run(&self) -> MutexGuard<'_, Run> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn load(&self, anchor: &[u8]) -> Result<Result<Metadata, Failure>, FetchError> {
+        *self.run() = Run::default();
+        let start = self.datastore.begin(anchor)?;
+        let work = self.datastore.open()?;
+        let loaded = RepositoryLoader::new(&start, base("metadata/"), base("targets/channels/"))
+            .transport(self.clone())
+            .limits(LIMITS)
+            .datastore(&work)
+            .expiration_enforcement(ExpirationEnforcement::Safe)
+            .load()
+            .await;
+        // A root stands on its own: what it revokes is revoked.
+        self.datastore.keep(&KEPT[..1])?;
+        match loaded {
+            Ok(repository) => {
+                self.datastore.keep(&KEPT)?;
+                let roots = std::mem::take(&mut self.run().roots);
+                let through = roots.iter().map(Vec::as_slice).chain([anchor]);
+                self.datastore.add_roots(through)?;
+                self.keep_documents();
+                Ok(Ok(Metadata {
+                    repository,
+                    requests: self.clone(),
+                }))
+            }
+            Err(error) => {
+                let failure = self.failure(&error, &work);
+                self.datastore.close()?;
+                Ok(Err(failure))
+            }
+        }
+    }
+
+    /// Keeps what the next run need not fetch, and only that.
+    fn keep_documents(&self) {
+        let run = self.run();
+        for (name, bytes) in &run.lasting {
+            // Whatever is in the way: it costs bytes, and nothing else.
+            if self.datastore.keep_document(name, bytes).is_err() {
+                return;
+            }
+        }
+        let kinds: Vec<&str> = run.lasting.keys().filter_map(|name| kind(name)).collect();
+        self.datastore.forget_documents(|name| {
+            !run.lasting.contains_key(name) && kind(name).is_none_or(|kind| kinds.contains(&kind))
+        });
+    }
+
     async fn read(&self, path: &str) -> Result<Vec<u8>, Failure> {
         let Some(address) = self.address.join(path) else {
             return Err(Failure {
@@ -342,7 +448,7 @@ impl Documents {
     }
 
     fn failure(&self, error: &tough::error::Error, work: &Path) -> Failure {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.run();
         if let Some(failure) = &last.failure
             && !matches!(failure.fault, Fault::NotFound if last.address.ends_with(".root.json"))
         {
@@ -403,19 +509,42 @@ fn expired(role: &str, document: &[u8]) -> String {
     )
 }
 
+/// What follows the version or the sum in the name of a document that stays what
+/// it is.
+fn kind(name: &str) -> Option<&str> {
+    let (before, kind) = name.split_once('.')?;
+    let counted = before.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (counted && kind.ends_with(".json") && kind != "root.json").then_some(kind)
+}
+
 #[async_trait::async_trait]
 impl tough::Transport for Documents {
     async fn fetch(&self, url: Url) -> Result<TransportStream, TransportError> {
         let path = url.path().trim_start_matches('/').to_owned();
-        let read = self.read(&path).await;
+        let name = path.rsplit('/').next().unwrap_or(&path);
+        let lasting = kind(name).is_some();
+        let kept = lasting.then(|| self.datastore.document(name)).flatten();
+        let from_last_run = kept.is_some();
+        let read = match kept {
+            Some(bytes) => Ok(bytes),
+            None => self.read(&path).await,
+        };
         {
-            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            last.address = self
+            let mut run = self.run();
+            run.address = self
                 .address
                 .join(&path)
                 .map_or_else(|| self.address.shown(), |address| address.shown());
-            last.failure = read.as_ref().err().cloned();
-            last.document = read.as_ref().map_or_else(|_| Vec::new(), Vec::clone);
+            run.failure = read.as_ref().err().cloned();
+            run.document = read.as_ref().map_or_else(|_| Vec::new(), Vec::clone);
+            run.from_last_run |= from_last_run;
+            if let Ok(bytes) = &read {
+                if name.ends_with(".root.json") {
+                    run.roots.push(bytes.clone());
+                } else if lasting {
+                    run.lasting.insert(name.to_owned(), bytes.clone());
+                }
+            }
         }
         // As part of the stream: `tough` takes an error of this call for "there is
         // no later root".

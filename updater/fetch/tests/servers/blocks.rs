@@ -121,6 +121,25 @@ async fn a_seed_with_another_salt_is_hashed_and_used() {
 }
 
 #[tokio::test]
+async fn connections_are_kept_for_the_next_request() {
+    let old: Vec<u32> = (1..=400).collect();
+    let new: Vec<u32> = old.iter().map(|block| block + block % 2 * 1000).collect();
+    let (old, new) = (root(&old), root(&new));
+    let mut world = World::new();
+    let manifest = world.add("2", &new, &uki(&[(".linux", b"kernel")]));
+    world.publish();
+    let server = Server::good(world.path());
+    let repository = world.ready(&[&server.address]).await;
+    let (booted, target) = (TestSlot::with(&old), TestSlot::empty());
+    let fetched = fill(&repository, &manifest, &target, &[&booted])
+        .await
+        .unwrap();
+    assert!(target.holds(&new));
+    assert_eq!(fetched.requests, 201);
+    assert!(server.connections() <= 8, "{}", server.connections());
+}
+
+#[tokio::test]
 async fn several_mirrors_share_the_work() {
     let new = root(&(1..=600).collect::<Vec<_>>());
     let mut world = World::new();

@@ -143,7 +143,7 @@ async fn expired_metadata_is_told_with_role_time_and_clock() {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         kept.sort();
-        assert_eq!(kept, ["anchor.json", "root.json"]);
+        assert_eq!(kept, ["root.json"]);
     }
 }
 
@@ -173,6 +173,48 @@ async fn a_clock_that_was_once_in_the_future_locks_nobody_out() {
     world.open(&[&address]).await.unwrap();
     let text = refused(&world, old.path().to_str().unwrap()).await;
     assert!(text.contains("replayed"), "{text}");
+}
+
+#[tokio::test]
+async fn looking_for_news_costs_little_when_there_are_none() {
+    let mut world = world();
+    let server = Server::good(world.path());
+    let asked = |from: usize| -> Vec<String> {
+        let requests = server.requests();
+        requests[from..]
+            .iter()
+            .map(|request| request.path.clone())
+            .collect()
+    };
+    world.ready(&[&server.address]).await;
+    let before = server.requests().len();
+    world.ready(&[&server.address]).await;
+    assert_eq!(
+        asked(before),
+        ["metadata/2.root.json", "metadata/timestamp.json"]
+    );
+    // What is kept is verified like everything else, and fetched where it is wrong.
+    let documents = world.datastore.path().join("documents");
+    for entry in fs::read_dir(&documents).unwrap() {
+        fs::write(entry.unwrap().path(), "{}").unwrap();
+    }
+    world.ready(&[&server.address]).await;
+    // News are fetched, and take the place of what was kept.
+    world.signer.version = 2;
+    world.publish();
+    let before = server.requests().len();
+    world.ready(&[&server.address]).await;
+    assert_eq!(
+        asked(before),
+        [
+            "metadata/2.root.json",
+            "metadata/timestamp.json",
+            "metadata/2.snapshot.json",
+            "metadata/2.targets.json",
+        ],
+        "the channel is the same"
+    );
+    assert_eq!(fs::read_dir(&documents).unwrap().count(), 3);
 }
 
 /// Rotates all keys; gives those that are no more.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -59,6 +59,7 @@ pub struct Server {
     pub address: String,
     stop: Arc<AtomicBool>,
     requests: Arc<Mutex<Vec<Request>>>,
+    connections: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -93,6 +94,8 @@ impl Server {
         let address = format!("{scheme}://{}", listener.local_addr().unwrap());
         let stop = Arc::new(AtomicBool::new(false));
         let requests = Arc::new(Mutex::new(Vec::new()));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = connections.clone();
         let serve = Arc::new(Serving {
             folder: folder.to_owned(),
             rule,
@@ -105,6 +108,7 @@ impl Server {
                 if serve.stop.load(Ordering::SeqCst) {
                     return;
                 }
+                count.fetch_add(1, Ordering::SeqCst);
                 let serve = serve.clone();
                 std::thread::spawn(move || {
                     // A client that goes away is the client's business.
@@ -116,6 +120,7 @@ impl Server {
             address,
             stop,
             requests,
+            connections,
             thread: Some(thread),
         }
     }
@@ -128,6 +133,11 @@ impl Server {
     /// What was asked so far.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
+    }
+
+    /// How many connections there were.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// Which ranges of files whose name ends so.
