@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::time::Duration;
 use xtask::workspace::Workspace;
-use xtask::{bench, disk, guest, image, run, tools};
+use xtask::{bench, disk, guest, image, release, run, tools};
 
 /// How long a command in the Debian guest may take.
 const GUEST: Duration = Duration::from_secs(600);
@@ -38,6 +38,8 @@ pub enum Stage {
         #[arg(long, value_name = "FOLDER")]
         output: Option<PathBuf>,
     },
+    /// Builds a release and publishes it in a folder for any web server
+    Release(release::Options),
     /// Makes the Debian guest in which the runtime is tested with docker,
     /// containerd and podman, or runs a shell command in it
     Guest {

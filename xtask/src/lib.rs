@@ -16,6 +16,7 @@ pub mod power_cut;
 pub mod process;
 pub mod progress;
 pub mod recipe;
+pub mod release;
 pub mod reproduce;
 pub mod rootfs;
 pub mod run;

@@ -7,7 +7,7 @@ use clap::Parser;
 use cli::{Arguments, Stage};
 use std::process::ExitCode;
 use xtask::workspace::Workspace;
-use xtask::{run, test};
+use xtask::{release, run, test};
 
 fn main() -> ExitCode {
     match run_stage(Arguments::parse()) {
@@ -25,6 +25,7 @@ fn run_stage(arguments: Arguments) -> Result<()> {
     match arguments.stage {
         Stage::Tools { command } => cli::tools(&workspace, &command),
         Stage::Image { format, output } => cli::image(&workspace, format, output),
+        Stage::Release(options) => release::release(&workspace, &options),
         Stage::Guest { command } => cli::guest(&workspace, command.as_deref()),
         Stage::Run(options) => run::run(&workspace, options),
         Stage::Test { name } => test::test(&workspace, name.as_deref()),

@@ -30,6 +30,9 @@ const SERVICES: &str = "usr/lib/wherry/services";
 /// Where the list of contents is in the image.
 const SBOM: &str = "usr/share/wherry/sbom.spdx.json";
 
+/// Where the updater finds the root that it trusts. No image has one by itself.
+const TRUST: &str = "usr/lib/wherry/update-root.json";
+
 /// A root to be made: the OS's, or a service's.
 struct Root {
     /// Its place in the image's root; empty for the OS's own.
@@ -113,6 +116,9 @@ pub fn stage(
     )?;
     if let Some(overlay) = &variant.overlay {
         copy_folder(overlay, target)?;
+    }
+    if let Some(trust) = &variant.trust {
+        copy(trust, &target.join(TRUST), 0o644)?;
     }
     Ok(staged)
 }

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub struct Variant {
     /// A folder whose files are put over the staged root's.
     pub overlay: Option<PathBuf>,
+    /// The root of the metadata by which the updater trusts a repository.
+    pub trust: Option<PathBuf>,
     /// What is added to the kernel's command line.
     pub command_line: String,
     /// Settings of cargo's configuration with which our programs are built.
