@@ -149,6 +149,9 @@ impl<D: BlockDevice> Walk<'_, D> {
         let mut twins = Vec::new();
         for (number, record) in records.iter().enumerate() {
             let own = join(&path, &record.name);
+            if record.name.contains('/') {
+                self.damaged(own.clone(), "it has no possible name");
+            }
             if record.is_folder {
                 folders.push((own, record.first, depth + 1));
                 continue;

@@ -143,9 +143,9 @@ impl<D: BlockDevice> Writer<'_, D> {
         }
         let slack = (self.chain.count() * self.system.geometry.cluster - self.written) as usize;
         self.put(&vec![0; slack], self.written)?;
-        let chain = std::mem::take(&mut self.chain);
+        let length = self.promised as u32;
         self.system
-            .publish(&self.path, &chain, self.promised as u32, self.replaces)
+            .publish(&self.path, &mut self.chain, length, self.replaces)
     }
 }
 

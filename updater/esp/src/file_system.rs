@@ -1,12 +1,13 @@
 //! The file system: what can be done with it.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use block_device::BlockDevice;
 
 use crate::boot_sector::Geometry;
 use crate::check::{self, Chore, Findings, Survey, join};
-use crate::directory::{Directory, Record, flush};
+use crate::directory::{Directory, ENTRY, Record, flush};
 use crate::file::{File, Writer};
 use crate::name;
 use crate::table::{Bits, Chain, END, Tables};
@@ -235,29 +236,36 @@ impl<D: BlockDevice> FileSystem<D> {
         Ok(found)
     }
 
-    /// Makes a written chain a file.
+    /// Makes a written chain a file. The chain is taken once it is in the tables;
+    /// where it stays, nothing has been changed.
     pub(crate) fn publish(
         &self,
         path: &str,
-        chain: &Chain,
+        chain: &mut Chain,
         length: u32,
         replaces: bool,
     ) -> Result<(), Error> {
         let (parent, name) = split(path)?;
         let mut folder = self.folder(parent)?;
-        let target = self.target(&folder, name, replaces)?;
         let first = chain.first().unwrap_or(0);
+        let target = self.target(&folder, name, replaces)?;
+        let change = match target {
+            Some(old) => Publish::Replace(self.chain_of(path, &old)?, old),
+            None => Publish::Insert(self.place(&mut folder, name, false, first, length, None)?),
+        };
         flush(&self.device)?;
-        self.tables.set(&self.device, chain.entries())?;
+        self.tables
+            .set(&self.device, std::mem::take(chain).entries())?;
         self.note()?;
         flush(&self.device)?;
-        match target {
-            Some(old) => {
-                let old_chain = self.chain_of(path, &old)?;
+        match change {
+            Publish::Replace(old_chain, old) => {
                 folder.set_content(&self.device, &self.geometry, old.slot(), first, length)?;
                 self.release(&old_chain)
             }
-            None => self.insert(&mut folder, name, false, first, length, None),
+            Publish::Insert((at, entries)) => {
+                folder.put(&self.device, &self.geometry, at, &entries, None)
+            }
         }
     }
 
@@ -281,14 +289,16 @@ impl<D: BlockDevice> FileSystem<D> {
         {
             return Err(Error::Exists(join(&folder.path, &other.name)));
         }
-        self.insert(
+        let own = Some(&record.slots);
+        let (at, entries) = self.place(
             &mut folder,
             name,
             record.is_folder,
             record.first,
             record.length,
-            Some(&record),
-        )
+            own,
+        )?;
+        folder.put(&self.device, &self.geometry, at, &entries, own)
     }
 
     /// Removes a file, or an empty folder.
@@ -328,6 +338,8 @@ impl<D: BlockDevice> FileSystem<D> {
         let Some(own) = chain.first() else {
             return Ok(());
         };
+        let place = self.place(&mut folder, name, true, own, 0, None);
+        let (at, entries) = place.inspect_err(|_| self.give_back(&chain))?;
         let above = match folder.chain.first() {
             Some(first) if first != self.geometry.root => first,
             // The root is written as 0 there.
@@ -343,7 +355,7 @@ impl<D: BlockDevice> FileSystem<D> {
         self.tables.set(&self.device, chain.entries())?;
         self.note()?;
         flush(&self.device)?;
-        self.insert(&mut folder, name, true, own, 0, None)
+        folder.put(&self.device, &self.geometry, at, &entries, None)
     }
 
     /// Puts right what [`FileSystem::findings`] names, [`Findings::damaged`]
@@ -412,27 +424,26 @@ impl<D: BlockDevice> FileSystem<D> {
         Ok(())
     }
 
-    /// Puts entries for `name` into a folder, in the place of `old` if given.
-    fn insert(
+    /// The entries for `name`, and where in the folder they can be put, which is
+    /// made longer if it is full. Those in `own` will be removed.
+    fn place(
         &self,
         folder: &mut Directory,
         name: &str,
         is_folder: bool,
         first: u32,
         length: u32,
-        old: Option<&Record>,
-    ) -> Result<(), Error> {
-        let own = old.map(|old| &old.slots);
+        own: Option<&Range<usize>>,
+    ) -> Result<Placed, Error> {
         let entries = folder
             .entries_for(name, is_folder, first, length)
             .ok_or_else(|| Error::Name(name.to_owned()))?;
-        let at = loop {
+        loop {
             match folder.room(entries.len(), own) {
-                Some(at) => break at,
+                Some(at) => return Ok((at, entries)),
                 None => self.extend(folder)?,
             }
-        };
-        folder.put(&self.device, &self.geometry, at, &entries, own)
+        }
     }
 
     /// Makes a folder longer by a cluster.
@@ -578,6 +589,17 @@ impl<D: BlockDevice> FileSystem<D> {
         }
         Ok(folder)
     }
+}
+
+/// Entries of a folder, and where they are to be.
+type Placed = (usize, Vec<[u8; ENTRY]>);
+
+/// How a written file becomes one.
+enum Publish {
+    /// In the place of another's content.
+    Replace(Chain, Record),
+    /// By entries of its own.
+    Insert(Placed),
 }
 
 impl From<Record> for Entry {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::sync::Once;
 
 use block_device::BlockDevice;
 use esp::{Error, FileSystem};
@@ -78,9 +79,10 @@ pub fn bytes(seed: u32, length: usize) -> Vec<u8> {
 
 /// The tools tree, where there is one.
 pub fn tools() -> Option<Tools> {
+    static TOLD: Once = Once::new();
     let tools = Build::from_env().and_then(|build| build.tools());
     if let Err(error) = &tools {
-        eprintln!("fsck.vfat and mtools are not asked: {error}");
+        TOLD.call_once(|| eprintln!("fsck.vfat and mtools are not asked: {error}"));
     }
     tools.ok()
 }
