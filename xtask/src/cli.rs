@@ -53,6 +53,18 @@ pub enum Stage {
         /// Runs only the tests whose name contains this
         name: Option<String>,
     },
+    /// Cuts the power at every moment of an update, as a machine in QEMU wrote it
+    PowerCut {
+        /// On how many different contents the updater is run again, in each scenario
+        #[arg(long, default_value_t = 60)]
+        converge: usize,
+        /// How many of them are booted, in each scenario
+        #[arg(long, default_value_t = 3)]
+        boots: usize,
+        /// Prints one JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
     /// Measures what booting or starting a container costs
     Bench {
         #[command(subcommand)]

@@ -22,6 +22,7 @@ pub mod rootfs;
 pub mod run;
 pub mod sbom;
 pub mod test;
+pub mod test_releases;
 pub mod tools;
 pub mod variant;
 pub mod workspace;

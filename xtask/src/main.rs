@@ -7,7 +7,7 @@ use clap::Parser;
 use cli::{Arguments, Stage};
 use std::process::ExitCode;
 use xtask::workspace::Workspace;
-use xtask::{release, run, test};
+use xtask::{power_cut, release, run, test};
 
 fn main() -> ExitCode {
     match run_stage(Arguments::parse()) {
@@ -29,6 +29,19 @@ fn run_stage(arguments: Arguments) -> Result<()> {
         Stage::Guest { command } => cli::guest(&workspace, command.as_deref()),
         Stage::Run(options) => run::run(&workspace, options),
         Stage::Test { name } => test::test(&workspace, name.as_deref()),
+        Stage::PowerCut {
+            converge,
+            boots,
+            json,
+        } => power_cut::power_cut(
+            &workspace,
+            power_cut::Options {
+                converge,
+                boots,
+                scenarios: usize::MAX,
+                json,
+            },
+        ),
         Stage::Bench { what } => cli::bench(&workspace, &what),
     }
 }

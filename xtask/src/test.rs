@@ -2,7 +2,7 @@
 //! quickest to fail first.
 
 use crate::workspace::Workspace;
-use crate::{guest, image, reproduce, tools};
+use crate::{guest, image, power_cut, reproduce, test_releases, tools};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::Command;
@@ -27,8 +27,12 @@ pub fn test(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
         let _lock = workspace.lock()?;
         image::make(workspace)?;
         guest::make(workspace)?;
+        test_releases::make(workspace)?;
     }
     machines(workspace, filter)?;
+    if filter.is_none_or(|filter| power_cut::NAME.contains(filter)) {
+        power_cut::test(workspace)?;
+    }
     if filter.is_none_or(|filter| reproduce::NAME.contains(filter)) {
         let _lock = workspace.lock()?;
         reproduce::test(workspace)?;

@@ -132,6 +132,7 @@ impl Checker {
             })
             .collect();
         let first = esp.entries.first().ok_or("no entry in EFI/Linux")?;
+        same_choice(&esp.entries, first)?;
         let boots = self.whole(medium, &ids, first)?;
         let mut whole = Vec::new();
         for entry in &esp.entries {
@@ -188,5 +189,43 @@ impl Checker {
             Ok(()) => Ok(known.version.clone()),
             Err(why) => Err(format!("{}: {why} is not right", entry.file)),
         }
+    }
+}
+
+/// The updater goes by its own idea of the loader's choice: it has to come to the
+/// same image, whatever the rules above and those there have in common.
+fn same_choice(entries: &[Entry], first: &Entry) -> Result<(), String> {
+    let theirs: Vec<slots::Entry> = entries
+        .iter()
+        .filter_map(|entry| {
+            let name = entry.file.strip_prefix("wherry_")?.strip_suffix(".efi")?;
+            let (version, count) = match name.split_once('+') {
+                Some((version, _)) => (version, &name[version.len()..]),
+                None => (name, ""),
+            };
+            let tries = match count {
+                "" => None,
+                count => Some(count.parse().ok()?),
+            };
+            Some(slots::Entry {
+                file: entry.file.clone(),
+                version: version.parse().ok()?,
+                tries,
+                length: entry.content.len() as u64,
+                root_hash: None,
+            })
+        })
+        .collect();
+    let choice = slots::loader_choice(&theirs).ok_or("no entry that the updater knows")?;
+    let same = entries
+        .iter()
+        .any(|entry| entry.file == choice.file && entry.content == first.content);
+    if same {
+        Ok(())
+    } else {
+        Err(format!(
+            "the loader takes {}, and the updater expects {}",
+            first.file, choice.file
+        ))
     }
 }

@@ -1,0 +1,92 @@
+//! The updater, run again on what a power cut left: it has to end in the same
+//! place, wherever it was cut off.
+
+use super::check::{Checker, Standing};
+use super::known;
+use super::medium::Medium;
+use super::scenario::Scenario;
+use crate::workspace::Workspace;
+use crate::{crates, test_releases};
+use anyhow::{Context, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The program, and where it has ended so far.
+pub struct Updater<'a> {
+    workspace: &'a Workspace,
+    program: PathBuf,
+    state: PathBuf,
+    /// By scenario and what was asked for: the end of the first run.
+    ends: BTreeMap<(&'static str, &'static str), Standing>,
+}
+
+impl<'a> Updater<'a> {
+    /// The program of the image; what it remembers is below `folder`.
+    pub fn make(workspace: &'a Workspace, folder: &Path) -> Result<Self> {
+        let names = BTreeSet::from(["updater".to_owned()]);
+        let programs = crates::build(workspace, &names)?;
+        Ok(Self {
+            workspace,
+            program: programs["updater"].clone(),
+            state: folder.join("updater"),
+            ends: BTreeMap::new(),
+        })
+    }
+
+    /// Does on `disk` what the machine that boots from it would do next. The inner
+    /// error is why it did not end where it should.
+    pub fn converges(
+        &mut self,
+        scenario: Scenario,
+        cut: &Standing,
+        disk: &Path,
+    ) -> Result<Result<(), String>> {
+        let releases = test_releases::folder(self.workspace);
+        let booted = super::root_hash(self.workspace, &cut.boots)?;
+        // What runs already has only to be confirmed.
+        let goal = if cut.boots == scenario.ends {
+            "bless"
+        } else {
+            scenario.goal
+        };
+        let mut updater = Command::new(&self.program);
+        updater.arg(goal);
+        updater.arg("--disk").arg(disk).args(["--booted", &booted]);
+        if goal == "install" {
+            updater
+                .arg("--repository")
+                .arg(releases.join("repository"))
+                .arg("--trust")
+                .arg(releases.join("keys/root.json"))
+                .args(["--channel", scenario.channel])
+                .arg("--state")
+                .arg(&self.state);
+        }
+        let output = updater
+            .output()
+            .with_context(|| format!("start {}", self.program.display()))?;
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr);
+            return Ok(Err(format!("updater {goal}: {}", text.trim())));
+        }
+        let mut medium = Medium::load(disk)?;
+        let mut checker = Checker::new(known(self.workspace)?, Vec::new(), &mut medium)?;
+        Ok(checker.check(&medium).and_then(|end| {
+            if end.boots != scenario.ends {
+                return Err(format!("after updater {goal} {} boots", end.boots));
+            }
+            let first = self
+                .ends
+                .entry((scenario.name, goal))
+                .or_insert_with(|| end.clone());
+            if *first == end {
+                Ok(())
+            } else {
+                Err(format!(
+                    "updater {goal} ended at {end:?}, before at {first:?}"
+                ))
+            }
+        }))
+    }
+}
