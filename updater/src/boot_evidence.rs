@@ -30,8 +30,14 @@ pub enum Ended {
     Unknown,
     /// PID 1 was stopping the machine, in order.
     Asked,
-    /// The updater itself gave the release up, for this reason.
-    Unhealthy(String),
+    /// The updater itself gave the release up.
+    Unhealthy {
+        /// Why.
+        reason: String,
+        /// All was well but that no repository answered: the release need not be
+        /// at fault.
+        only_server: bool,
+    },
 }
 
 /// A boot that the updater saw.
@@ -97,6 +103,8 @@ pub struct FellBack {
     pub reason: String,
     /// Whether it had proven itself before: then its slot may have gone bad.
     pub was_blessed: bool,
+    /// Whether it need not be at fault.
+    pub only_server: bool,
 }
 
 /// What follows.
@@ -153,6 +161,16 @@ fn fell_back(evidence: &Evidence, running: &Candidate) -> Option<FellBack> {
             root_hash: other.root_hash,
             reason: reason(evidence, &other.root_hash),
             was_blessed: other.tries.is_some_and(|tries| !tries.is_trial()),
+            only_server: evidence.seen.as_ref().is_some_and(|seen| {
+                seen.root_hash == Some(other.root_hash)
+                    && matches!(
+                        seen.ended,
+                        Ended::Unhealthy {
+                            only_server: true,
+                            ..
+                        }
+                    )
+            }),
         });
     }
     // What was to boot has no entry any more that the loader could take.
@@ -166,6 +184,7 @@ fn fell_back(evidence: &Evidence, running: &Candidate) -> Option<FellBack> {
         root_hash: *root_hash,
         reason: "its boot entry is gone".to_owned(),
         was_blessed: false,
+        only_server: false,
     })
 }
 
@@ -175,8 +194,8 @@ fn reason(evidence: &Evidence, root_hash: &RootHash) -> String {
         .seen
         .as_ref()
         .filter(|seen| seen.root_hash.as_ref() == Some(root_hash));
-    if let Some(Ended::Unhealthy(why)) = seen.map(|seen| &seen.ended) {
-        return why.clone();
+    if let Some(Ended::Unhealthy { reason, .. }) = seen.map(|seen| &seen.ended) {
+        return reason.clone();
     }
     if let Some(why) = &evidence.trial_expired {
         return why.clone();
@@ -205,7 +224,7 @@ fn credit(evidence: &Evidence, running: &Candidate) -> Option<Tries> {
         Ended::Unknown => {
             evidence.panic.is_none() && !evidence.watchdog_reset && evidence.trial_expired.is_none()
         }
-        Ended::Unhealthy(_) => false,
+        Ended::Unhealthy { .. } => false,
     };
     let tries = running.tries?;
     // This boot has taken a try too.

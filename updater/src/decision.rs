@@ -5,6 +5,9 @@ use policy::{Choice, Passed};
 use release::{Channel, Manifest};
 use updater_control::{Available, Checked};
 
+/// Why nothing is to be done, where the newest runs.
+pub const UP_TO_DATE: &str = "it is the newest for this machine";
+
 /// What is to be done about a channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
@@ -37,7 +40,7 @@ impl Decision {
             again: None,
         };
         match choice {
-            Choice::UpToDate => decision.sentence = "it is the newest for this machine".to_owned(),
+            Choice::UpToDate => decision.sentence = UP_TO_DATE.to_owned(),
             Choice::Take {
                 offer,
                 reason,

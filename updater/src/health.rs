@@ -44,6 +44,8 @@ pub struct Trial {
     unreachable: Option<String>,
     /// Since when all services are well.
     well_since: Option<Duration>,
+    /// When it may count as healthy at the earliest.
+    not_before: Duration,
 }
 
 impl Trial {
@@ -59,12 +61,18 @@ impl Trial {
             heard: false,
             unreachable: Some("no repository was asked yet".to_owned()),
             well_since: None,
+            not_before: Duration::ZERO,
         }
     }
 
     /// When it is given up.
     pub fn limit(&self) -> Duration {
         self.limit
+    }
+
+    /// Healthy counts only from then on: what was to follow did not work.
+    pub fn put_off(&mut self, until: Duration) {
+        self.not_before = until;
     }
 
     /// PID 1 tells of a service.
@@ -112,7 +120,13 @@ impl Trial {
             && self.unreachable.is_none()
             && now >= proven
         {
-            return Verdict::Healthy;
+            return if now >= self.not_before {
+                Verdict::Healthy
+            } else {
+                Verdict::Waiting {
+                    until: self.not_before,
+                }
+            };
         }
         if now >= self.limit {
             return Verdict::Ill(format!(
@@ -126,6 +140,15 @@ impl Trial {
                 .filter(|proven| *proven > now)
                 .map_or(self.limit, |proven| proven.min(self.limit)),
         }
+    }
+
+    /// Whether nothing is missing but a repository's answer.
+    pub fn lacks_only_server(&self, now: Duration) -> bool {
+        self.failed.is_none()
+            && self.unreachable.is_some()
+            && self
+                .well_since
+                .is_some_and(|since| since + self.time <= now)
     }
 
     /// What it still waits for, a sentence each.
@@ -288,6 +311,16 @@ mod tests {
             "it had not proven itself 600 s after the start: the service network is starting: \
              asks for an address; no repository answers: connection refused"
         );
+    }
+
+    #[test]
+    fn a_release_that_lacks_only_the_server_is_told_from_a_sick_one() {
+        let mut trial = trial();
+        trial.observe(&service("log", ServiceState::Ready), seconds(20));
+        assert!(!trial.lacks_only_server(seconds(79)));
+        assert!(trial.lacks_only_server(seconds(80)));
+        trial.observe(&service("log", ServiceState::Backoff), seconds(81));
+        assert!(!trial.lacks_only_server(seconds(600)));
     }
 
     #[test]

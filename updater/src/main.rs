@@ -8,15 +8,22 @@
 
 mod arguments;
 mod boot_evidence;
+mod daemon;
 mod decision;
 mod error;
 mod health;
 mod install;
+mod listener;
+mod lock_client;
 mod metered;
 mod one_shot;
+mod pid1;
 mod pstore;
 mod record;
+mod say;
+mod settings;
 mod source;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -36,12 +43,12 @@ fn main() -> ExitCode {
         }
     };
     runtime.block_on(async {
-        match &arguments.command {
-            Command::Run(_) => ExitCode::FAILURE,
-            Command::Install(install) => one_shot::install(install).await,
-            Command::Bless(on) => one_shot::bless(on).await,
-            Command::Rollback(on) => one_shot::rollback(on).await,
-            Command::Look(on) => one_shot::look(on),
+        match arguments.command {
+            Command::Run(run) => daemon::run(run).await,
+            Command::Install(install) => one_shot::install(&install).await,
+            Command::Bless(on) => one_shot::bless(&on).await,
+            Command::Rollback(on) => one_shot::rollback(&on).await,
+            Command::Look(on) => one_shot::look(&on),
         }
     })
 }

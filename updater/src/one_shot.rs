@@ -14,7 +14,7 @@ use block_device::Disk;
 use policy::{Config, MachineId, Standing, Wish};
 use release::RootHash;
 use serde::Serialize;
-use slots::{Goal, SlotId, View};
+use slots::{Goal, Label, SlotId, View};
 use system_disk::SystemDisk;
 use updater_control::{Phase, Progress};
 
@@ -285,7 +285,11 @@ impl Look {
             });
             Slot {
                 slot: id.to_string(),
-                label: format!("{:?}", slot.label),
+                label: match &slot.label {
+                    Label::Empty => "_empty".to_owned(),
+                    Label::Release(version) => format!("wherry_{version}"),
+                    Label::Other => "other".to_owned(),
+                },
                 version: entry.map(|entry| entry.version.to_string()),
                 root_hash: entry.and_then(|entry| entry.root_hash),
                 data_length: slot.data_length,

@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use policy::Standing;
-use release::{RootHash, Version};
+use release::{Manifest, RootHash, Version};
 use serde::{Deserialize, Serialize};
+
+use updater_control::Reboot;
 
 use crate::boot_evidence::BootSeen;
 
@@ -76,9 +78,23 @@ pub struct Staged {
     pub root_hash: RootHash,
     /// Since when.
     pub since: Timestamp,
-    /// Whether whoever installed it restarts the machine himself.
+    /// When the machine restarts into it.
     #[serde(default)]
-    pub by_hand: bool,
+    pub reboot: Reboot,
+    /// What is needed to make it known to the boot loader; `None`: it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Box<Manifest>>,
+}
+
+/// A release whose slot has gone bad.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damaged {
+    /// Its version.
+    pub version: Version,
+    /// Its root hash.
+    pub root_hash: RootHash,
+    /// What was seen of it.
+    pub reason: String,
 }
 
 /// A check for news.
@@ -109,6 +125,9 @@ pub struct Record {
     /// What is to boot next.
     #[serde(default)]
     pub staged: Option<Staged>,
+    /// What is to be written anew.
+    #[serde(default)]
+    pub damaged: Option<Damaged>,
     /// What was left on purpose.
     #[serde(default)]
     pub left: Vec<RootHash>,
@@ -135,6 +154,7 @@ impl Record {
             history: Vec::new(),
             boot: None,
             staged: None,
+            damaged: None,
             left: Vec::new(),
             credits: BTreeMap::new(),
             last_check: None,

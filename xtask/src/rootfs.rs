@@ -136,6 +136,8 @@ fn roots(workspace: &Workspace) -> Result<Vec<Root>> {
         .map(|entry| entry.path())
         .filter(|folder| folder.join("service.toml").exists())
         .collect();
+    // A service like the others, with a folder of its own for all its crates.
+    folders.push(workspace.root.join("updater"));
     folders.sort();
     for folder in folders {
         let Some(name) = folder.file_name() else {

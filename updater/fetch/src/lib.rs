@@ -30,6 +30,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 pub use error::{Failure, Fault, FetchError};
 pub use repository::{Fetched, MirrorUse, Progress, Repository, Slot};
 pub use settings::{Patience, Retry, Settings};
+pub use transport::http_client;
 
 /// A number from 0 to 1 that differs from machine to machine and from call to call.
 fn jitter() -> f64 {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use nix::fcntl::OFlag;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, LOCATION, RANGE};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Proxy, Response, StatusCode};
+use reqwest::{Client, ClientBuilder, Proxy, Response, StatusCode};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -51,32 +51,51 @@ pub(crate) struct Transport {
     requests: Arc<AtomicU64>,
 }
 
+/// What every request goes by: the settings alone, not the environment.
+fn client(settings: &Settings) -> Result<ClientBuilder, FetchError> {
+    let client = Client::builder()
+        .tls_backend_preconfigured(tls(&settings.certificates)?)
+        .dns_resolver(Arc::new(Resolver))
+        .referer(false)
+        .http1_only()
+        .connect_timeout(settings.patience.connect)
+        .pool_max_idle_per_host(settings.connections.max(1))
+        .user_agent(concat!("wherry-updater/", env!("CARGO_PKG_VERSION")))
+        .no_proxy();
+    let Some(proxy) = &settings.proxy else {
+        return Ok(client);
+    };
+    let http = Url::parse(proxy).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    if !http {
+        let why = "has to be http://[user:password@]host:port".to_owned();
+        return Err(refuse("proxy", why));
+    }
+    let proxy = Proxy::all(proxy).map_err(|error| refuse("proxy", chain(&error)))?;
+    Ok(client.proxy(proxy))
+}
+
+fn refuse(what: &str, why: String) -> FetchError {
+    FetchError::Setting {
+        what: what.to_owned(),
+        why,
+    }
+}
+
+/// A client for other requests that go by the same settings: proxy, certificates,
+/// name resolution. It follows no redirection.
+///
+/// # Errors
+/// A setting cannot be used.
+pub fn http_client(settings: &Settings) -> Result<Client, FetchError> {
+    client(settings)?
+        .redirect(Policy::none())
+        .build()
+        .map_err(|error| refuse("the settings for HTTP", chain(&error)))
+}
+
 impl Transport {
     pub(crate) fn new(settings: &Settings) -> Result<Self, FetchError> {
-        let refuse = |what: &str, why: String| FetchError::Setting {
-            what: what.to_owned(),
-            why,
-        };
-        let mut client = Client::builder()
-            .tls_backend_preconfigured(tls(&settings.certificates)?)
-            .dns_resolver(Arc::new(Resolver))
-            .redirect(Policy::custom(redirect))
-            .referer(false)
-            .http1_only()
-            .connect_timeout(settings.patience.connect)
-            .pool_max_idle_per_host(settings.connections.max(1))
-            .user_agent(concat!("wherry-updater/", env!("CARGO_PKG_VERSION")))
-            // Only what is set counts, not the environment.
-            .no_proxy();
-        if let Some(proxy) = &settings.proxy {
-            let http = Url::parse(proxy).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
-            if !http {
-                let why = "has to be http://[user:password@]host:port".to_owned();
-                return Err(refuse("proxy", why));
-            }
-            let proxy = Proxy::all(proxy).map_err(|error| refuse("proxy", chain(&error)))?;
-            client = client.proxy(proxy);
-        }
+        let client = client(settings)?.redirect(Policy::custom(redirect));
         Ok(Self {
             client: client
                 .build()

@@ -68,6 +68,13 @@ fn second_try(ended: Ended) -> Evidence {
     }
 }
 
+fn unhealthy(reason: &str, only_server: bool) -> Ended {
+    Ended::Unhealthy {
+        reason: reason.into(),
+        only_server,
+    }
+}
+
 fn fallback_reason(evidence: &Evidence) -> Option<String> {
     conclude(evidence).fell_back.map(|it| it.reason)
 }
@@ -84,10 +91,11 @@ fn on_a_machine_where_nothing_happened_nothing_follows() {
 
 #[test]
 fn why_a_release_gave_way_is_the_best_that_is_known() {
-    let unhealthy = || Some(seen("before", 2, Ended::Unhealthy("web failed".into())));
+    let unhealthy = || Some(seen("before", 2, self::unhealthy("web failed", false)));
     let reached = || Some(seen("before", 2, Ended::Unknown));
     let panic = || Some("Attempted to kill init!".to_owned());
     let expired = || Some("nobody confirmed within 1200 s".to_owned());
+    let ill_before = self::unhealthy("old story", false);
     type Seen = Option<BootSeen>;
     type Case = (Seen, Option<String>, Option<String>, bool, &'static str);
     let cases: Vec<Case> = vec![
@@ -123,7 +131,7 @@ fn why_a_release_gave_way_is_the_best_that_is_known() {
         ),
         // What was seen last is the old release: it says nothing of the new one.
         (
-            Some(seen("before", 1, Ended::Unhealthy("old story".into()))),
+            Some(seen("before", 1, ill_before)),
             None,
             None,
             false,
@@ -207,7 +215,7 @@ fn a_release_whose_entry_vanished_gave_way() {
 #[test]
 fn a_try_is_given_back_for_what_the_release_did_not_do() {
     let back = tries("+2-1");
-    let unhealthy = Ended::Unhealthy("web failed".into());
+    let unhealthy = unhealthy("web failed", false);
     for (ended, panic, watchdog_reset, expired, credit) in [
         (Ended::Asked, false, false, false, back),
         // Whoever asked has seen more than the kernel's old record.
@@ -263,4 +271,14 @@ fn a_restart_of_the_daemon_alone_says_nothing_new() {
     let found = conclude(&evidence);
     assert_eq!((found.credit, found.fell_back), (None, None));
     assert!(found.on_trial);
+}
+
+#[test]
+fn a_release_that_only_missed_the_server_need_not_be_at_fault() {
+    let evidence = |only_server| Evidence {
+        seen: Some(seen("before", 2, unhealthy("no answer", only_server))),
+        ..after_a_failure("+0-3")
+    };
+    assert!(conclude(&evidence(true)).fell_back.unwrap().only_server);
+    assert!(!conclude(&evidence(false)).fell_back.unwrap().only_server);
 }

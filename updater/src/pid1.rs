@@ -1,0 +1,101 @@
+//! PID 1, asked without blocking.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use control::{FrameBuffer, MAX_REPLY, MAX_REQUEST, Reply, Request, encode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::daemon::Event;
+
+/// PID 1 never blocks; a longer silence means that it is stuck.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Before PID 1 is tried again: a fresh one takes over within milliseconds.
+const RETRY: Duration = Duration::from_secs(1);
+
+struct Connection {
+    stream: UnixStream,
+    buffer: FrameBuffer,
+}
+
+impl Connection {
+    async fn open(path: &Path, request: &Request) -> Result<Self, String> {
+        let mut stream = UnixStream::connect(path)
+            .await
+            .map_err(|error| format!("cannot reach PID 1 at {}: {error}", path.display()))?;
+        let frame = encode(request, MAX_REQUEST).map_err(|error| error.to_string())?;
+        stream
+            .write_all(&frame)
+            .await
+            .map_err(|error| format!("the connection to PID 1 failed: {error}"))?;
+        Ok(Self {
+            stream,
+            buffer: FrameBuffer::new(MAX_REPLY),
+        })
+    }
+
+    async fn next(&mut self) -> Result<Reply, String> {
+        loop {
+            let frame = self
+                .buffer
+                .next_frame()
+                .map_err(|error| error.to_string())?;
+            if let Some(json) = frame {
+                return serde_json::from_slice(&json)
+                    .map_err(|error| format!("PID 1's answer cannot be read: {error}"));
+            }
+            let mut bytes = [0; 4096];
+            match self.stream.read(&mut bytes).await {
+                Ok(0) => return Err("PID 1 closed the connection".to_owned()),
+                Ok(count) => self.buffer.push(&bytes[..count]),
+                Err(error) => return Err(format!("the connection to PID 1 failed: {error}")),
+            }
+        }
+    }
+}
+
+/// Asks and waits for the answer.
+///
+/// # Errors
+/// PID 1 cannot be reached, or refuses.
+pub async fn ask(path: &Path, request: &Request) -> Result<Reply, String> {
+    let answer = async {
+        let mut connection = Connection::open(path, request).await?;
+        connection.next().await
+    };
+    match tokio::time::timeout(LIMIT, answer).await {
+        Ok(Ok(Reply::Refused(refusal))) => Err(format!("PID 1 refuses: {refusal}")),
+        Ok(result) => result,
+        Err(_) => Err(format!(
+            "PID 1 does not answer within {} s",
+            LIMIT.as_secs()
+        )),
+    }
+}
+
+/// The machine, as PID 1 sees it.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn status(path: &Path) -> Result<control::Status, String> {
+    match ask(path, &Request::Status).await? {
+        Reply::Status(status) => Ok(*status),
+        _ => Err("PID 1 gave an answer to another question".to_owned()),
+    }
+}
+
+/// Tells of each change of a service, over PID 1's re-executions, for ever.
+pub async fn watch(path: PathBuf, events: UnboundedSender<Event>) {
+    loop {
+        if let Ok(mut connection) = Connection::open(&path, &Request::Watch).await {
+            while let Ok(Reply::Changed(service)) = connection.next().await {
+                if events.send(Event::Service(Box::new(service))).is_err() {
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
