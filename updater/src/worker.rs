@@ -85,7 +85,7 @@ pub enum Done {
         /// What is on offer.
         channel: Channel,
         /// What follows.
-        decision: Decision,
+        decision: Box<Decision>,
     },
     /// A release was installed.
     Installed {
@@ -255,7 +255,10 @@ impl Worker {
 
     async fn check(&self, asking: &Asking) -> Result<Done, Error> {
         let (_, channel, decision) = self.ask(asking).await?;
-        Ok(Done::Checked { channel, decision })
+        Ok(Done::Checked {
+            channel,
+            decision: Box::new(decision),
+        })
     }
 
     async fn ask(&self, asking: &Asking) -> Result<(fetch::Repository, Channel, Decision), Error> {
@@ -269,7 +272,10 @@ impl Worker {
     async fn update(&self, disk: &Opened, asking: &Asking, extent: Extent) -> Result<Done, Error> {
         let (repository, channel, decision) = self.ask(asking).await?;
         let Some(manifest) = decision.take.clone() else {
-            return Ok(Done::Checked { channel, decision });
+            return Ok(Done::Checked {
+                channel,
+                decision: Box::new(decision),
+            });
         };
         self.install(disk, &repository, channel, manifest, extent)
             .await
@@ -301,7 +307,10 @@ impl Worker {
                 self.install(disk, &repository, channel, manifest, Extent::Staged)
                     .await
             }
-            None => Ok(Done::Checked { channel, decision }),
+            None => Ok(Done::Checked {
+                channel,
+                decision: Box::new(decision),
+            }),
         }
     }
 

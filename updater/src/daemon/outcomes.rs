@@ -79,7 +79,7 @@ impl Daemon {
                 None
             }
             Done::Checked { channel, decision } => {
-                self.checked(&purpose, channel, decision, client.is_some())
+                self.checked(&purpose, channel, &decision, client.is_some())
             }
             Done::Installed {
                 channel,
@@ -104,7 +104,7 @@ impl Daemon {
         &mut self,
         purpose: &Purpose,
         channel: Channel,
-        decision: Decision,
+        decision: &Decision,
         by_hand: bool,
     ) -> Option<Reply> {
         self.was_checked(&decision.sentence, decision.again);
@@ -129,7 +129,7 @@ impl Daemon {
                     })
                 } else {
                     Reply::Refused(Refusal::Declined {
-                        message: decision.sentence,
+                        message: decision.sentence.clone(),
                     })
                 })
             }
