@@ -616,21 +616,24 @@ impl State {
         blocks.map(|block| block..block + 1).collect()
     }
 
-    /// The blocks that `hash`, which came for `block`, can be put at.
-    fn takers(&self, block: u32, hash: &[u8; 32]) -> Option<Vec<u32>> {
-        if let Some(exact) = &self.exact {
-            return (exact.get(block as usize) == Some(hash)).then(|| vec![block]);
+    /// Whether `hash` is that of what belongs at `block`.
+    fn fits(&self, block: u32, hash: &[u8; 32]) -> bool {
+        match &self.exact {
+            Some(exact) => exact.get(block as usize) == Some(hash),
+            None => self.wanted.fits(block, hash),
         }
-        if !self.wanted.fits(block, hash) {
-            return None;
+    }
+
+    /// The other blocks that are still to get the same content as `block`.
+    fn equal(&self, block: u32) -> Vec<u32> {
+        if self.exact.is_some() {
+            return Vec::new();
         }
         let members = self.wanted.members(self.wanted.kind_of(block)).iter();
-        Some(
-            members
-                .filter(|other| **other == block || !self.wanted.is_there(**other))
-                .copied()
-                .collect(),
-        )
+        members
+            .filter(|other| **other != block && !self.wanted.is_there(**other))
+            .copied()
+            .collect()
     }
 }
 
@@ -644,32 +647,28 @@ impl Prove for Filling<'_> {
         let first = (at / BLOCK) as u32;
         let mut state = self.state.borrow_mut();
         let mut wrong = None;
-        let mut right = Vec::with_capacity(bytes.len() / BYTES);
+        let mut hashes = Vec::with_capacity(bytes.len() / BYTES);
         for (block, bytes) in (first..).zip(bytes.chunks_exact(BYTES)) {
             let hash = self.hasher.hash(bytes);
-            match state.takers(block, &hash) {
-                Some(takers) => right.push((block, hash, takers)),
-                None => {
-                    wrong = Some(format!("block {block} (byte {}) is wrong", offset(block)));
-                    break;
-                }
+            if !state.fits(block, &hash) {
+                wrong = Some(format!("block {block} (byte {}) is wrong", offset(block)));
+                break;
             }
+            hashes.push(hash);
         }
-        let taken = right.len() * BYTES;
+        let taken = hashes.len() * BYTES;
         self.target
             .data
             .write_at(&bytes[..taken], at)
             .map_err(failed)?;
-        for ((block, hash, takers), bytes) in right.into_iter().zip(bytes.chunks_exact(BYTES)) {
-            for taker in takers {
-                if taker == block {
-                    state.progress.fetched += BLOCK;
-                } else {
-                    let write = self.target.data.write_at(bytes, offset(taker));
-                    write.map_err(failed)?;
-                    state.progress.reused += BLOCK;
-                }
-                state.wanted.put(taker, &hash);
+        for ((block, hash), bytes) in (first..).zip(&hashes).zip(bytes.chunks_exact(BYTES)) {
+            state.wanted.put(block, hash);
+            state.progress.fetched += BLOCK;
+            for other in state.equal(block) {
+                let write = self.target.data.write_at(bytes, offset(other));
+                write.map_err(failed)?;
+                state.wanted.put(other, hash);
+                state.progress.reused += BLOCK;
             }
         }
         drop(state);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use nix::fcntl::OFlag;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, LOCATION, RANGE};
 use reqwest::redirect::Policy;
@@ -213,7 +213,12 @@ type Answer = (Source, u64, bool, bool);
 #[derive(Debug)]
 enum Source {
     Http(Response),
-    File { file: File, offset: u64 },
+    File {
+        file: File,
+        offset: u64,
+        /// Takes its memory back when the bytes that were given out are done with.
+        buffer: BytesMut,
+    },
 }
 
 /// The body of an answer.
@@ -267,8 +272,13 @@ impl Body {
                 }
                 chunk
             }
-            Source::File { file, offset } => {
-                let chunk = read(file, *offset, self.left.min(CHUNK as u64) as usize)?;
+            Source::File {
+                file,
+                offset,
+                buffer,
+            } => {
+                let length = self.left.min(CHUNK as u64) as usize;
+                let chunk = read(file, *offset, length, buffer)?;
                 *offset += chunk.len() as u64;
                 // Reading does not wait, so others get their turn here.
                 tokio::task::yield_now().await;
@@ -368,16 +378,21 @@ fn open(path: &std::path::Path, wanted: &Wanted) -> Result<Answer, Fault> {
         Wanted::Part { range, .. } => (range.start, range.end - range.start, true),
     };
     let whole = !matches!(wanted, Wanted::Part { .. });
-    Ok((Source::File { file, offset }, left, exact, whole))
+    let source = Source::File {
+        file,
+        offset,
+        buffer: BytesMut::new(),
+    };
+    Ok((source, left, exact, whole))
 }
 
-fn read(file: &File, offset: u64, length: usize) -> Result<Bytes, Fault> {
-    let mut bytes = vec![0; length];
+fn read(file: &File, offset: u64, length: usize, buffer: &mut BytesMut) -> Result<Bytes, Fault> {
+    buffer.resize(length, 0);
     let got = file
-        .read_at(&mut bytes, offset)
+        .read_at(buffer, offset)
         .map_err(|error| Fault::Broken(error.to_string()))?;
-    bytes.truncate(got);
-    Ok(bytes.into())
+    buffer.truncate(got);
+    Ok(buffer.split().freeze())
 }
 
 fn check_range(response: &Response, range: &Range<u64>, length: u64) -> Result<(), Fault> {
