@@ -461,7 +461,7 @@ fn expiry_lines(list: &[(Role, u64, Timestamp)]) -> String {
     let lines: Vec<String> = list
         .iter()
         .map(|(role, version, expires)| {
-            let left = (expires.as_second() - now.as_second()) / 86_400;
+            let left = (expires.as_second() - now.as_second() + 43_200).div_euclid(86_400);
             format!("{role:9}  version {version:<4} expires {expires} (in {left} days)")
         })
         .collect();

@@ -14,6 +14,10 @@ use crate::progress::Progress;
 use crate::repository::Repository;
 use crate::span::Lifetime;
 
+/// So many days before the root expires an operator is told: its keys are kept
+/// where nobody gets at them in a hurry.
+const ROOT_WARNING: i32 = 30;
+
 /// A part of the fleet, and when it may take the release: `10%@+6h` (after it was
 /// published) or `10%@2026-12-01T02:00:00Z`.
 #[derive(Clone, Copy, Debug)]
@@ -270,6 +274,13 @@ impl Repository {
         }
         if let Some(why) = &offer.halted {
             warnings.push(format!("it stays halted: {why}"));
+        }
+        let root = self.metadata.root.signed.expires;
+        if root < Lifetime::days(ROOT_WARNING).after(self.now) {
+            warnings.push(format!(
+                "the root expires at {root}, and machines take nothing then: \
+                 `wherry-release keys renew`"
+            ));
         }
         if let Some(mirrors) = mirrors {
             channel.mirrors = mirrors;

@@ -53,6 +53,7 @@ impl Repository {
     /// # Errors
     /// The same.
     pub fn init_at(folder: &Path, keys: KeyFolder, init: &Init, now: Time) -> Result<Self> {
+        let now = whole_seconds(now);
         files::make_folder(folder)?;
         let lock = lock(folder)?;
         let layout = Layout(folder.to_owned());
@@ -127,7 +128,7 @@ impl Repository {
             keys,
             metadata,
             expiry: Expiry::default(),
-            now,
+            now: whole_seconds(now),
             _lock: lock,
         })
     }
@@ -225,6 +226,11 @@ impl Repository {
         }
         .write(&mut self.metadata, scope)
     }
+}
+
+/// What is signed is read by people too.
+fn whole_seconds(time: Time) -> Time {
+    Time::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// Waits for whoever is changing the repository.

@@ -177,3 +177,15 @@ fn each_role_expires_when_it_should_and_a_new_signature_helps() {
         assert_eq!(verify(), Vec::<String>::new(), "{role}");
     }
 }
+
+#[test]
+fn an_operator_is_told_before_the_root_expires() {
+    let mut world = World::new();
+    let warnings = |world: &World, version| world.publish(version, &on("stable")).unwrap().warnings;
+    assert!(warnings(&world, "1.0").is_empty());
+    world.later(SignedDuration::from_hours(24 * 340));
+    let told = warnings(&world, "1.1");
+    assert!(told[0].contains("keys renew"), "{told:?}");
+    world.open().renew_root().unwrap();
+    assert!(warnings(&world, "1.2").is_empty());
+}

@@ -119,7 +119,8 @@ impl World {
     pub fn new() -> Self {
         let world = Self {
             folder: tempfile::tempdir().unwrap(),
-            now: Timestamp::now(),
+            // Whole seconds, as it is signed.
+            now: Timestamp::from_second(Timestamp::now().as_second()).unwrap(),
         };
         let keys = KeyFolder::make(&world.keys(), 3).unwrap();
         Repository::init_at(&world.repository(), keys, &Init::default(), world.now).unwrap();
