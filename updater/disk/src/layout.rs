@@ -17,14 +17,14 @@ pub const EMPTY: &str = "_empty";
 const PREFIX: &str = "wherry_";
 
 /// Where everything is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     pub esp: Place,
     pub slots: [SlotPlaces; 2],
 }
 
 /// Where a slot is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotPlaces {
     pub data: Place,
     pub tree: Place,

@@ -136,6 +136,7 @@ impl<D: BlockDevice> SystemDisk<D> {
     /// # Errors
     /// It could not be read, or its ESP is damaged.
     pub fn view(&self) -> Result<View, DiskError> {
+        self.look()?;
         Ok(View {
             booted: self.booted,
             slots: [self.slot_view(SlotId::A), self.slot_view(SlotId::B)],
@@ -232,6 +233,7 @@ impl<D: BlockDevice> SystemDisk<D> {
         if self.guard.is_running(slot) {
             return Err(DiskError::Running(slot));
         }
+        self.look()?;
         let places = self.layout.slots[slot.index()];
         let mut table = self.table.borrow().clone();
         for (place, id) in [places.data, places.tree].into_iter().zip(ids) {
@@ -242,6 +244,19 @@ impl<D: BlockDevice> SystemDisk<D> {
         }
         rewrite(&self.disk, &table)
             .map_err(DiskError::io("write the partition table", "of the disk"))?;
+        self.table.replace(table);
+        Ok(())
+    }
+
+    /// Reads the partition table again: others change it too, such as the state
+    /// service, and their changes must not be undone.
+    fn look(&self) -> Result<(), DiskError> {
+        let (_, table) = layout::read_table(Rc::clone(&self.disk.device))?;
+        if Layout::of(&table)? != self.layout {
+            return Err(DiskError::Layout(
+                "its partitions have been moved meanwhile; restart the updater",
+            ));
+        }
         self.table.replace(table);
         Ok(())
     }

@@ -29,7 +29,7 @@ impl fmt::Display for Role {
 }
 
 /// Where a partition is, in bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     pub number: u32,
     pub start: u64,

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use block_device::{BlockDevice, Overlay};
+use partition_table::{Sectors, Table, gpt, rewrite};
 use release::{RootHash, Sha256Sum};
 use slots::{Action, Goal, Label, Proof, Refusal, SlotId, Tries};
 use system_disk::{DiskError, SystemDisk};
@@ -249,6 +250,38 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
         error.contains("full") && error.contains("remove"),
         "{error}"
     );
+}
+
+#[test]
+fn what_others_have_changed_in_the_table_stays() {
+    let releases = Three::new();
+    let image = releases.disk();
+    let device = Overlay::new(&image);
+    let system = SystemDisk::open(&device, Some(releases.two.root_hash)).unwrap();
+    let disk = Sectors {
+        device: &device,
+        sector_size: 512,
+    };
+    let table = |change: fn(&mut Table)| {
+        let found = gpt::read(&disk).unwrap();
+        let mut table = found.valid().unwrap().table.clone();
+        change(&mut table);
+        rewrite(&disk, &table).unwrap();
+    };
+    table(|table| table.partition_mut(6).unwrap().set_name("state-new"));
+    system
+        .perform(&Action::EmptySlot { slot: SlotId::A })
+        .unwrap();
+    let found = gpt::read(&disk).unwrap();
+    let now = &found.valid().unwrap().table;
+    assert_eq!(now.partition(6).unwrap().name(), "state-new");
+    assert_eq!(now.partition(2).unwrap().name(), "_empty");
+    table(|table| {
+        let last = table.partition(5).unwrap().last();
+        table.partition_mut(5).unwrap().set_last(last - 8);
+    });
+    let error = system.view().unwrap_err();
+    assert!(matches!(error, DiskError::Layout(_)), "{error}");
 }
 
 #[test]

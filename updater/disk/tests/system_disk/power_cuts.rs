@@ -1,6 +1,7 @@
 //! The power goes at every sector that a goal writes.
 
 use block_device::{Overlay, Recorder};
+use partition_table::{Sectors, gpt};
 use slots::{Goal, SlotId, Tries, View, loader_choice};
 use system_disk::SystemDisk;
 
@@ -17,6 +18,16 @@ fn boots<'a>(
 ) -> &'a Release {
     let device = Overlay::new(content);
     let disk = SystemDisk::open(&device, Some(booted.root_hash)).expect(point);
+    // Firmware reads the primary table, whatever the back-up is like.
+    let primary = [512, 4096].map(|sector_size| {
+        let device = &device;
+        let copies = gpt::read(&Sectors {
+            device,
+            sector_size,
+        });
+        copies.unwrap().primary.is_some()
+    });
+    assert!(primary.contains(&true), "{point}");
     let findings = disk.esp().findings();
     assert_eq!(findings.damaged, [], "{point}");
     let view = disk.view().unwrap();
