@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use anyhow::{Context as _, Result};
 use jiff::SignedDuration;
 use policy::{
-    Action, Answer, Choice, Event, Failure, Pending, Reboot, Request, check_delay, choose,
-    may_reboot, withdrawn,
+    Action, Answer, Choice, Event, Failure, Pending, Reboot, Request, check_at, check_delay,
+    choose, may_reboot, withdrawn,
 };
 use release::Version;
 
@@ -217,21 +217,25 @@ impl<'s> Simulation<'s> {
         let machine = &mut self.machines[number];
         machine.checks += 1;
         let next = check_delay(&machine.config, &machine.id, machine.checks);
-        self.tell(
-            number,
-            u64::try_from(next.as_millis()).context("the interval of checks")?,
-            Matter::Check,
-        );
+        let next = u64::try_from(next.as_millis()).context("the interval of checks")?;
+        let wave = self.look(number);
+        let after = wave.map_or(next, |at| next.min(at.saturating_sub(self.now)));
+        self.tell(number, after, Matter::Check);
+        Ok(())
+    }
+
+    /// Looks, and fetches what there is; or says when the machine's wave comes.
+    fn look(&mut self, number: usize) -> Option<Moment> {
         let machine = &mut self.machines[number];
         if !machine.link.is_up(self.now) {
-            return Ok(());
+            return None;
         }
         for version in machine.unreported.drain(..) {
             self.operator.report(&version);
         }
         // A release that proves itself is not left for another.
         if machine.trial.is_some() {
-            return Ok(());
+            return None;
         }
         let choice = choose(
             &machine.config,
@@ -240,8 +244,14 @@ impl<'s> Simulation<'s> {
             &machine.id,
             self.scenario.time(self.now),
         );
-        let Choice::Take { offer, .. } = choice else {
-            return Ok(());
+        let offer = match choice {
+            Choice::Take { offer, .. } => offer,
+            Choice::Wait { until, .. } => {
+                let at = check_at(&machine.config, &machine.id, until);
+                // Up to a millisecond is cut off.
+                return Some(self.scenario.moment(at) + 1);
+            }
+            Choice::UpToDate | Choice::Available { .. } | Choice::Nothing { .. } => return None,
         };
         let version = offer.manifest.version.clone();
         let staged = machine
@@ -249,7 +259,7 @@ impl<'s> Simulation<'s> {
             .as_ref()
             .is_some_and(|(staged, _)| *staged == version);
         if staged || machine.fetching.as_ref() == Some(&version) {
-            return Ok(());
+            return None;
         }
         let bytes = self
             .scenario
@@ -263,7 +273,7 @@ impl<'s> Simulation<'s> {
         machine.fetching = Some(version.clone());
         self.unwanted(number);
         self.tell(number, fetched, Matter::Fetched(version));
-        Ok(())
+        None
     }
 
     /// Whether the machine may reboot into what is staged.

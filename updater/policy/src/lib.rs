@@ -13,6 +13,7 @@
 //!
 //! `docs/update-policy.md` is the manual page.
 
+mod check;
 mod choose;
 mod config;
 mod fleet_lock;
@@ -22,11 +23,12 @@ mod standing;
 mod wave;
 mod window;
 
+pub use check::{check_at, check_delay};
 pub use choose::{Cause, Choice, Passed, Reason, Why, choose, withdrawn};
 pub use config::{Config, ConfigError, KEYS, Key, LockServer, Mode};
 pub use fleet_lock::{Action, Answer, Client, Endpoint, Event, FleetLock, HEADER, Phase, Request};
 pub use machine_id::{MachineId, MachineIdError};
-pub use reboot::{Obstacle, Pending, Reboot, check_delay, may_reboot};
+pub use reboot::{Obstacle, Pending, Reboot, may_reboot};
 pub use standing::{Failure, Hold, Standing, Wish};
 pub use wave::{share, wave_start};
 pub use window::{Opening, Window, Windows};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
@@ -72,6 +73,12 @@ impl MachineId {
         id[6] = id[6] & 0x0f | 0x40;
         id[8] = id[8] & 0x3f | 0x80;
         id[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The part of `whole` that is this machine's own for a purpose.
+    pub(crate) fn part_of(&self, whole: Duration, words: &[&str]) -> Duration {
+        let part = (whole.as_millis() * u128::from(self.number(words))) >> 64;
+        Duration::from_millis(u64::try_from(part).unwrap_or(u64::MAX))
     }
 
     /// A number that is the same each time for the machine and these words, and

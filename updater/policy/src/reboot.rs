@@ -112,7 +112,7 @@ fn moment(config: &Config, machine: &MachineId, pending: Pending<'_>, now: Times
             .min(Duration::try_from(room).unwrap_or_default());
         let mine = later(
             from,
-            fraction(machine, &["reboot", pending.version.as_str()], spread),
+            machine.part_of(spread, &["reboot", pending.version.as_str()]),
         );
         if mine <= now && now < opening.end {
             return Reboot::Yes;
@@ -140,20 +140,7 @@ fn moment(config: &Config, machine: &MachineId, pending: Pending<'_>, now: Times
     }
 }
 
-/// How long after the last check for news the next one is due: the interval,
-/// shorter or longer by up to a tenth. `count` is the number of checks so far.
-pub fn check_delay(config: &Config, machine: &MachineId, count: u64) -> Duration {
-    let interval = config.check_interval;
-    interval * 9 / 10 + fraction(machine, &["check", &count.to_string()], interval / 5)
-}
-
-/// The part of `whole` that is the machine's own for this purpose.
-fn fraction(machine: &MachineId, purpose: &[&str], whole: Duration) -> Duration {
-    let part = (whole.as_millis() * u128::from(machine.number(purpose))) >> 64;
-    Duration::from_millis(u64::try_from(part).unwrap_or(u64::MAX))
-}
-
-fn later(time: Timestamp, by: Duration) -> Timestamp {
+pub(crate) fn later(time: Timestamp, by: Duration) -> Timestamp {
     SignedDuration::try_from(by)
         .ok()
         .and_then(|by| time.checked_add(by).ok())

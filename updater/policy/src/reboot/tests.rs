@@ -178,17 +178,3 @@ fn a_clock_that_was_put_back_does_not_put_the_reboot_off() {
     case.since = at("2036-01-01T00:00:00Z");
     assert_eq!(case.ask("2026-11-25T12:00:00Z"), Reboot::Yes);
 }
-
-#[test]
-fn checks_for_news_come_at_the_interval_give_or_take_a_tenth() {
-    let config = Config::default();
-    let mut delays = Vec::new();
-    for count in 0..200 {
-        let delay = check_delay(&config, &MachineId::from(5), count);
-        assert!(delay >= Duration::from_secs(3240) && delay <= Duration::from_secs(3960));
-        delays.push(delay);
-    }
-    delays.sort_unstable();
-    delays.dedup();
-    assert!(delays.len() > 190);
-}
