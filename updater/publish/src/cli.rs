@@ -13,7 +13,7 @@ use serde_json::json;
 use wherry_release::progress::{Bar, Progress, Silent};
 use wherry_release::{
     Expiry, Init, KeyFolder, Lifetime, Publish, Published, ReleaseFolder, Repository, Role,
-    Rotation, WaveRule, keys, verify,
+    Rotation, WaveRule, keys, sign_draft, verify,
 };
 
 /// Publishes Wherry's releases: keys, signed metadata, channels, in a folder for
@@ -171,11 +171,32 @@ enum Keys {
         /// The begin of the old key's id, where the role has several
         #[arg(long, value_name = "ID")]
         old: Option<String>,
+        /// Only writes the new root there, to be signed by others
+        #[arg(long, value_name = "FILE")]
+        draft: Option<PathBuf>,
     },
     /// Signs the root anew with the same keys, before it expires
     Renew {
         #[command(flatten)]
         at: Place,
+        /// Only writes the new root there, to be signed by others
+        #[arg(long, value_name = "FILE")]
+        draft: Option<PathBuf>,
+    },
+    /// Adds the signatures of the root's keys at hand to a draft
+    Sign {
+        /// The draft
+        draft: PathBuf,
+        /// The folder of keys
+        #[arg(long, value_name = "FOLDER", env = "WHERRY_KEYS")]
+        keys: PathBuf,
+    },
+    /// Publishes a draft that enough of the root's keys have signed
+    Install {
+        #[command(flatten)]
+        at: Place,
+        /// The draft
+        draft: PathBuf,
     },
     /// Copies the keys with checksums into a new folder
     Backup {
@@ -282,14 +303,30 @@ impl Answer {
 
     fn rotation(&self, done: &Rotation) -> Result<ExitCode> {
         self.give(done, || {
-            let mut text = format!(
-                "root {} is in force until {}\n",
-                done.root_version, done.expires
-            );
-            if let (Some(removed), Some(added)) = (&done.removed, &done.added) {
-                text.push_str(&format!("key {removed} was replaced by {added}\n"));
-            }
-            text
+            format!(
+                "root {} is in force until {}\n{}",
+                done.root_version,
+                done.expires,
+                key_changes(done)
+            )
+        })
+    }
+
+    fn draft(&self, done: &Rotation, draft: &Path) -> Result<ExitCode> {
+        self.give(done, || {
+            format!(
+                "{} is root {}, until {}\n{}signed by {}\n\
+                 to be signed with `keys sign`, and published with `keys install`",
+                draft.display(),
+                done.root_version,
+                done.expires,
+                key_changes(done),
+                if done.signed_by.is_empty() {
+                    "nobody yet".to_owned()
+                } else {
+                    done.signed_by.join(", ")
+                }
+            )
         })
     }
 
@@ -414,16 +451,46 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
 }
 
+fn key_changes(done: &Rotation) -> String {
+    let lines = |verb: &str, ids: &[String]| -> String {
+        ids.iter().map(|id| format!("{verb} {id}\n")).collect()
+    };
+    lines("drops", &done.removed) + &lines("takes", &done.added)
+}
+
 fn run_keys(command: &Keys, answer: &Answer) -> Result<ExitCode> {
     match command {
         Keys::Make { folder, root_keys } => {
             list_keys(&KeyFolder::make(folder, *root_keys)?, answer)
         }
         Keys::List { folder } => list_keys(&KeyFolder::open(folder)?, answer),
-        Keys::Rotate { at, role, old } => {
-            answer.rotation(&at.open()?.rotate(*role, old.as_deref())?)
+        Keys::Rotate {
+            at,
+            role,
+            old,
+            draft: None,
+        } => answer.rotation(&at.open()?.rotate(*role, old.as_deref())?),
+        Keys::Rotate {
+            at,
+            role,
+            old,
+            draft: Some(draft),
+        } => {
+            let mut repository = at.open()?;
+            answer.draft(
+                &repository.draft_rotation(*role, old.as_deref(), draft)?,
+                draft,
+            )
         }
-        Keys::Renew { at } => answer.rotation(&at.open()?.renew_root()?),
+        Keys::Renew { at, draft: None } => answer.rotation(&at.open()?.renew_root()?),
+        Keys::Renew {
+            at,
+            draft: Some(draft),
+        } => answer.draft(&at.open()?.draft_renewal(draft)?, draft),
+        Keys::Sign { draft, keys } => {
+            answer.draft(&sign_draft(draft, &KeyFolder::open(keys)?)?, draft)
+        }
+        Keys::Install { at, draft } => answer.rotation(&at.open()?.install_draft(draft)?),
         Keys::Backup { folder, archive } => {
             let files = keys::backup(folder, archive)?;
             answer.files(&format!("in {}", archive.display()), &files)

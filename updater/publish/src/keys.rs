@@ -270,12 +270,17 @@ impl KeyFolder {
         Ok(&self.keys[self.keys.len() - 1])
     }
 
-    /// Moves a key that a rotation replaced out of the way.
+    /// Moves a key that a rotation replaced out of the way, if it is in this folder.
     pub(crate) fn retire(&mut self, id: &str) -> Result<()> {
         let Some(at) = self.keys.iter().position(|key| key.id == id) else {
             return Ok(());
         };
         let key = self.keys.remove(at);
+        // What is kept elsewhere stays there: machines that have not seen the new
+        // root yet still go by that key.
+        if !key.path.starts_with(&self.path) {
+            return Ok(());
+        }
         let folder = self.path.join("retired");
         files::make_folder(&folder)?;
         let target = folder.join(key.path.file_name().unwrap_or_default());

@@ -35,5 +35,5 @@ pub use keys::{KeyFolder, Role};
 pub use offers::{Publish, Published, WaveRule};
 pub use prune::Pruned;
 pub use repository::{Init, Repository};
-pub use rotate::Rotation;
+pub use rotate::{Rotation, sign_draft};
 pub use span::{Expiry, Lifetime};

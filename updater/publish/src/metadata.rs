@@ -23,7 +23,7 @@ use crate::span::Expiry;
 pub(crate) const SPECIFICATION: &str = "1.0.0";
 
 /// No metadata of ours comes near it.
-const MAX_METADATA: u64 = 1 << 20;
+pub(crate) const MAX_METADATA: u64 = 1 << 20;
 
 /// Where things are in a repository's folder.
 #[derive(Clone, Debug)]
@@ -205,7 +205,7 @@ where
     Ok(role.signed)
 }
 
-fn json<T: DeserializeOwned>(path: &Path, file: &[u8]) -> Result<T> {
+pub(crate) fn json<T: DeserializeOwned>(path: &Path, file: &[u8]) -> Result<T> {
     serde_json::from_slice(file).map_err(|error| Error::metadata(path, error))
 }
 
@@ -214,6 +214,21 @@ fn json<T: DeserializeOwned>(path: &Path, file: &[u8]) -> Result<T> {
 pub(crate) fn sign<T>(keys: &KeyFolder, roots: &[&Root], role: &T) -> Result<Signed<T>>
 where
     T: tough::schema::Role + Clone,
+{
+    let signed = Signed {
+        signatures: signatures(keys, roots, role)?,
+        signed: role.clone(),
+    };
+    for root in roots {
+        enough(root, &signed).map_err(|problem| Error::key(keys.path(), problem))?;
+    }
+    Ok(signed)
+}
+
+/// The signatures of all keys at hand that one of `roots` has for the role.
+pub(crate) fn signatures<T>(keys: &KeyFolder, roots: &[&Root], role: &T) -> Result<Vec<Signature>>
+where
+    T: tough::schema::Role,
 {
     let message = role
         .canonical_form()
@@ -224,7 +239,7 @@ where
             named.is_some_and(|role| role.keyids.contains(&key.tuf_id))
         })
     };
-    let signatures = keys
+    Ok(keys
         .keys()
         .iter()
         .filter(may)
@@ -232,32 +247,30 @@ where
             keyid: key.tuf_id.clone(),
             sig: key.sign(&message).into(),
         })
-        .collect();
-    let signed = Signed {
-        signed: role.clone(),
-        signatures,
-    };
-    for root in roots {
-        root.verify_role(&signed).map_err(|error| {
-            let wanted = root.roles.get(&T::TYPE);
-            let ids: Vec<String> = wanted
-                .iter()
-                .flat_map(|role| &role.keyids)
-                .map(|id| hexadecimal(id)[..16].to_owned())
-                .collect();
-            Error::key(
-                keys.path(),
-                format!(
-                    "the keys at hand cannot sign {} ({error}); root {} asks for {} of: {}",
-                    T::TYPE,
-                    root.version,
-                    wanted.map_or(0, |role| role.threshold.get()),
-                    ids.join(", ")
-                ),
-            )
-        })?;
-    }
-    Ok(signed)
+        .collect())
+}
+
+/// Whether a root is content with a role's signatures; if not, which keys it
+/// asks for.
+pub(crate) fn enough<T>(root: &Root, signed: &Signed<T>) -> std::result::Result<(), String>
+where
+    T: tough::schema::Role,
+{
+    root.verify_role(signed).map_err(|error| {
+        let wanted = root.roles.get(&T::TYPE);
+        let ids: Vec<String> = wanted
+            .iter()
+            .flat_map(|role| &role.keyids)
+            .map(|id| hexadecimal(id)[..16].to_owned())
+            .collect();
+        format!(
+            "the keys at hand cannot sign {} ({error}); root {} asks for {} of: {}",
+            T::TYPE,
+            root.version,
+            wanted.map_or(0, |role| role.threshold.get()),
+            ids.join(", ")
+        )
+    })
 }
 
 /// A signed role as its file has it, keys in order, so that the same content is

@@ -4,6 +4,11 @@
 //! so that machines follow from the one they trust to the newest. The metadata
 //! is signed with the former and the new online key once, where both are at hand:
 //! it then holds for a reader who has not seen the new root yet.
+//!
+//! Where the root's keys are not in one place, the new root goes around as a file,
+//! a [draft](Repository::draft_rotation), that each [signs](sign_draft).
+
+use std::path::Path;
 
 use jiff::Timestamp as Time;
 use serde::Serialize;
@@ -11,8 +16,8 @@ use tough::schema::{Root, Signed};
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::keys::{Role, hexadecimal};
-use crate::metadata::{Scope, Writer, encode, sign};
+use crate::keys::{KeyFolder, Role, hexadecimal};
+use crate::metadata::{MAX_METADATA, Scope, Writer, encode, enough, json, sign, signatures};
 use crate::repository::Repository;
 
 /// What a rotation did.
@@ -22,10 +27,12 @@ pub struct Rotation {
     pub root_version: u64,
     /// When it expires.
     pub expires: Time,
-    /// The key that nothing is taken from any more.
-    pub removed: Option<String>,
-    /// The new key.
-    pub added: Option<String>,
+    /// The keys that nothing is taken from any more.
+    pub removed: Vec<String>,
+    /// The new keys.
+    pub added: Vec<String>,
+    /// The root's keys that have signed it so far.
+    pub signed_by: Vec<String>,
 }
 
 impl Repository {
@@ -37,35 +44,12 @@ impl Repository {
     /// Keys are missing, or something cannot be written; nothing has changed for
     /// readers then.
     pub fn rotate(&mut self, role: Role, old: Option<&str>) -> Result<Rotation> {
-        let old = self.key_id(role, old)?;
         // Signing with the old root's keys is tried before a new key is made.
         let current = self.metadata.root.signed.clone();
         sign(&self.keys, &[&current], &current)?;
-        let added = self.keys.add(role)?;
-        let (added_id, tuf_id, public) =
-            (added.id.clone(), added.tuf_id.clone(), added.public.clone());
-        let mut next = current.clone();
-        if let Some(keys) = next.roles.get_mut(&role.tuf()) {
-            for id in &mut keys.keyids {
-                if hexadecimal(id) == old {
-                    *id = tuf_id.clone();
-                }
-            }
-        }
-        next.keys.insert(tuf_id, public);
-        let used: Vec<_> = next
-            .roles
-            .values()
-            .flat_map(|role| role.keyids.clone())
-            .collect();
-        next.keys.retain(|id, _| used.contains(id));
-        let rotation = self.publish_root(next)?;
-        self.keys.retire(&old)?;
-        Ok(Rotation {
-            removed: Some(old),
-            added: Some(added_id),
-            ..rotation
-        })
+        let next = self.replaced(role, old)?;
+        let signed = sign(&self.keys, &[&current, &next], &next)?;
+        self.publish_root(signed)
     }
 
     /// Signs the root anew with the same keys, before it expires.
@@ -73,14 +57,106 @@ impl Repository {
     /// # Errors
     /// Keys are missing, or something cannot be written.
     pub fn renew_root(&mut self) -> Result<Rotation> {
-        self.publish_root(self.metadata.root.signed.clone())
+        let current = self.metadata.root.signed.clone();
+        let next = self.following_root();
+        let signed = sign(&self.keys, &[&current, &next], &next)?;
+        self.publish_root(signed)
     }
 
-    fn publish_root(&mut self, mut next: Root) -> Result<Rotation> {
-        let current = self.metadata.root.signed.clone();
-        next.version = current.version.saturating_add(1);
+    /// Begins what [`Repository::rotate`] does where the root's keys are not in
+    /// one place: the new root, with the signatures that can be given here, goes
+    /// into `draft`.
+    ///
+    /// # Errors
+    /// There is such a file already, or it cannot be written.
+    pub fn draft_rotation(
+        &mut self,
+        role: Role,
+        old: Option<&str>,
+        draft: &Path,
+    ) -> Result<Rotation> {
+        absent(draft)?;
+        let next = self.replaced(role, old)?;
+        self.write_draft(next, draft)
+    }
+
+    /// Begins what [`Repository::renew_root`] does, in the same way.
+    ///
+    /// # Errors
+    /// There is such a file already, or it cannot be written.
+    pub fn draft_renewal(&mut self, draft: &Path) -> Result<Rotation> {
+        absent(draft)?;
+        let next = self.following_root();
+        self.write_draft(next, draft)
+    }
+
+    /// Publishes a draft that enough of the root's keys have signed.
+    ///
+    /// # Errors
+    /// There are too few signatures, it is not the next root of this repository,
+    /// or a new online key is not at hand.
+    pub fn install_draft(&mut self, draft: &Path) -> Result<Rotation> {
+        let signed: Signed<Root> = json(draft, &files::read(draft, MAX_METADATA)?)?;
+        let current = &self.metadata.root.signed;
+        let next = current.version.saturating_add(1);
+        if signed.signed.version != next {
+            return Err(Error::metadata(
+                draft,
+                format!(
+                    "is root {}, and the next one is {next}: make a new draft",
+                    signed.signed.version
+                ),
+            ));
+        }
+        for root in [current, &signed.signed] {
+            enough(root, &signed).map_err(|problem| Error::metadata(draft, problem))?;
+        }
+        self.publish_root(signed)
+    }
+
+    /// The next root with a new key in an old one's place.
+    fn replaced(&mut self, role: Role, old: Option<&str>) -> Result<Root> {
+        let old = self.key_id(role, old)?;
+        let mut next = self.following_root();
+        let added = self.keys.add(role)?;
+        if let Some(keys) = next.roles.get_mut(&role.tuf()) {
+            for id in &mut keys.keyids {
+                if hexadecimal(id) == old {
+                    *id = added.tuf_id.clone();
+                }
+            }
+        }
+        next.keys.insert(added.tuf_id.clone(), added.public.clone());
+        let used: Vec<_> = next
+            .roles
+            .values()
+            .flat_map(|role| role.keyids.clone())
+            .collect();
+        next.keys.retain(|id, _| used.contains(id));
+        Ok(next)
+    }
+
+    fn following_root(&self) -> Root {
+        let mut next = self.metadata.root.signed.clone();
+        next.version = next.version.saturating_add(1);
         next.expires = self.expiry.root.after(self.now);
-        let signed = sign(&self.keys, &[&current, &next], &next)?;
+        next
+    }
+
+    fn write_draft(&self, next: Root, draft: &Path) -> Result<Rotation> {
+        let current = &self.metadata.root.signed;
+        let signed = Signed {
+            signatures: signatures(&self.keys, &[current, &next], &next)?,
+            signed: next,
+        };
+        files::put(draft, &encode(&signed)?)?;
+        Ok(rotation(current, &signed))
+    }
+
+    /// Publishes a root that is signed by whom it has to be.
+    fn publish_root(&mut self, signed: Signed<Root>) -> Result<Rotation> {
+        let current = self.metadata.root.signed.clone();
+        let next = signed.signed.clone();
         let file = encode(&signed)?;
         let path = self.layout.root(next.version.get());
         let both = [&next, &current];
@@ -110,16 +186,11 @@ impl Repository {
             Err(error) => return Err(error),
         }
         files::put(&self.keys.trust(), &file)?;
-        let rotation = Rotation {
-            root_version: next.version.get(),
-            expires: next.expires,
-            removed: None,
-            added: None,
-        };
-        self.metadata.root = Signed {
-            signed: next,
-            signatures: signed.signatures,
-        };
+        let rotation = rotation(&current, &signed);
+        self.metadata.root = signed;
+        for id in &rotation.removed {
+            self.keys.retire(id)?;
+        }
         Ok(rotation)
     }
 
@@ -144,5 +215,76 @@ impl Repository {
                 ids.join(", ")
             ))),
         }
+    }
+}
+
+/// Adds the signatures of the root's keys in `keys` to a draft. `keys` has the
+/// root that is in force too, and the draft has to be its successor: who signs
+/// sees in the answer which keys it takes and which it drops.
+///
+/// # Errors
+/// None of the keys is asked for, or the draft is not the next root.
+pub fn sign_draft(draft: &Path, keys: &KeyFolder) -> Result<Rotation> {
+    let mut signed: Signed<Root> = json(draft, &files::read(draft, MAX_METADATA)?)?;
+    let trust = keys.trust();
+    let current: Signed<Root> = json(&trust, &files::read(&trust, MAX_METADATA)?)?;
+    enough(&current.signed, &current).map_err(|problem| Error::metadata(&trust, problem))?;
+    if signed.signed.version != current.signed.version.saturating_add(1) {
+        return Err(Error::metadata(
+            draft,
+            format!(
+                "is root {}, which does not follow on root {} in {}",
+                signed.signed.version,
+                current.signed.version,
+                trust.display()
+            ),
+        ));
+    }
+    let new = signatures(keys, &[&current.signed, &signed.signed], &signed.signed)?;
+    if new.is_empty() {
+        return Err(Error::key(
+            keys.path(),
+            "none of the keys in it may sign a root that follows on the one in force",
+        ));
+    }
+    signed
+        .signatures
+        .retain(|old| new.iter().all(|new| new.keyid != old.keyid));
+    signed.signatures.extend(new);
+    files::put(draft, &encode(&signed)?)?;
+    Ok(rotation(&current.signed, &signed))
+}
+
+fn absent(draft: &Path) -> Result<()> {
+    if draft.exists() {
+        return Err(Error::Refused(format!(
+            "{} exists already: install it with `wherry-release keys install`, or remove it",
+            draft.display()
+        )));
+    }
+    Ok(())
+}
+
+fn rotation(current: &Root, next: &Signed<Root>) -> Rotation {
+    let ids = |root: &Root, other: &Root| -> Vec<String> {
+        let mut ids: Vec<String> = root
+            .keys
+            .keys()
+            .filter(|id| !other.keys.contains_key(*id))
+            .map(|id| hexadecimal(id))
+            .collect();
+        ids.sort();
+        ids
+    };
+    Rotation {
+        root_version: next.signed.version.get(),
+        expires: next.signed.expires,
+        removed: ids(current, &next.signed),
+        added: ids(&next.signed, current),
+        signed_by: next
+            .signatures
+            .iter()
+            .map(|signature| hexadecimal(&signature.keyid))
+            .collect(),
     }
 }

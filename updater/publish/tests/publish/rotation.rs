@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::SignedDuration;
 use release::Channel;
 use wherry_release::progress::Silent;
-use wherry_release::{KeyFolder, Repository, Role};
+use wherry_release::{KeyFolder, Repository, Role, sign_draft};
 
 use crate::world::{World, files, on};
 
@@ -26,7 +26,7 @@ fn a_machine_follows_from_the_first_root_over_every_rotation() {
         .collect();
     for id in &first {
         let done = world.open().rotate(Role::Root, Some(&id[..12])).unwrap();
-        assert_eq!(done.removed.as_ref(), Some(id));
+        assert_eq!(done.removed, std::slice::from_ref(id));
         assert_eq!(world.versions("stable"), ["1.0"]);
     }
     let said = world.open().rotate(Role::Root, None).unwrap_err();
@@ -188,4 +188,48 @@ fn an_operator_is_told_before_the_root_expires() {
     assert!(told[0].contains("keys renew"), "{told:?}");
     world.open().renew_root().unwrap();
     assert!(warnings(&world, "1.2").is_empty());
+}
+
+#[test]
+fn keepers_of_the_roots_keys_sign_one_after_the_other() {
+    let world = World::new();
+    world.publish("1.0", &on("stable")).unwrap();
+    // Each of three has one of the root's keys and the root in force; none of
+    // them is where releases are published.
+    let keepers: Vec<_> = KeyFolder::open(&world.keys())
+        .unwrap()
+        .of(Role::Root)
+        .enumerate()
+        .map(|(number, key)| {
+            let folder = world.folder.path().join(format!("keeper-{number}"));
+            fs::create_dir(&folder).unwrap();
+            fs::rename(&key.path, folder.join(key.path.file_name().unwrap())).unwrap();
+            fs::copy(world.keys().join("root.json"), folder.join("root.json")).unwrap();
+            folder
+        })
+        .collect();
+    let draft = world.folder.path().join("draft.json");
+    let sign = |folder: &Path| sign_draft(&draft, &KeyFolder::open(folder).unwrap());
+    let begun = world
+        .open()
+        .draft_rotation(Role::Timestamp, None, &draft)
+        .unwrap();
+    assert!(begun.signed_by.is_empty() && begun.added.len() == 1);
+    assert!(world.open().draft_renewal(&draft).is_err());
+    assert!(world.open().install_draft(&draft).is_err());
+    assert!(sign(&world.keys()).is_err(), "no key of the root is there");
+    let seen = sign(&keepers[0]).unwrap();
+    assert_eq!((seen.added, seen.removed.len()), (begun.added, 1));
+    sign(&keepers[0]).unwrap();
+    let said = world.open().install_draft(&draft).unwrap_err().to_string();
+    assert!(said.contains("asks for 2 of"), "{said}");
+    assert_eq!(sign(&keepers[2]).unwrap().signed_by.len(), 2);
+    assert!(!world.repository().join("metadata/2.root.json").exists());
+    assert_eq!(world.open().install_draft(&draft).unwrap().root_version, 2);
+    world.publish("1.1", &on("stable")).unwrap();
+    assert_eq!(world.versions("stable"), ["1.1", "1.0"]);
+    assert!(world.verify().problems.is_empty());
+    // A second time it is none that follows.
+    let said = world.open().install_draft(&draft).unwrap_err().to_string();
+    assert!(said.contains("the next one is 3"), "{said}");
 }
