@@ -5,9 +5,10 @@
 //! 1. What the root is to have: the block index, or the tree of a local slot with
 //!    the same root hash.
 //! 2. What is where: the hash trees of the seeds and of the slot itself say it
-//!    without reading the data. A slot that was interrupted has no valid tree, so
-//!    its data is hashed.
-//! 3. The slot's tree loses its superblock: from here on it says nothing.
+//!    without reading the data. The data of a slot that was interrupted is hashed;
+//!    it has a mark instead of a tree. A slot with neither has nothing to look for.
+//! 3. The slot's tree gets that mark in its superblock's place: from here on it
+//!    says nothing.
 //! 4. Blocks of the slot that belong elsewhere in it are moved, those of the seeds
 //!    copied. Each is hashed as it is: a seed may be damaged.
 //! 5. The others are fetched, hashed as they come, and written.
@@ -32,6 +33,10 @@ const BYTES: usize = BLOCK as usize;
 
 /// Blocks read and hashed at once.
 const RUN: u32 = 64;
+
+/// What the first block of the tree begins with while the slot is being filled; the
+/// root hash that it is to have follows.
+const MARK: &[u8; 8] = b"WHERRYFL";
 
 /// Where a kind of block is, in four bytes: there are as many of these as the root
 /// has blocks. 0 is nowhere, 1 the slot itself, then the seeds.
@@ -118,7 +123,7 @@ impl Repository {
             }),
             progress,
         };
-        filling.use_what_is_here(verity).await?;
+        filling.use_what_is_here(manifest).await?;
         self.fetch_missing(manifest, &filling).await?;
         let mut root_hash = filling.write_tree(verity, &manifest.root_hash)?;
         if root_hash != manifest.root_hash {
@@ -232,6 +237,12 @@ fn tree_of(slot: &Slot<'_>) -> Option<VerityParameters> {
     fits.then_some(verity)
 }
 
+/// Whether somebody began to fill a slot and did not come to the end.
+fn is_marked(slot: &Slot<'_>) -> bool {
+    let mut begin = [0; MARK.len()];
+    slot.tree.read_at(&mut begin, 0).is_ok() && begin == *MARK
+}
+
 /// Goes over the hashes of the data blocks in a slot's tree.
 fn leaves(
     slot: &Slot<'_>,
@@ -267,19 +278,22 @@ impl Filling<'_> {
     }
 
     /// Steps 2 to 4.
-    async fn use_what_is_here(&self, verity: &VerityParameters) -> Result<(), FetchError> {
+    async fn use_what_is_here(&self, manifest: &Manifest) -> Result<(), FetchError> {
+        let verity = &manifest.verity;
         let mut places = vec![Place::default(); self.state.borrow().wanted.blocks() as usize];
         self.look_at_target(verity, &mut places).await;
         for (number, seed) in (Place::SLOT + 1..).zip(self.seeds) {
             self.look_at_seed(seed, number, verity, &mut places).await;
         }
         if self.state.borrow().wanted.left() > 0 {
-            let nothing = [0; BYTES];
-            let invalidate = || {
-                self.target.tree.write_at(&nothing, 0)?;
+            let mut mark = [0; BYTES];
+            mark[..8].copy_from_slice(MARK);
+            mark[8..40].copy_from_slice(&manifest.root_hash.0);
+            let write = || {
+                self.target.tree.write_at(&mark, 0)?;
                 self.target.tree.flush()
             };
-            invalidate().map_err(self.failed("writing the slot's hash tree"))?;
+            write().map_err(self.failed("writing the slot's hash tree"))?;
         }
         self.settle(&mut places);
         self.move_blocks(&mut places)?;
@@ -290,8 +304,8 @@ impl Filling<'_> {
     async fn look_at_target(&self, verity: &VerityParameters, places: &mut [Place]) {
         let mut likely: Vec<(u32, u32)> = Vec::new();
         let wanted_blocks = self.state.borrow().wanted.blocks();
-        match tree_of(&self.target).filter(|tree| tree.salt == verity.salt) {
-            Some(tree) => {
+        match tree_of(&self.target) {
+            Some(tree) if tree.salt == verity.salt => {
                 // The tree is only a hint here: what it says is in place is read.
                 let read = leaves(&self.target, &tree, |block, leaf| {
                     let state = self.state.borrow();
@@ -309,7 +323,9 @@ impl Filling<'_> {
                     likely = vec![(0, wanted_blocks)];
                 }
             }
-            None => likely.push((0, wanted_blocks)),
+            Some(_) => likely.push((0, wanted_blocks)),
+            None if is_marked(&self.target) => likely.push((0, wanted_blocks)),
+            None => {}
         }
         for (begin, end) in likely {
             self.look(self.target.data, begin..end, |state, block, hash| {

@@ -239,9 +239,9 @@ proptest! {
             let booted = TestSlot::with(&old_root);
             let target = TestSlot::with(&before_root);
             if !has_tree {
-                            target.tree.write_at(&[0; BLOCK], 0).unwrap();
+                            target.tree.write_at(b"WHERRYFL", 0).unwrap();
             }
-            // Kinds of blocks that are on neither slot. (A slot without a tree is
+            // Kinds of blocks that are on neither slot. (A slot with a mark is
             // looked at as far as the new root reaches, zeros after the old one
             // included.)
             let looked_at = if has_tree { before.len() } else { before.len().min(new.len()) };
