@@ -113,6 +113,8 @@ struct Daemon {
     job: Option<Job>,
     /// What comes after the job: said by the beginning of the boot.
     queue: VecDeque<(Purpose, Order)>,
+    /// Requests that come after that.
+    waiting: VecDeque<(Request, UnboundedSender<Reply>)>,
     /// The services as PID 1 last told of them.
     services: BTreeMap<String, control::Service>,
     view: Option<View>,
@@ -131,6 +133,8 @@ struct Daemon {
     lock: FleetLock,
     /// When the FleetLock client wants to be woken.
     lock_tick: Option<Duration>,
+    /// Whether the release that runs is given up: the restart is not taken back.
+    given_up: bool,
     /// Whether a restart is under way.
     rebooting: bool,
     /// Whether PID 1 has accepted it.
@@ -187,6 +191,7 @@ async fn begin(arguments: Run) -> Result<(Daemon, UnboundedReceiver<Event>), Str
         orders,
         job: None,
         queue: VecDeque::from([(Purpose::Look, Order::Look)]),
+        waiting: VecDeque::new(),
         services: BTreeMap::new(),
         view: None,
         disk_problem: None,
@@ -198,6 +203,7 @@ async fn begin(arguments: Run) -> Result<(Daemon, UnboundedReceiver<Event>), Str
         channel: None,
         lock,
         lock_tick: None,
+        given_up: false,
         rebooting: false,
         asked_for_reboot: false,
         // Whatever an earlier run has left there is put right.
@@ -313,6 +319,7 @@ impl Daemon {
     /// Looks at everything, and begins what is to be done next.
     async fn turn(&mut self) {
         self.begin_next();
+        self.answer_waiting();
         self.judge_trial();
         self.check_when_due();
         self.consider_reboot();

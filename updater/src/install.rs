@@ -51,6 +51,12 @@ pub struct Spent {
 }
 
 impl Spent {
+    /// Whether anything was changed: reading is no change.
+    pub fn has_changed(&self) -> bool {
+        let is_change = |action: &Action| !matches!(action, Action::ProveSlot { .. });
+        self.actions.iter().any(is_change)
+    }
+
     fn add(&mut self, fetched: &fetch::Fetched) {
         self.fetched += fetched.bytes;
         self.reused += fetched.reused;

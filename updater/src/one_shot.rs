@@ -237,7 +237,7 @@ fn report(
 ) -> Result<(), Error> {
     let report = Report {
         version,
-        changed: !spent.actions.is_empty(),
+        changed: spent.has_changed(),
         reason,
         fetched: spent.fetched,
         reused: spent.reused,

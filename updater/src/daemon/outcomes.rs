@@ -190,7 +190,7 @@ impl Daemon {
         for dropped in &spent.dropped {
             say::event(Level::Warning, "mirror-dropped", &[], dropped);
         }
-        let changed = !spent.actions.is_empty();
+        let changed = spent.has_changed();
         if changed {
             say::event(
                 Level::Notice,
@@ -349,7 +349,7 @@ impl Daemon {
         self.reboot_again = None;
         Reply::Applied(Applied {
             version: version.to_string(),
-            changed: !spent.actions.is_empty(),
+            changed: spent.has_changed(),
             fetched: 0,
             reused: 0,
             reboot: self.reboot_sentence(),

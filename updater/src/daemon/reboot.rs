@@ -37,23 +37,17 @@ impl Daemon {
             let actions = self.lock.step(LockEvent::Tick);
             self.act(actions);
         }
-        if self.rebooting || !self.judged {
+        if self.rebooting || self.given_up || !self.judged {
             return;
         }
         let Some(staged) = self.keeper.record.staged.clone() else {
-            self.reboot_waits_for = None;
-            self.reboot_again = None;
-            return;
+            return self.do_not_reboot(None);
         };
         if staged.reboot == Reboot::Never {
-            self.reboot_again = None;
-            self.reboot_waits_for = Some("whoever installed it".to_owned());
-            return;
+            return self.do_not_reboot(Some("whoever installed it"));
         }
         if self.job.is_some() || !self.queue.is_empty() {
-            self.reboot_waits_for = Some("the end of what is under way".to_owned());
-            self.reboot_again = None;
-            return;
+            return self.do_not_reboot(Some("the end of what is under way"));
         }
         if self
             .reboot_again
@@ -119,6 +113,15 @@ impl Daemon {
         }
     }
 
+    /// Nothing is to be restarted for now; a FleetLock server that is being asked
+    /// hears of it, or it would grant a restart into nothing.
+    fn do_not_reboot(&mut self, waits_for: Option<&str>) {
+        self.reboot_waits_for = waits_for.map(str::to_owned);
+        self.reboot_again = None;
+        let actions = self.lock.step(LockEvent::Unwanted);
+        self.act(actions);
+    }
+
     /// The names of the local lock files.
     fn locks(&self) -> Vec<String> {
         let mut names: Vec<String> = std::fs::read_dir(self.arguments.run.join(LOCKS))
@@ -151,6 +154,7 @@ impl Daemon {
     /// The release on trial is given up: whatever windows say, the machine
     /// restarts.
     pub(super) fn want_reboot_by_force(&mut self) {
+        self.given_up = true;
         let client = self
             .settings
             .config
@@ -219,6 +223,7 @@ impl Daemon {
     /// The restart that was decided did not come about.
     pub(super) fn reboot_failed(&mut self, why: &str) {
         self.rebooting = false;
+        self.given_up = false;
         self.reboot_waits_for = Some(why.to_owned());
         let retry = jiff::SignedDuration::try_from(RETRY).unwrap_or_default();
         self.reboot_again = Some(Timestamp::now() + retry);

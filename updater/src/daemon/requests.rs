@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use policy::{Hold, Wish};
 use release::Version;
 use tokio::sync::mpsc::UnboundedSender;
-use updater_control::{Reboot, Refusal, Reply, Request};
+use updater_control::{Phase, Reboot, Refusal, Reply, Request};
 
 use super::{Daemon, Purpose, now};
 use crate::install::Extent;
@@ -12,8 +12,41 @@ use crate::say::{self, Level};
 use crate::worker::Order;
 
 impl Daemon {
+    /// Takes up the next request that had to wait.
+    pub(super) fn answer_waiting(&mut self) {
+        if self.job.is_none()
+            && self.queue.is_empty()
+            && let Some((request, answers)) = self.waiting.pop_front()
+        {
+            self.answer(request, answers);
+        }
+    }
+
+    /// Whether a request waits until what is under way is over: what nobody asked
+    /// for and is soon done is no reason to send a client away.
+    fn has_to_wait(&self) -> bool {
+        let is_short = |job: &super::Job| {
+            job.client.is_none()
+                && matches!(
+                    job.progress.phase,
+                    Phase::Idle | Phase::Checking | Phase::Switching
+                )
+        };
+        match &self.job {
+            Some(job) => is_short(job),
+            None => !self.queue.is_empty() && !self.rebooting,
+        }
+    }
+
     /// Answers a request, at once or when it is done.
     pub(super) fn answer(&mut self, request: Request, answers: UnboundedSender<Reply>) {
+        let is_long = matches!(
+            request,
+            Request::Check | Request::Apply { .. } | Request::RollBack { .. }
+        );
+        if is_long && self.has_to_wait() {
+            return self.waiting.push_back((request, answers));
+        }
         let reply = match request {
             Request::Status => {
                 self.reload();
@@ -110,10 +143,11 @@ impl Daemon {
             allow_downgrade,
             now: false,
         });
-        // Whoever restarts by hand, or at once, wants it known to the loader.
+        // Whoever restarts by hand wants it known to the loader at once. Also
+        // `now` can be put off, by a lock of other software.
         let extent = match reboot {
-            Reboot::Policy => Extent::Staged,
-            Reboot::Now | Reboot::Never => Extent::Published,
+            Reboot::Policy | Reboot::Now => Extent::Staged,
+            Reboot::Never => Extent::Published,
         };
         let asking = Box::new(self.asking());
         let order = Order::Update { asking, extent };

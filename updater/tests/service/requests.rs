@@ -157,10 +157,7 @@ fn an_older_release_is_taken_only_where_that_is_allowed() {
     let Ok(Reply::Applied(applied)) = updater.ask(&allowed) else {
         panic!("{}", world.log())
     };
-    assert_eq!(
-        (applied.version.as_str(), applied.fetched > 0),
-        ("1.0", true)
-    );
+    assert_eq!((applied.version.as_str(), applied.changed), ("1.0", true));
     let look = world.look(2);
     assert_eq!(look["next"], "wherry_1.0.efi", "{look}");
 }
