@@ -3,17 +3,13 @@
 
 use block_device::BlockDevice;
 use esp::{Error, FileSystem};
-use release::{UKI_HEAD, Version, sections};
+use release::{LOADER_SECTION, UKI_HEAD, Version, loader_version, sections};
 
 use crate::DiskError;
 
 /// Its copies. The second is where firmware looks that has no entry of its own.
 const COPIES: [&str; 2] = ["EFI/systemd/systemd-bootx64.efi", "EFI/BOOT/BOOTX64.EFI"];
 
-/// The section in which systemd-boot says what it is, and what stands there.
-const SECTION: &str = ".sdmagic";
-const BEFORE: &str = "#### LoaderInfo: systemd-boot ";
-const BEHIND: &str = " ####";
 /// That section is not longer.
 const MAX_SECTION: u64 = 4096;
 
@@ -56,7 +52,7 @@ fn version<E>(
         return Ok(None);
     };
     let Some(section) = sections.iter().find(|section| {
-        section.name == SECTION
+        section.name == LOADER_SECTION
             && section
                 .offset
                 .checked_add(section.length)
@@ -67,11 +63,7 @@ fn version<E>(
     let mut text = vec![0; section.length.min(MAX_SECTION) as usize];
     read(&mut text, section.offset)?;
     let text = String::from_utf8_lossy(&text);
-    Ok(text
-        .split_once(BEFORE)
-        .and_then(|(_, rest)| rest.split_once(BEHIND))
-        // What a distribution adds to a version behind a '+' does not order it.
-        .and_then(|(version, _)| version.split('+').next()?.parse().ok()))
+    Ok(loader_version(&text).and_then(Result::ok))
 }
 
 /// Replaces the copies that are older than `loader`.

@@ -361,22 +361,12 @@ fn section(image: &[u8], name: &str) -> std::result::Result<String, String> {
     Ok(text.trim_end_matches(['\0', '\n', ' ']).to_owned())
 }
 
-/// systemd-boot says which version it is, as `bootctl` reads it too.
+/// systemd-boot says which version it is.
 fn loader_version(loader: &[u8]) -> std::result::Result<Version, String> {
-    let text = section(loader, ".sdmagic")?;
-    let version = text
-        .trim_matches([' ', '#'])
-        .strip_prefix("LoaderInfo: systemd-boot ")
-        .ok_or_else(|| format!("is no systemd-boot: it says '{}'", text.escape_debug()))?;
-    // Debian's rebuilds have a '+', which is no part of a version here.
-    let version: String = version
-        .chars()
-        .map(|letter| match letter {
-            letter if letter.is_ascii_alphanumeric() || ".~-".contains(letter) => letter,
-            _ => '.',
-        })
-        .collect();
-    version.parse().map_err(|error| format!("{error}"))
+    let text = section(loader, release::LOADER_SECTION)?;
+    release::loader_version(&text)
+        .ok_or_else(|| format!("is no systemd-boot: it says '{}'", text.escape_debug()))?
+        .map_err(|error| error.to_string())
 }
 
 /// A disk has a partition table.

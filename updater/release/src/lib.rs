@@ -21,6 +21,7 @@ mod bounds;
 mod channel;
 mod hash;
 mod hexadecimal;
+mod loader;
 mod manifest;
 mod tree;
 mod uki;
@@ -34,6 +35,7 @@ pub use bounds::{
 };
 pub use channel::{Channel, ChannelError, FORMAT, Offer, Wave};
 pub use hash::{RootHash, Sha256Sum, SumError};
+pub use loader::{LOADER_SECTION, loader_version};
 pub use manifest::{Artifact, Manifest};
 pub use tree::{Sink, TreeBuilder, tree};
 pub use uki::{Chunk, Section, UKI_HEAD, UkiError, UkiIndex, sections};

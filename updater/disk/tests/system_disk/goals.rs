@@ -211,6 +211,12 @@ fn the_boot_loader_is_never_replaced_by_an_older_one() {
         let error = system.update_loader(other).unwrap_err();
         assert!(matches!(error, DiskError::Loader(_)), "{error}");
     }
+    // Debian's rebuild of the same is newer, and is then not replaced again.
+    let rebuilt = Release::new(3, "258+b1");
+    assert!(system.update_loader(&rebuilt.loader).unwrap());
+    assert!(!system.update_loader(&rebuilt.loader).unwrap());
+    let version = system.view().unwrap().loader.unwrap();
+    assert_eq!(version, rebuilt.loader_version);
     // Someone else's loader in firmware's default place stays.
     let shim = pe(&[(".text", b"shim")]);
     let path = "EFI/BOOT/BOOTX64.EFI";
@@ -243,6 +249,23 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
         "{refused:?}"
     );
     assert_eq!(device.now(), image);
+    // A stranger's file fills the ESP.
+    let free = system.view().unwrap().esp_free;
+    let stranger = free - (1 << 20) + 4096;
+    let mut writer = system.esp().create("photo.raw", stranger).unwrap();
+    writer.write(&vec![7; stranger as usize]).unwrap();
+    writer.finish().unwrap();
+    let full = device.now();
+    let refused = drive(
+        &system,
+        &Goal::Install(releases.three.target()),
+        &releases.three,
+    );
+    assert!(
+        matches!(refused, Err(Stop::Refused(Refusal::EspFull { .. }))),
+        "{refused:?}"
+    );
+    assert_eq!(device.now(), full);
     // The ESP's own word, where nobody has asked before.
     let free = system.view().unwrap().esp_free;
     let error = system.stage_uki(free + 1).unwrap_err().to_string();

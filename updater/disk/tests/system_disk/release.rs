@@ -50,7 +50,7 @@ impl Release {
                     format!("#### LoaderInfo: systemd-boot {loader} ####").as_bytes(),
                 ),
             ]),
-            loader_version: loader.parse().unwrap(),
+            loader_version: loader.replace('+', ".").parse().unwrap(),
             data,
             tree,
             parameters,
