@@ -99,3 +99,51 @@ fn mistakes_end_with_a_sentence_and_a_status() {
     let output = run(at, &["verify", "www"]);
     assert!(!output.status.success());
 }
+
+#[test]
+fn every_command_and_option_is_in_the_manual() {
+    let manual = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/publishing.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
+    let help = |command: &[&str]| {
+        let output = run(Path::new("."), &[command, &["--help"]].concat());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let commands = |help: &str| -> Vec<String> {
+        help.split("Commands:\n")
+            .nth(1)
+            .unwrap()
+            .lines()
+            .take_while(|line| !line.is_empty())
+            .filter_map(|line| line.split_whitespace().next())
+            .filter(|name| *name != "help")
+            .map(str::to_owned)
+            .collect()
+    };
+    let mut pages = 0;
+    for first in commands(&help(&[])) {
+        let seconds = match first.as_str() {
+            "keys" => commands(&help(&["keys"])),
+            _ => vec![String::new()],
+        };
+        for second in seconds {
+            let words: Vec<&str> = [first.as_str(), second.as_str()]
+                .into_iter()
+                .filter(|word| !word.is_empty())
+                .collect();
+            let name = words.join(" ");
+            assert!(manual.contains(&name), "{name} is not in the manual");
+            let page = help(&words);
+            let options = page
+                .split(|letter: char| !(letter.is_ascii_lowercase() || letter == '-'))
+                .filter(|word| word.starts_with("--") && word.len() > 2 && *word != "--help");
+            for option in options {
+                assert!(
+                    manual.contains(option),
+                    "{name} {option} is not in the manual"
+                );
+            }
+            pages += 1;
+        }
+    }
+    assert_eq!(pages, 17);
+}
