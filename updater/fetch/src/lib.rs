@@ -11,9 +11,11 @@
 //! anything else, or nothing, is dropped with the reason, and the next one asked.
 
 mod address;
+mod datastore;
 mod dns;
 mod download;
 mod error;
+mod local;
 mod metadata;
 mod mirrors;
 mod moves;

@@ -7,7 +7,8 @@ use block_device::BlockDevice;
 use release::{Artifact, Channel};
 
 use crate::address::Address;
-use crate::metadata::{Datastore, Metadata};
+use crate::datastore::Datastore;
+use crate::metadata::Metadata;
 use crate::mirrors::Mirrors;
 use crate::transport::Transport;
 use crate::{FetchError, Settings};
