@@ -1,17 +1,19 @@
 //! The file system: what can be done with it.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::ops::Range;
 
 use block_device::BlockDevice;
 
+use crate::Error;
 use crate::boot_sector::Geometry;
 use crate::check::{self, Chore, Findings, Survey, join};
 use crate::directory::{Directory, ENTRY, Record, flush};
 use crate::file::{File, Writer};
 use crate::name;
+use crate::repair::info;
 use crate::table::{Bits, Chain, END, Tables};
-use crate::{ATOMIC, Error};
 
 /// A file or folder in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,33 +31,24 @@ pub struct Entry {
 ///
 /// Paths are names with `/` between them, from the root; upper and lower case
 /// are the same.
-#[derive(Debug)]
 pub struct FileSystem<D> {
     pub(crate) device: D,
     pub(crate) geometry: Geometry,
-    tables: Tables,
-    state: RefCell<State>,
+    pub(crate) tables: Tables,
+    pub(crate) state: RefCell<State>,
 }
 
+/// What is known of it besides what is on the device.
 #[derive(Debug)]
-struct State {
-    findings: Findings,
-    chores: Vec<Chore>,
+pub(crate) struct State {
+    pub findings: Findings,
+    pub chores: Vec<Chore>,
     used: Bits,
-    free: u64,
-    lost: Chain,
+    pub free: u64,
+    pub lost: Chain,
     is_shared: bool,
     /// Where there may be a free cluster; there is none before.
-    hint: u32,
-}
-
-/// The note about free clusters (FAT specification, section 5).
-mod info {
-    pub const MARKS: [(usize, [u8; 4]); 3] =
-        [(0, *b"RRaA"), (484, *b"rrAa"), (508, [0, 0, 0x55, 0xaa])];
-    pub const FREE: usize = 488;
-    pub const NEXT: usize = 492;
-    pub const UNKNOWN: u32 = u32::MAX;
+    pub hint: u32,
 }
 
 impl<D: BlockDevice> FileSystem<D> {
@@ -358,72 +351,6 @@ impl<D: BlockDevice> FileSystem<D> {
         folder.put(&self.device, &self.geometry, at, &entries, None)
     }
 
-    /// Puts right what [`FileSystem::findings`] names, [`Findings::damaged`]
-    /// excepted. Without anything to do it writes nothing. Each change does this
-    /// first.
-    ///
-    /// # Errors
-    /// The device failed.
-    pub fn repair(&self) -> Result<(), Error> {
-        let (findings, chores, lost) = {
-            let state = self.state.borrow();
-            (
-                state.findings.clone(),
-                state.chores.clone(),
-                state.lost.clone(),
-            )
-        };
-        let reclaims = findings.damaged.is_empty() && lost.count() > 0;
-        let has_work =
-            findings.tables_differ || !chores.is_empty() || findings.wrong_count || reclaims;
-        if !has_work {
-            return Ok(());
-        }
-        for chore in &chores {
-            let mut folder = Directory::load(
-                &self.device,
-                &self.geometry,
-                &self.tables,
-                chore.first,
-                &chore.path,
-            )?;
-            for twin in &chore.twins {
-                folder.remove(&self.device, &self.geometry, &twin.slots)?;
-            }
-            folder.clear(&self.device, &self.geometry, &chore.leftovers)?;
-        }
-        if findings.tables_differ {
-            for number in 0..self.tables.windows() {
-                let window = self.tables.window(&self.device, 0, number)?;
-                let copy = self.tables.window(&self.device, 1, number)?;
-                if let (Some(window), Some(copy)) = (window, copy)
-                    && check::differ(number, &window, &copy)
-                {
-                    self.tables.mirror(&self.device, number, &window)?;
-                }
-            }
-            flush(&self.device)?;
-        }
-        if reclaims {
-            self.tables
-                .set(&self.device, lost.clusters().map(|cluster| (cluster, 0)))?;
-            self.give_back(&lost);
-        }
-        self.note()?;
-        flush(&self.device)?;
-        let mut state = self.state.borrow_mut();
-        state.chores.clear();
-        if reclaims {
-            state.lost = Chain::default();
-        }
-        state.findings = Findings {
-            damaged: findings.damaged,
-            lost_clusters: state.lost.count(),
-            ..Findings::default()
-        };
-        Ok(())
-    }
-
     /// The entries for `name`, and where in the folder they can be put, which is
     /// made longer if it is full. Those in `own` will be removed.
     fn place(
@@ -516,24 +443,6 @@ impl<D: BlockDevice> FileSystem<D> {
         state.free += chain.count();
     }
 
-    /// Writes the note about free clusters.
-    fn note(&self) -> Result<(), Error> {
-        let Some(place) = self.geometry.info else {
-            return Ok(());
-        };
-        let mut sector = [0; ATOMIC];
-        self.device
-            .read_at(&mut sector, place)
-            .map_err(Error::io("read"))?;
-        let state = self.state.borrow();
-        for (at, value) in [(info::FREE, state.free as u32), (info::NEXT, state.hint)] {
-            sector[at..at + 4].copy_from_slice(&value.to_le_bytes());
-        }
-        self.device
-            .write_at(&sector, place)
-            .map_err(Error::io("write"))
-    }
-
     fn refuse_damaged(&self, path: &str) -> Result<(), Error> {
         let state = self.state.borrow();
         let found = state
@@ -600,6 +509,16 @@ enum Publish {
     Replace(Chain, Record),
     /// By entries of its own.
     Insert(Placed),
+}
+
+impl<D: fmt::Debug> fmt::Debug for FileSystem<D> {
+    /// Without the tables.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileSystem")
+            .field("device", &self.device)
+            .field("geometry", &self.geometry)
+            .finish_non_exhaustive()
+    }
 }
 
 impl From<Record> for Entry {

@@ -40,6 +40,7 @@ mod error;
 mod file;
 mod file_system;
 mod name;
+mod repair;
 mod table;
 
 pub use check::{Damage, Findings};

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // All of it is a test.
 
 mod built_image;
+mod devices;
 mod disk;
 mod faults;
 #[path = "../../../esp/tests/file_system/format.rs"]
