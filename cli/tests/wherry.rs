@@ -496,3 +496,134 @@ fn a_journal_that_is_not_there_or_too_young_is_a_failure() {
         ended.errors
     );
 }
+
+/// Runs `wherry update …` against an updater that gives these answers to whatever
+/// is asked.
+fn update(answers: Vec<updater_control::Reply>, arguments: &[&str]) -> Ended {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("updater.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    // The thread ends with the test's process.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut bytes = [0; 1024];
+            assert!(stream.read(&mut bytes).unwrap() > 4);
+            for answer in &answers {
+                stream
+                    .write_all(&encode(answer, MAX_REPLY).unwrap())
+                    .unwrap();
+            }
+        }
+    });
+    let path = socket.to_str().unwrap();
+    let mut all = vec!["update", "--updater", path];
+    all.extend(arguments);
+    wherry(Path::new("/nonexistent/init.sock"), &all)
+}
+
+fn applied() -> Vec<updater_control::Reply> {
+    use updater_control::{Applied, Phase, Progress, Reply};
+    let writing = |fetched: u64| {
+        Reply::Progress(Progress {
+            phase: Phase::Writing,
+            version: Some("2.0".into()),
+            fetched,
+            reused: 0,
+            verified: fetched,
+            total: 4 << 20,
+        })
+    };
+    vec![
+        writing(0),
+        writing(1 << 20),
+        writing(4 << 20),
+        Reply::Applied(Applied {
+            version: "2.0".into(),
+            changed: true,
+            fetched: 4 << 20,
+            reused: 0,
+            reboot: "the machine restarts now".into(),
+        }),
+    ]
+}
+
+#[test]
+fn an_update_tells_how_far_it_is_until_the_answer_comes() {
+    let ended = update(applied(), &["apply", "--reboot", "now"]);
+    assert_eq!(ended.code, 0, "{}", ended.errors);
+    assert_eq!(
+        ended.errors,
+        "0 %  writing the slot for 2.0\n\
+         25 %  writing the slot for 2.0: fetched 1.0 MiB, verified 256 blocks\n\
+         100 %  writing the slot for 2.0: fetched 4.0 MiB, verified 1024 blocks\n"
+    );
+    assert_eq!(
+        ended.out,
+        "2.0 boots next; 4.0 MiB fetched, 0 B reused\n  the machine restarts now\n"
+    );
+    let json = update(applied(), &["apply", "--json"]);
+    assert_eq!(json.errors, "");
+    assert!(json.out.starts_with("{\"version\":\"2.0\""), "{}", json.out);
+}
+
+#[test]
+fn what_the_updater_did_not_do_has_an_exit_code() {
+    use updater_control::{Refusal, Reply};
+    let message = || String::from("2.0 was halted");
+    for (refusal, code) in [
+        (Refusal::NotPermitted, 4),
+        (
+            Refusal::Busy {
+                doing: "writing".into(),
+            },
+            4,
+        ),
+        (Refusal::Declined { message: message() }, 4),
+        (Refusal::Failed { message: message() }, 1),
+    ] {
+        let words = refusal.to_string();
+        let ended = update(vec![Reply::Refused(refusal)], &["apply"]);
+        assert_eq!(ended.code, code, "{words}");
+        assert!(ended.errors.contains(&words), "{}", ended.errors);
+        assert_eq!(ended.out, "");
+    }
+    let nowhere = Path::new("/nonexistent/init.sock");
+    let ended = wherry(
+        nowhere,
+        &["update", "--updater", "/nonexistent/u.sock", "status"],
+    );
+    assert_eq!(ended.code, 3);
+    assert!(
+        ended.errors.contains("/nonexistent/u.sock"),
+        "{}",
+        ended.errors
+    );
+    let ended = wherry(nowhere, &["update", "hold", "--until", "yesterday"]);
+    assert_eq!(ended.code, 2);
+}
+
+#[test]
+fn the_history_is_cut_to_the_last_lines() {
+    use updater_control::{Record, RecordKind, Reply};
+    let records = ["1.0", "2.0", "3.0"]
+        .map(|to| Record {
+            time: "2026-11-21T09:00:00Z".into(),
+            kind: RecordKind::Installed,
+            from: None,
+            to: to.into(),
+            reason: String::new(),
+            fetched: 0,
+            reused: 0,
+        })
+        .to_vec();
+    let ended = update(
+        vec![Reply::History { records }],
+        &["history", "-n", "1", "--json"],
+    );
+    assert!(
+        ended.out.contains("3.0") && !ended.out.contains("2.0"),
+        "{}",
+        ended.out
+    );
+}

@@ -162,6 +162,12 @@ async fn begin(arguments: Run) -> Result<(Daemon, UnboundedReceiver<Event>), Str
     let notify = Notify::from_environment();
     std::fs::create_dir_all(&arguments.run)
         .map_err(|error| format!("cannot make {}: {error}", arguments.run.display()))?;
+    // Where software on the machine puts its locks: there before anyone needs it.
+    let locks = arguments.run.join(reboot::LOCKS);
+    if let Err(error) = std::fs::create_dir_all(&locks) {
+        let why = format!("cannot make {}: {error}", locks.display());
+        say::event(Level::Warning, "locks", &[], &why);
+    }
     let socket = arguments.run.join("updater.sock");
     let listener = listener::listen(&socket)
         .map_err(|error| format!("cannot listen at {}: {error}", socket.display()))?;

@@ -136,6 +136,7 @@ pub enum News {
 pub fn start(place: Place, events: UnboundedSender<Event>) -> io::Result<Sender<Order>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(crate::BLOCKING_THREADS)
         .build()?;
     let (orders, received) = std::sync::mpsc::channel();
     std::thread::Builder::new()

@@ -32,8 +32,10 @@ impl Bar {
             Form::Silent
         } else if std::io::stderr().is_terminal() {
             let target = ProgressDrawTarget::stderr_with_hz(DRAWINGS);
+            let bar = ProgressBar::with_draw_target(None, target);
+            bar.set_style(style(false));
             Form::Drawn {
-                bar: ProgressBar::with_draw_target(None, target),
+                bar,
                 phase: Phase::Idle,
             }
         } else {
@@ -53,16 +55,17 @@ impl Bar {
             }
             Form::Drawn { bar, phase } => {
                 if *phase != progress.phase {
+                    bar.println(heading(progress));
+                    bar.set_style(style(progress.total > 0));
                     bar.reset();
                     *phase = progress.phase;
-                    bar.set_style(style(progress.total > 0));
                 }
                 if progress.total > 0 && bar.length() != Some(progress.total) {
                     bar.set_length(progress.total);
                     bar.set_style(style(true));
                 }
                 bar.set_position(done(progress));
-                bar.set_message(message(progress));
+                bar.set_message(parts(progress));
                 bar.tick();
             }
         }
@@ -79,9 +82,9 @@ impl Bar {
 /// ASCII: a console's font has little more.
 fn style(is_measured: bool) -> ProgressStyle {
     let template = if is_measured {
-        "[{bar:20}] {percent:>3} %  {msg}, {left} left"
+        "[{bar:10}] {percent:>3} %, {left} left: {wide_msg}"
     } else {
-        "{spinner} {msg}"
+        "{spinner} {wide_msg}"
     };
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -103,23 +106,32 @@ fn done(progress: &Progress) -> u64 {
         .min(progress.total.max(1))
 }
 
-/// What is being done, and how much of what kind was done.
-fn message(progress: &Progress) -> String {
-    let mut message = String::from(progress.phase.as_str());
-    if let Some(version) = &progress.version {
-        message += &format!(" for {}", harmless(version));
+/// What is being done.
+fn heading(progress: &Progress) -> String {
+    match &progress.version {
+        Some(version) => format!("{} for {}", progress.phase.as_str(), harmless(version)),
+        None => progress.phase.as_str().to_owned(),
     }
+}
+
+/// How much of what kind was done: what matters most first, since a narrow
+/// terminal cuts it.
+fn parts(progress: &Progress) -> String {
     let parts = [
-        (progress.fetched > 0).then(|| format!("{} fetched", units::size(progress.fetched))),
-        (progress.reused > 0).then(|| format!("{} reused", units::size(progress.reused))),
+        (progress.fetched > 0).then(|| format!("fetched {}", units::size(progress.fetched))),
+        (progress.reused > 0).then(|| format!("reused {}", units::size(progress.reused))),
         (progress.verified > 0)
-            .then(|| format!("{} blocks verified", progress.verified.div_ceil(BLOCK))),
+            .then(|| format!("verified {} blocks", progress.verified.div_ceil(BLOCK))),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
-    if !parts.is_empty() {
-        message += &format!(": {}", parts.join(", "));
+    parts.join(", ")
+}
+
+fn message(progress: &Progress) -> String {
+    match parts(progress).as_str() {
+        "" => heading(progress),
+        parts => format!("{}: {parts}", heading(progress)),
     }
-    message
 }
 
 /// A line where there is something new to say: another phase, or a quarter of
@@ -188,12 +200,22 @@ mod tests {
     }
 
     #[test]
-    fn both_templates_are_understood() {
-        assert!(
-            ProgressStyle::with_template("[{bar:20}] {percent:>3} %  {msg}, {left} left").is_ok()
-        );
-        let bar = ProgressBar::with_draw_target(Some(10), ProgressDrawTarget::hidden());
-        bar.set_style(style(true));
-        bar.set_style(style(false));
+    fn both_forms_can_be_drawn() {
+        let mut drawn = Bar {
+            form: Form::Drawn {
+                bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()),
+                phase: Phase::Idle,
+            },
+        };
+        drawn.show(&Progress {
+            total: 0,
+            ..writing(0, 0)
+        });
+        drawn.show(&writing(1 << 20, 0));
+        let Form::Drawn { bar, phase } = &drawn.form else {
+            panic!("another form")
+        };
+        assert_eq!((bar.position(), *phase), (1 << 20, Phase::Writing));
+        assert_eq!(bar.message(), "fetched 1.0 MiB, verified 256 blocks");
     }
 }

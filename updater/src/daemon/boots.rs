@@ -210,6 +210,11 @@ impl Daemon {
         let config = &self.settings.config;
         let now = now();
         let mut trial = Trial::new(config.health_time, config.health_limit, now);
+        let is_server = |address: &String| address.starts_with("http");
+        if !config.repositories.iter().any(is_server) {
+            // A folder tells nothing of the network, and a stick may be gone.
+            trial.reached(None);
+        }
         if self.on_trial {
             self.next_check = now;
             let until = trial.limit() + std::time::Duration::from_secs(120);

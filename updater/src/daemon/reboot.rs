@@ -22,7 +22,7 @@ use crate::worker::{News, Order};
 use crate::{lock_client, pid1};
 
 /// The folder with the locks of software on the machine.
-const LOCKS: &str = "lock";
+pub(super) const LOCKS: &str = "lock";
 /// After a restart that PID 1 refused.
 const RETRY: Duration = Duration::from_secs(60);
 /// How long the end of this process may be put off for the boot loader to be
