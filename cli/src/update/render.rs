@@ -250,7 +250,12 @@ fn history(records: &[Record], reader: Reader) -> String {
             (&record.reason).into(),
         ]);
     }
-    table.render(reader)
+    // Why something failed is read whole: what is too long for a line goes on in
+    // the next.
+    table.render(Reader {
+        width: None,
+        ..reader
+    })
 }
 
 #[cfg(test)]

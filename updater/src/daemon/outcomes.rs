@@ -165,9 +165,10 @@ impl Daemon {
         });
         let mut delay = policy::check_delay(config, &self.machine.id, record.checks);
         if let Some(again) = again {
-            let until = again.duration_since(Timestamp::now());
-            let until = Duration::try_from(until).unwrap_or_default();
-            delay = delay.min(until + Duration::from_secs(1));
+            // Not all machines of a wave in the same second.
+            let moment = policy::check_at(config, &self.machine.id, again);
+            let until = moment.duration_since(Timestamp::now());
+            delay = delay.min(Duration::try_from(until).unwrap_or_default());
         }
         self.next_check = now() + delay;
     }
