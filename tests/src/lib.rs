@@ -18,3 +18,5 @@ mod root;
 mod services;
 #[cfg(test)]
 mod state_partition;
+#[cfg(test)]
+mod update;

@@ -12,7 +12,7 @@ use machine::{Build, Machine, MachineBuilder, Server};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::operator::{BOOT, build, json, run};
+use crate::operator::{build, json, run};
 
 /// The release that machines begin with.
 const FIRST: &str = "1.0";
@@ -96,7 +96,7 @@ impl Site {
 /// Waits until a boot has settled and the console's shell waits for a command.
 fn up(machine: &mut Machine) {
     machine.wait_for("wherry: ", FIRMWARE_BOOT).unwrap();
-    machine.wait_for("# ", BOOT).unwrap();
+    machine.wait_for("# ", FIRMWARE_BOOT).unwrap();
 }
 
 /// The release that runs.
@@ -105,15 +105,15 @@ fn assert_runs(machine: &mut Machine, version: &str) {
     assert!(line.contains(&root_hash(version)), "not {version}: {line}");
 }
 
-/// Tells the updater which channel to follow.
+/// Tells the updater which channel to follow, and waits until it does.
 fn follow(machine: &mut Machine, channel: &str) {
-    run(
-        machine,
-        &format!(
-            "echo 'channel = \"{channel}\"' > /state/config/update.toml && \
-             wherry service restart updater"
-        ),
+    let script = format!(
+        "echo 'channel = \"{channel}\"' > /state/config/update.toml && \
+         wherry service restart updater && \
+         for i in $(seq 30); do wherry update check && break; sleep 1; done"
     );
+    let output = machine.shell(&script, APPLY).unwrap();
+    assert_eq!(output.exit, 0, "{}", output.text);
 }
 
 /// Has the newest release of a channel installed, without a restart.
@@ -129,6 +129,7 @@ fn apply(machine: &mut Machine, channel: &str) -> String {
 /// Restarts as an operator does and waits until the machine is up again.
 fn restart(machine: &mut Machine) {
     machine.type_line("wherry reboot").unwrap();
+    machine.wait_for("wherry: restarting", APPLY).unwrap();
     up(machine);
 }
 

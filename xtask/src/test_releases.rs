@@ -11,7 +11,8 @@ use crate::{image, tools};
 use anyhow::{Context, Result};
 use machine::{Build, Server};
 use release::Version;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use wherry_release::progress::Silent;
@@ -239,7 +240,7 @@ fn publish(folder: &Path, made: &[(&str, Option<&str>, Build)]) -> Result<()> {
     let mut repository = Repository::open(&place, KeyFolder::open(&folder.join("keys"))?)?;
     repository.set_expiry(expiry()?);
     for (version, channel, build) in made {
-        let release = artifacts(build, version, &folder.join(version).join("release"))?;
+        let release = release_folder(build, version, &folder.join(version).join("release"))?;
         // Whoever wants to go back to the first one finds it too.
         let channels = channel.map_or_else(|| vec!["first"], |channel| vec![channel, "all"]);
         for channel in channels {
@@ -253,15 +254,20 @@ fn publish(folder: &Path, made: &[(&str, Option<&str>, Build)]) -> Result<()> {
     fs::write(&complete, stamps).context("note what was published")
 }
 
-/// A release's files under the names that publishing wants.
-fn artifacts(build: &Build, version: &str, folder: &Path) -> Result<ReleaseFolder> {
+/// A release's files under the names that publishing wants. Of the disk image
+/// there is only the first part: nobody installs from it.
+pub fn release_folder(build: &Build, version: &str, folder: &Path) -> Result<ReleaseFolder> {
+    const DISK: u64 = 1 << 20;
     tools::remove(folder)?;
     fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    let mut files = image::artifacts(build, version)?;
-    files.push((build.disk_image()?, format!("wherry_{version}.raw")));
-    for (file, name) in files {
+    for (file, name) in image::artifacts(build, version)? {
         tools::link(&fs::canonicalize(&file)?, &folder.join(name))?;
     }
+    let mut disk = Vec::new();
+    File::open(build.disk_image()?)?
+        .take(DISK)
+        .read_to_end(&mut disk)?;
+    fs::write(folder.join(format!("wherry_{version}.raw")), disk)?;
     let version: Version = version.parse()?;
     Ok(ReleaseFolder::open(folder, Some(&version), &Silent)?)
 }

@@ -3,19 +3,18 @@
 
 use super::pairs::{OLD, Pair};
 use crate::workspace::Workspace;
-use crate::{crates, image, tools};
+use crate::{crates, test_releases, tools};
 use anyhow::{Context, Result, bail, ensure};
 use machine::{Build, Server};
-use release::Version;
 use serde::Deserialize;
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use wherry_release::progress::Silent;
-use wherry_release::{Init, KeyFolder, Publish, ReleaseFolder, Repository};
+use wherry_release::{Init, KeyFolder, Publish, Repository};
 
 /// A repository with all releases, and the updater.
 pub struct Site {
@@ -60,7 +59,11 @@ impl Site {
         let place = folder.join("repository");
         let mut repository = Repository::init(&place, keys, &Init::default())?;
         for pair in pairs {
-            let release = release_folder(&pair.new, pair.version, &folder.join(pair.version))?;
+            let release = test_releases::release_folder(
+                &pair.new,
+                pair.version,
+                &folder.join(pair.version).join("release"),
+            )?;
             let publish = Publish {
                 channel: channel(pair),
                 ..Publish::default()
@@ -141,20 +144,6 @@ impl Site {
 
 fn channel(pair: &Pair) -> String {
     format!("from-{OLD}-to-{}", pair.version)
-}
-
-/// A release's files under the names that publishing wants.
-fn release_folder(build: &Build, version: &str, folder: &Path) -> Result<ReleaseFolder> {
-    let folder = folder.join("release");
-    tools::remove(&folder)?;
-    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    let mut files = image::artifacts(build, version)?;
-    files.push((build.disk_image()?, format!("wherry_{version}.raw")));
-    for (file, name) in files {
-        tools::link(&fs::canonicalize(&file)?, &folder.join(name))?;
-    }
-    let version: Version = version.parse()?;
-    Ok(ReleaseFolder::open(&folder, Some(&version), &Silent)?)
 }
 
 fn root_hash(build: &Build) -> Result<String> {
