@@ -171,6 +171,9 @@ async fn begin(arguments: Run) -> Result<(Daemon, UnboundedReceiver<Event>), Str
     let socket = arguments.run.join("updater.sock");
     let listener = listener::listen(&socket)
         .map_err(|error| format!("cannot listen at {}: {error}", socket.display()))?;
+    // Whoever asks from now on gets an answer; nothing of the boot waits for the
+    // disk to be looked at.
+    notify.send("READY=1");
     let machine = Machine::ask(&arguments).await?;
     let (events, received) = unbounded_channel();
     tokio::spawn(listener::serve(listener, events.clone()));
@@ -285,7 +288,6 @@ impl Daemon {
             say::event(Level::Error, "record", &[], problem);
         }
         self.settings.complain(None);
-        self.notify.send("READY=1");
         loop {
             self.turn().await;
             let wait = self.wait();

@@ -48,6 +48,8 @@ pub struct Spent {
     pub actions: Vec<Action>,
     /// Mirrors that were dropped, and why.
     pub dropped: Vec<String>,
+    /// Whether the boot loader has yet to be told.
+    pub is_withheld: bool,
 }
 
 impl Spent {
@@ -98,7 +100,13 @@ pub async fn reach<D: BlockDevice>(
         let action = match slots::next(&view, goal) {
             Step::Done => return Ok(spent),
             Step::Refused(refusal) => return Err(Error::Refused(refusal)),
-            Step::Do(Action::PublishUki { .. }) if extent == Extent::Staged => return Ok(spent),
+            // The names of entries decide what boots next; all else is ready.
+            Step::Do(Action::PublishUki { .. } | Action::RenameEntry { .. })
+                if extent == Extent::Staged =>
+            {
+                spent.is_withheld = true;
+                return Ok(spent);
+            }
             Step::Do(action) => action,
         };
         let before = spent.actions.iter().filter(|it| **it == action).count();

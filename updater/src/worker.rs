@@ -95,8 +95,6 @@ pub enum Done {
         manifest: Box<Manifest>,
         /// What it took.
         spent: Spent,
-        /// How far.
-        extent: Extent,
     },
     /// The disk was changed.
     Changed(Spent),
@@ -337,7 +335,6 @@ impl Worker {
             channel,
             manifest: Box::new(manifest),
             spent,
-            extent,
         })
     }
 

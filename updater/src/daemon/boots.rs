@@ -216,7 +216,6 @@ impl Daemon {
             trial.reached(None);
         }
         if self.on_trial {
-            self.next_check = now;
             let until = trial.limit() + std::time::Duration::from_secs(120);
             let until_us = u64::try_from(until.as_micros()).unwrap_or(u64::MAX);
             let path = self.arguments.pid1.clone();

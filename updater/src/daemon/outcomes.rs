@@ -10,7 +10,7 @@ use updater_control::{Applied, Reboot, Refusal, Reply};
 use super::{Daemon, Job, Purpose, RETRY_CHECK, RETRY_ON_TRIAL, now};
 use crate::decision::Decision;
 use crate::error::Error;
-use crate::install::{Extent, Spent};
+use crate::install::Spent;
 use crate::record::{Check, Kind, Staged};
 use crate::say::{self, Level};
 use crate::worker::{Done, Failed, News, Order};
@@ -85,10 +85,9 @@ impl Daemon {
                 channel,
                 manifest,
                 spent,
-                extent,
             } => {
                 let by_hand = client.is_some();
-                Some(self.installed(&purpose, by_hand, channel, *manifest, &spent, extent))
+                Some(self.installed(&purpose, by_hand, channel, *manifest, &spent))
             }
             Done::Changed(spent) => self.changed(&purpose, &spent),
             Done::Examined { whole } => {
@@ -181,7 +180,6 @@ impl Daemon {
         channel: Channel,
         manifest: Manifest,
         spent: &Spent,
-        extent: Extent,
     ) -> Reply {
         self.was_checked(&format!("{} was installed", manifest.version), None);
         self.channel = Some(channel);
@@ -246,7 +244,7 @@ impl Daemon {
             root_hash: manifest.root_hash,
             since,
             reboot,
-            manifest: (extent == Extent::Staged).then(|| Box::new(manifest)),
+            manifest: spent.is_withheld.then(|| Box::new(manifest)),
         });
         self.reboot_again = None;
         let mut sentence = self.reboot_sentence();

@@ -229,3 +229,32 @@ fn state_that_cannot_be_written_is_told_and_stops_no_update() {
     assert!(status.problems[0].contains("record.json"), "{status:#?}");
     assert_eq!(updater.history().len(), 1);
 }
+
+#[test]
+fn a_release_that_has_failed_is_tried_again_by_name_and_not_before_the_restart() {
+    let world = World::new(&[("wherry_1.0.efi", 1), ("wherry_2.0+0-3.efi", 2)]);
+    world.publish(2);
+    let pid1 = world.pid1(1, "second");
+    std::fs::create_dir_all(world.path("run/lock")).unwrap();
+    std::fs::write(world.path("run/lock/backup"), "").unwrap();
+    let updater = world.start();
+    assert_eq!(updater.history()[0].0, "fell back");
+    // Not without its name.
+    let Ok(Reply::Checked(found)) = updater.ask(&Request::Check) else {
+        panic!("{}", world.log())
+    };
+    assert_eq!(found.available, None);
+    let Ok(Reply::Applied(applied)) = updater.ask(&apply(Some("2.0"), Reboot::Now)) else {
+        panic!("{}", world.log())
+    };
+    assert!(applied.reboot.contains("backup"), "{}", applied.reboot);
+    assert_eq!(world.look(1)["next"], "wherry_1.0.efi");
+    assert_eq!(updater.status().failed, []);
+    std::fs::remove_file(world.path("run/lock/backup")).unwrap();
+    // Asking again makes it look again at once.
+    assert!(updater.ask(&apply(Some("2.0"), Reboot::Now)).is_ok());
+    wait_until("PID 1 was not asked to restart", || {
+        pid1.was_asked(&Pid1Request::Reboot)
+    });
+    assert_eq!(world.look(1)["next"], "wherry_2.0+3-0.efi");
+}
