@@ -129,7 +129,10 @@ struct Daemon {
     switched: bool,
     /// When the next check is due, in time since the kernel's start.
     next_check: Duration,
+    /// What was on offer at the last check that worked.
     channel: Option<Channel>,
+    /// Whether a repository was asked since the start, in vain or not.
+    has_asked: bool,
     lock: FleetLock,
     /// When the FleetLock client wants to be woken.
     lock_tick: Option<Duration>,
@@ -210,6 +213,7 @@ async fn begin(arguments: Run) -> Result<(Daemon, UnboundedReceiver<Event>), Str
         switched: false,
         next_check: now() + FIRST_CHECK,
         channel: None,
+        has_asked: false,
         lock,
         lock_tick: None,
         given_up: false,

@@ -157,6 +157,7 @@ impl Daemon {
             say::event(Level::Info, "checked", &[], found);
         }
         record.checks += 1;
+        self.has_asked = true;
         record.last_check = Some(Check {
             time: Timestamp::now(),
             error: None,
@@ -425,6 +426,7 @@ impl Daemon {
         installing: Option<release::Version>,
         sentence: &str,
     ) {
+        self.has_asked = true;
         if let Some(trial) = &mut self.trial {
             trial.reached(Some(sentence.to_owned()));
         }

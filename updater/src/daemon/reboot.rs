@@ -55,11 +55,16 @@ impl Daemon {
         {
             return;
         }
-        if let Some(channel) = &self.channel
-            && staged.manifest.is_some()
-            && let Some(why) = policy::withdrawn(channel, &staged.version)
-        {
-            return self.withdraw(&why);
+        if staged.manifest.is_some() {
+            if let Some(why) = self.withdrawn(&staged.version) {
+                return self.withdraw(&why);
+            }
+            if !self.has_asked && !self.settings.config.repositories.is_empty() {
+                // It may have been halted since. Where nobody answers, it boots:
+                // it was signed, and a machine may be off the network for long.
+                self.next_check = now();
+                return self.do_not_reboot(Some("a look whether it is still offered"));
+            }
         }
         let mut standing = self.keeper.record.standing.clone();
         if staged.reboot == Reboot::Now {
@@ -111,6 +116,11 @@ impl Daemon {
                 self.act(actions);
             }
         }
+    }
+
+    /// Why a staged release is not to be booted any more, as far as is known.
+    fn withdrawn(&self, version: &release::Version) -> Option<String> {
+        policy::withdrawn(self.channel.as_ref()?, version)
     }
 
     /// Nothing is to be restarted for now; a FleetLock server that is being asked
@@ -297,6 +307,7 @@ impl Daemon {
             .record
             .staged
             .as_ref()
+            .filter(|staged| self.withdrawn(&staged.version).is_none())
             .and_then(|staged| staged.manifest.clone());
         let Some(manifest) = manifest.filter(|_| is_up_to_him && !is_held && self.job.is_none())
         else {

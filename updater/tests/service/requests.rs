@@ -258,3 +258,24 @@ fn a_release_that_has_failed_is_tried_again_by_name_and_not_before_the_restart()
     });
     assert_eq!(world.look(1)["next"], "wherry_2.0+3-0.efi");
 }
+
+#[test]
+fn a_staged_release_that_is_halted_meanwhile_is_given_up() {
+    let world = World::new(&[("wherry_1.0.efi", 1)]);
+    world.configure("mode = \"automatic\"\nreboot-delay = \"1h\"\n");
+    world.publish(2);
+    let pid1 = world.pid1(1, "first");
+    let updater = world.start();
+    updater.wait_for("staged release", |status| status.reboot_required.is_some());
+    updater.end();
+    world.halt(2, "it eats disks");
+    world.configure("mode = \"automatic\"\nreboot-delay = \"0s\"\nreboot-spread = \"0s\"\n");
+    let updater = world.start();
+    updater.wait_for("withdrawal", |status| status.reboot_required.is_none());
+    assert!(!pid1.was_asked(&Pid1Request::Reboot), "{}", world.log());
+    assert!(world.log().contains("it eats disks"), "{}", world.log());
+    wait_until("the kernel image is still staged", || {
+        world.look(1)["staged"].is_null()
+    });
+    assert!(!world.path("run/reboot-required").exists());
+}

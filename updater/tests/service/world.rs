@@ -131,6 +131,14 @@ impl World {
         repository.publish(&built, &publish, &Silent).unwrap();
     }
 
+    /// The fleet's operator stops release `number`.
+    pub fn halt(&self, number: u8, because: &str) {
+        let keys = KeyFolder::open(&self.path("keys")).unwrap();
+        let mut repository = Repository::open(&self.path("repository"), keys).unwrap();
+        let version = format!("{number}.0").parse().unwrap();
+        repository.halt("stable", &version, because).unwrap();
+    }
+
     /// PID 1 of a boot of release `number`.
     pub fn pid1(&self, number: u8, boot_id: &str) -> Pid1 {
         let root_hash = release(number).root_hash.to_string();
