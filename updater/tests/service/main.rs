@@ -6,6 +6,7 @@ mod boots;
 #[path = "../../disk/tests/system_disk/disk.rs"]
 #[allow(dead_code)] // The tests of the disk use more of it.
 mod disk;
+mod fleet_lock;
 #[path = "../../esp/tests/file_system/format.rs"]
 mod format;
 mod one_shot;
