@@ -152,7 +152,8 @@ impl<'a> Site<'a> {
             &format!(
                 "grep -qs '\"{0}\"' /state/config/update.toml || \
                  {{ echo 'channel = \"{0}\"' > /state/config/update.toml; \
-                 wherry service restart updater; }}",
+                 wherry service restart updater; }}; \
+                 for i in $(seq 60); do wherry update check && break; sleep 1; done",
                 scenario.channel
             ),
         )?;

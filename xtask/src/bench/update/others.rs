@@ -141,9 +141,9 @@ fn length(path: &Path) -> Result<u64> {
     Ok(about.len())
 }
 
-/// The bytes in `Would download N of M bytes`.
+/// The bytes in `Would download in total N of M bytes`.
 fn download_size(text: &str) -> Option<u64> {
-    let (_, rest) = text.split_once("Would download ")?;
+    let (_, rest) = text.split_once("Would download in total ")?;
     rest.split_whitespace().next()?.parse().ok()
 }
 
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn zchunks_figure_is_read() {
-        let text = "Would download 1234 of 99999 bytes\nMatched 5 of 6 chunks\n";
+        let text = "Would download in total 1234 of 99999 bytes (1%)\nMatched 5 of 6 chunks\n";
         assert_eq!(download_size(text), Some(1234));
         assert_eq!(download_size("nothing"), None);
     }
