@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -105,7 +105,7 @@ pub fn look(on: &On) -> ExitCode {
         if on.json {
             print_json(&look);
         } else {
-            print!("{}", look.table());
+            say(&look.table());
         }
         Ok(())
     }))
@@ -256,21 +256,18 @@ fn report(
         print_json(&report);
         return Ok(());
     }
+    let mut text = String::new();
     for dropped in &report.dropped {
-        println!("not used any more: {dropped}");
+        text += &format!("not used any more: {dropped}\n");
     }
-    println!(
-        "{}{} fetched, {} on the disk already, {} written, {} KiB of memory",
-        match &report.version {
-            Some(version) => format!("{version}: "),
-            None => String::new(),
-        },
-        report.fetched,
-        report.reused,
-        report.written,
-        report.peak_rss_kib
+    if let Some(version) = &report.version {
+        text += &format!("{version}: ");
+    }
+    text += &format!(
+        "{} fetched, {} on the disk already, {} written, {} KiB of memory\n",
+        report.fetched, report.reused, report.written, report.peak_rss_kib
     );
-    print!("{}", report.disk.table());
+    say(&(text + &report.disk.table()));
     Ok(())
 }
 
@@ -340,9 +337,14 @@ impl Look {
     }
 }
 
+/// A reader that has gone away has read enough.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
 fn print_json(value: &impl Serialize) {
     match serde_json::to_string(value) {
-        Ok(json) => println!("{json}"),
+        Ok(json) => say(&format!("{json}\n")),
         Err(error) => eprintln!("updater: cannot write JSON: {error}"),
     }
 }
