@@ -89,7 +89,10 @@ fn a_disk_that_cannot_be_written_is_told() {
     up(&mut machine);
     // The state is volatile then, and so is the configuration.
     let told = refused(&mut machine, "service");
-    assert!(told.to_lowercase().contains("read-only"), "{told}");
+    assert!(
+        told.contains("cannot write") && told.contains("slot B"),
+        "{told}"
+    );
     power_off(machine);
 }
 
