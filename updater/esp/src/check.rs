@@ -33,6 +33,8 @@ pub struct Findings {
     /// Files in one folder that are another file there by length and clusters: a
     /// renaming that was cut off. This name is removed, the other one stays.
     pub twins: Vec<String>,
+    /// Folders that somebody was about to make longer: they get their end back.
+    pub unended: Vec<String>,
     /// The note about how many clusters are free is wrong: it is written anew.
     pub wrong_count: bool,
     /// What is not repaired.
@@ -52,6 +54,8 @@ pub struct Chore {
     pub path: String,
     /// The folder's first cluster.
     pub first: u32,
+    /// The cluster that is to be its last one, where its chain has no end.
+    pub unended: Option<u32>,
     pub leftovers: Vec<usize>,
     pub twins: Vec<Record>,
 }
@@ -185,10 +189,14 @@ impl<D: BlockDevice> Walk<'_, D> {
         self.findings
             .twins
             .extend(twins.iter().map(|twin| join(&path, &twin.name)));
-        if !leftovers.is_empty() || !twins.is_empty() {
+        if folder.unended.is_some() {
+            self.findings.unended.push(path.clone());
+        }
+        if !leftovers.is_empty() || !twins.is_empty() || folder.unended.is_some() {
             self.chores.push(Chore {
                 path,
                 first,
+                unended: folder.unended,
                 leftovers,
                 twins,
             });

@@ -60,6 +60,8 @@ pub struct Directory {
     /// For errors.
     pub path: String,
     pub chain: Chain,
+    /// Its last cluster, where the table does not say so.
+    pub unended: Option<u32>,
     pub bytes: Vec<u8>,
 }
 
@@ -72,10 +74,9 @@ impl Directory {
         first: u32,
         path: &str,
     ) -> Result<Self, Error> {
-        let (chain, wrong) = tables.chain(device, first, (MAX / geometry.cluster).max(1))?;
-        if let Some(wrong) = wrong {
-            return Err(Error::damaged(path, wrong));
-        }
+        let limit = (MAX / geometry.cluster).max(1);
+        let (chain, unended) = tables.folder_chain(device, first, limit)?;
+        let unended = unended.map_err(|wrong| Error::damaged(path, wrong))?;
         let mut bytes = vec![0; (chain.count() * geometry.cluster) as usize];
         let mut rest = bytes.as_mut_slice();
         for (first, count) in &chain.0 {
@@ -88,6 +89,7 @@ impl Directory {
         Ok(Self {
             path: path.to_owned(),
             chain,
+            unended,
             bytes,
         })
     }

@@ -17,10 +17,11 @@
 //!
 //! So a cut leaves each file as it was or as it will be, and besides at worst:
 //! clusters that no file uses, tables that differ, parts of a long name without
-//! a file, one file under two names, a wrong count of free clusters. All of
-//! these are found by [`FileSystem::open`] and put right by
-//! [`FileSystem::repair`], which each change calls first; nobody who only reads
-//! is hindered by them.
+//! a file, one file under two names, a wrong count of free clusters. Firmware,
+//! which renames a boot entry in no such order, may also leave a folder that was
+//! about to grow without its end. All of these are found by [`FileSystem::open`]
+//! and put right by [`FileSystem::repair`], which each change calls first; nobody
+//! who only reads is hindered by them.
 //!
 //! A file whose chain is broken, loops, is shared with another file's or is
 //! shorter than the file's length was not left behind by us. It is not repaired

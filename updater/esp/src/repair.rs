@@ -4,7 +4,7 @@ use block_device::BlockDevice;
 
 use crate::check::{self, Findings};
 use crate::directory::{Directory, flush};
-use crate::table::Chain;
+use crate::table::{Chain, END};
 use crate::{ATOMIC, Error, FileSystem};
 
 /// The note about free clusters (FAT specification, section 5).
@@ -39,6 +39,10 @@ impl<D: BlockDevice> FileSystem<D> {
             return Ok(());
         }
         for chore in &chores {
+            if let Some(last) = chore.unended {
+                self.tables.set(&self.device, [(last, END)])?;
+                flush(&self.device)?;
+            }
             let mut folder = Directory::load(
                 &self.device,
                 &self.geometry,

@@ -274,4 +274,30 @@ impl Tables {
             }
         }
     }
+
+    /// The chain of a folder. Where it leads to a cluster that is free, somebody
+    /// was about to make the folder longer, without an order that survives a power
+    /// cut, as firmware does: then it is the chain up to there, with the cluster
+    /// that is to be its last one.
+    pub fn folder_chain(
+        &self,
+        device: &impl BlockDevice,
+        first: u32,
+        limit: u64,
+    ) -> Result<(Chain, Result<Option<u32>, &'static str>), Error> {
+        let (chain, wrong) = self.chain(device, first, limit)?;
+        let Some(wrong) = wrong else {
+            return Ok((chain, Ok(None)));
+        };
+        let clusters: Vec<u32> = chain.clusters().collect();
+        if let [whole @ .., added] = clusters.as_slice()
+            && let Some(last) = whole.last()
+            && self.link(device, *added)? == Link::Free
+        {
+            let mut shorter = Chain::default();
+            whole.iter().for_each(|cluster| shorter.push(*cluster));
+            return Ok((shorter, Ok(Some(*last))));
+        }
+        Ok((chain, Err(wrong)))
+    }
 }

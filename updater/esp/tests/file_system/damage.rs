@@ -81,6 +81,28 @@ fn a_damaged_file_is_told_and_the_others_can_be_changed() {
     }
 }
 
+/// What firmware leaves, whose renaming makes a folder longer.
+#[test]
+fn a_folder_whose_growth_was_cut_off_ends_where_it_did() {
+    let device = Recorder::new(image::format(SMALL));
+    let system = FileSystem::open(&device).unwrap();
+    system.create_folder("D").unwrap();
+    write(&system, "D/A", &bytes(1, 2000)).unwrap();
+    let mut image = device.now();
+    link(&mut image, 3, 40);
+    let device = Overlay::new(&image);
+    let system = FileSystem::open(&device).unwrap();
+    assert_eq!(system.findings().unended, ["D"]);
+    assert!(system.findings().damaged.is_empty());
+    let read = content(&system).unwrap();
+    assert_eq!(read["D/A"], Some(bytes(1, 2000)));
+    write(&system, "D/B", &bytes(2, 2000)).unwrap();
+    let now = device.now();
+    let system = FileSystem::open(Overlay::new(&now)).unwrap();
+    assert!(system.findings().is_clean(), "{:?}", system.findings());
+    assert_eq!(content(&system).unwrap()["D/B"], Some(bytes(2, 2000)));
+}
+
 #[test]
 fn a_damaged_folder_keeps_lost_clusters_from_being_freed() {
     let device = Recorder::new(image::format(SMALL));
