@@ -33,6 +33,13 @@ const SBOM: &str = "usr/share/wherry/sbom.spdx.json";
 /// Where the updater finds the root that it trusts. No image has one by itself.
 const TRUST: &str = "usr/lib/wherry/update-root.json";
 
+/// Copies the updater out of the staged root: the very program of the image. The
+/// next build may replace that one.
+pub fn copy_updater(workspace: &Workspace, to: &Path) -> Result<()> {
+    let staged = workspace.build.join("rootfs").join(SERVICES);
+    copy(&staged.join("updater/root/usr/bin/updater"), to, 0o755)
+}
+
 /// A root to be made: the OS's, or a service's.
 struct Root {
     /// Its place in the image's root; empty for the OS's own.

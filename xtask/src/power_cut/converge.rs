@@ -6,9 +6,9 @@ use super::known;
 use super::medium::Medium;
 use super::scenario::Scenario;
 use crate::workspace::Workspace;
-use crate::{crates, test_releases};
+use crate::{rootfs, test_releases};
 use anyhow::{Context, Result};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -24,11 +24,11 @@ pub struct Updater<'a> {
 impl<'a> Updater<'a> {
     /// The program of the image; what it remembers is below `folder`.
     pub fn make(workspace: &'a Workspace, folder: &Path) -> Result<Self> {
-        let names = BTreeSet::from(["updater".to_owned()]);
-        let programs = crates::build(workspace, &names)?;
+        let program = folder.join("updater-program");
+        rootfs::copy_updater(workspace, &program)?;
         Ok(Self {
             workspace,
-            program: programs["updater"].clone(),
+            program,
             state: folder.join("updater"),
             ends: BTreeMap::new(),
         })

@@ -2,12 +2,10 @@
 //! from a server on loopback; and `dd` of the same bytes beside it.
 
 use super::pairs::{OLD, Pair};
-use crate::workspace::Workspace;
-use crate::{crates, test_releases, tools};
+use crate::{test_releases, tools};
 use anyhow::{Context, Result, bail, ensure};
 use machine::{Build, Server};
 use serde::Deserialize;
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -48,10 +46,8 @@ struct Report {
 }
 
 impl Site {
-    /// Publishes the releases of all pairs, below `folder`.
-    pub fn make(workspace: &Workspace, folder: &Path, pairs: &[Pair]) -> Result<Self> {
-        let names = BTreeSet::from(["updater".to_owned()]);
-        let programs = crates::build(workspace, &names)?;
+    /// Publishes the releases of all pairs, below `folder`, for this program.
+    pub fn make(updater: PathBuf, folder: &Path, pairs: &[Pair]) -> Result<Self> {
         for part in ["keys", "repository", "state"] {
             tools::remove(&folder.join(part))?;
         }
@@ -71,7 +67,7 @@ impl Site {
             repository.publish(&release, &publish, &Silent)?;
         }
         Ok(Self {
-            updater: programs["updater"].clone(),
+            updater,
             server: Server::serve(place)?,
             folder: folder.to_owned(),
         })

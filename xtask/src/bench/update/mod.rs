@@ -16,10 +16,12 @@ pub mod pairs;
 use super::pressure::Pressure;
 use crate::progress::Stage;
 use crate::workspace::Workspace;
-use anyhow::{Result, ensure};
+use crate::{image, rootfs};
+use anyhow::{Context, Result, ensure};
 use apply::Site;
 use figures::{Figures, Row};
 use others::Programs;
+use std::fs;
 
 /// What `cargo xtask bench update` is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -36,8 +38,12 @@ pub fn update(workspace: &Workspace, options: Options) -> Result<()> {
     let _lock = workspace.lock()?;
     let programs = Programs::make(workspace)?;
     let folder = workspace.build.join("bench-update");
+    image::make(workspace)?;
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let updater = folder.join("updater-program");
+    rootfs::copy_updater(workspace, &updater)?;
     let pairs = pairs::make(workspace, &folder)?;
-    let site = Site::make(workspace, &folder, &pairs)?;
+    let site = Site::make(updater, &folder, &pairs)?;
     let mut stage = Stage::begin("bench", "updates, and what others fetch for them");
     stage.expect_more(pairs.len() as u64 * (u64::from(options.runs) + 1));
     let pressure = Pressure::now();
