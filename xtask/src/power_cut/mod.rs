@@ -136,7 +136,8 @@ fn explore(workspace: &Workspace, build: &Build, options: Options) -> Result<Fig
                 }
                 if again.contains(&number) {
                     medium.save(&disk)?;
-                    if let Err(why) = updater.converges(*scenario, standing, &disk)? {
+                    let by_firmware = point.epoch == 0;
+                    if let Err(why) = updater.converges(*scenario, standing, by_firmware, &disk)? {
                         figures.not_converged(scenario.name, point, &why);
                     }
                     figures.converged += 1;
