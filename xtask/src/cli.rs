@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::time::Duration;
 use xtask::workspace::Workspace;
-use xtask::{bench, disk, guest, image, release, run, tools};
+use xtask::{disk, guest, image, programs, release, run, tools};
 
 /// How long a command in the Debian guest may take.
 const GUEST: Duration = Duration::from_secs(600);
@@ -182,10 +182,16 @@ pub fn guest(workspace: &Workspace, command: Option<&str>) -> Result<()> {
 
 /// `cargo xtask bench`
 pub fn bench(workspace: &Workspace, what: &Bench) -> Result<()> {
-    match *what {
-        Bench::Boot { runs, json } => bench::boot(workspace, bench::Options { runs, json }),
+    let mut arguments: Vec<String> = Vec::new();
+    let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
+    let json = match what {
+        Bench::Boot { runs, json } => {
+            add(&["boot", "--runs", &runs.to_string()]);
+            json
+        }
         Bench::Update { runs, json } => {
-            bench::update::update(workspace, bench::update::Options { runs, json })
+            add(&["update", "--runs", &runs.to_string()]);
+            json
         }
         Bench::Runtime {
             runs,
@@ -193,13 +199,31 @@ pub fn bench(workspace: &Workspace, what: &Bench) -> Result<()> {
             guest,
             json,
         } => {
-            let options = bench::runtime::Options {
-                runs,
-                burst,
-                guest,
-                json,
-            };
-            bench::runtime::runtime(workspace, options)
+            add(&["runtime", "--runs", &runs.to_string()]);
+            add(&["--burst", &burst.to_string()]);
+            if *guest {
+                add(&["--guest"]);
+            }
+            json
         }
+    };
+    if *json {
+        add(&["--json"]);
     }
+    programs::run(workspace, "bench", arguments)
+}
+
+/// `cargo xtask power-cut`
+pub fn power_cut(workspace: &Workspace, converge: usize, boots: usize, json: bool) -> Result<()> {
+    let (converge, boots) = (converge.to_string(), boots.to_string());
+    let arguments = [
+        "power-cut",
+        "--converge",
+        &converge,
+        "--boots",
+        &boots,
+        "--json",
+    ];
+    let arguments = &arguments[..arguments.len() - usize::from(!json)];
+    programs::run(workspace, "bench", arguments)
 }

@@ -2,7 +2,6 @@
 //! tools tree, kernel, crates, staged root, image.
 
 pub mod apt;
-pub mod bench;
 pub mod crates;
 pub mod disk;
 pub mod elf;
@@ -12,8 +11,8 @@ pub mod image;
 pub mod kernel;
 pub mod kernel_config;
 pub mod kernel_needs;
-pub mod power_cut;
 pub mod process;
+pub mod programs;
 pub mod progress;
 pub mod recipe;
 pub mod release;

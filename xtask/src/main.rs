@@ -7,7 +7,7 @@ use clap::Parser;
 use cli::{Arguments, Stage};
 use std::process::ExitCode;
 use xtask::workspace::Workspace;
-use xtask::{power_cut, release, run, test};
+use xtask::{release, run, test};
 
 fn main() -> ExitCode {
     match run_stage(Arguments::parse()) {
@@ -33,15 +33,7 @@ fn run_stage(arguments: Arguments) -> Result<()> {
             converge,
             boots,
             json,
-        } => power_cut::power_cut(
-            &workspace,
-            power_cut::Options {
-                converge,
-                boots,
-                scenarios: usize::MAX,
-                json,
-            },
-        ),
+        } => cli::power_cut(&workspace, converge, boots, json),
         Stage::Bench { what } => cli::bench(&workspace, &what),
     }
 }

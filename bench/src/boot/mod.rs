@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what booting Wherry costs, beside the floor.
+//! `bench boot`: what booting Wherry costs, beside the floor.
 //!
 //! One run boots three machines in turn, all of one QEMU with the same devices:
 //! the floor (our kernel, a verified root, a PID 1 that prints and stops), Wherry
@@ -10,27 +10,23 @@
 //!
 //! - [`floor`]: makes the floor's disk;
 //! - [`run`]: boots a machine and reads its figures off the console;
-//! - [`pressure`]: whether other programs wanted the host meanwhile;
 //! - [`figures`]: medians, targets, the table and the JSON object.
 
 mod figures;
 mod floor;
-mod pressure;
 mod run;
-pub mod runtime;
-pub mod update;
 
-use crate::image;
-use crate::progress::Stage;
-use crate::workspace::Workspace;
+use crate::pressure::Pressure;
 use anyhow::{Context, Result, ensure};
 use figures::{Figures, Sizes};
 use floor::Floor;
-use pressure::Pressure;
 use run::Installed;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
+use xtask::image;
+use xtask::progress::Stage;
+use xtask::workspace::Workspace;
 
 /// What `cargo xtask bench boot` is asked for.
 #[derive(Debug, Clone, Copy)]

@@ -32,11 +32,6 @@ impl Known {
             uki,
         })
     }
-
-    /// Its root hash.
-    pub fn root_hash(&self) -> &[u8] {
-        &self.verity.root_hash
-    }
 }
 
 /// What a disk boots.
@@ -100,11 +95,6 @@ impl Checker {
         let found = self.follow(medium);
         self.found.insert(key, found.clone());
         found
-    }
-
-    /// How many different contents were followed to the end.
-    pub fn contents(&self) -> usize {
-        self.found.len()
     }
 
     fn follow(&mut self, medium: &Medium) -> Result<Standing, String> {

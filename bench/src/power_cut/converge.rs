@@ -5,12 +5,12 @@ use super::check::{Checker, Standing};
 use super::known;
 use super::medium::Medium;
 use super::scenario::Scenario;
-use crate::workspace::Workspace;
-use crate::{rootfs, test_releases};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use xtask::workspace::Workspace;
+use xtask::{rootfs, test_releases};
 
 /// The program, and where it has ended so far.
 pub struct Updater<'a> {

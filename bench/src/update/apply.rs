@@ -2,7 +2,6 @@
 //! from a server on loopback; and `dd` of the same bytes beside it.
 
 use super::pairs::{OLD, Pair};
-use crate::{test_releases, tools};
 use anyhow::{Context, Result, bail, ensure};
 use machine::{Build, Server};
 use serde::Deserialize;
@@ -13,6 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use wherry_release::progress::Silent;
 use wherry_release::{Init, KeyFolder, Publish, Repository};
+use xtask::{test_releases, tools};
 
 /// A repository with all releases, and the updater.
 pub struct Site {

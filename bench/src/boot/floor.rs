@@ -1,13 +1,13 @@
 //! The floor's disk: an erofs root with one program, its hash tree behind it.
 
-use crate::workspace::Workspace;
-use crate::{crates, process};
 use anyhow::{Context, Result};
 use machine::Build;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use tempfile::TempDir;
+use xtask::workspace::Workspace;
+use xtask::{crates, process};
 
 /// dm-verity's and erofs' block.
 const BLOCK: u64 = 4096;

@@ -1,11 +1,11 @@
 //! The releases that are compared: one, and four that follow it.
 
-use crate::variant::Variant;
-use crate::workspace::Workspace;
-use crate::{image, kernel, tools};
 use anyhow::{Context, Result};
 use machine::Build;
 use std::path::Path;
+use xtask::variant::Variant;
+use xtask::workspace::Workspace;
+use xtask::{image, kernel, tools};
 
 /// The version that machines have.
 pub const OLD: &str = "1.0";

@@ -1,4 +1,4 @@
-//! `cargo xtask power-cut`: what a power cut at any moment of an update leaves
+//! `bench power-cut`: what a power cut at any moment of an update leaves
 //! behind.
 //!
 //! - [`scenario`]: a real machine installs, blesses and rolls back, while QEMU
@@ -23,9 +23,6 @@ pub mod scenario;
 pub mod table;
 pub mod verity;
 
-use crate::progress::Stage;
-use crate::workspace::Workspace;
-use crate::{image, test_releases};
 use anyhow::{Context, Result, ensure};
 use check::{Checker, Known, Standing};
 use converge::Updater;
@@ -36,6 +33,9 @@ use medium::Medium;
 use scenario::{Recorded, SCENARIOS, Site};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use tempfile::TempDir;
+use xtask::progress::Stage;
+use xtask::workspace::Workspace;
+use xtask::{image, test_releases};
 
 /// What `cargo xtask power-cut` is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -50,19 +50,6 @@ pub struct Options {
     /// Prints one JSON object instead of the table.
     pub json: bool,
 }
-
-impl Options {
-    /// What `cargo xtask test` tries.
-    pub const QUICK: Self = Self {
-        converge: 12,
-        boots: 1,
-        scenarios: 2,
-        json: false,
-    };
-}
-
-/// The name among the tests.
-pub const NAME: &str = "a_power_cut_at_any_moment_leaves_a_release_that_boots";
 
 /// Builds what is not up to date, plays the scenarios, and looks at every point.
 pub fn power_cut(workspace: &Workspace, options: Options) -> Result<()> {
@@ -84,21 +71,6 @@ pub fn power_cut(workspace: &Workspace, options: Options) -> Result<()> {
         figures.bricked,
         figures.not_converged
     );
-    Ok(())
-}
-
-/// The same as a test.
-pub fn test(workspace: &Workspace) -> Result<()> {
-    eprintln!("\ntest {NAME}");
-    let build = Build::at(&workspace.build);
-    let figures = explore(workspace, &build, Options::QUICK)?;
-    eprint!("{}", figures.table());
-    ensure!(
-        figures.bricked == 0 && figures.not_converged == 0,
-        "{NAME}: {}",
-        figures.failures.join("\n")
-    );
-    eprintln!("test {NAME} ... ok");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask bench runtime`: what starting a container costs, beside crun,
 //! runc, youki and the floor.
 //!
-//! The program `runtime-bench` measures (`xtask/runtime-bench`); here it is built
+//! The program `runtime-bench` measures (`bench/runtime-bench`); here it is built
 //! with `wherry-runtime` and started: on this host with the Debian guest's user
 //! space as its root, so that crun and runc are Debian 13's whatever the host is,
 //! or in the guest itself, whose cgroups have all controllers.
@@ -9,10 +9,7 @@
 mod figures;
 mod youki;
 
-use super::pressure::Pressure;
-use crate::progress::Stage;
-use crate::workspace::Workspace;
-use crate::{crates, guest, process, tools};
+use crate::pressure::Pressure;
 use anyhow::{Context, Result, bail, ensure};
 use figures::Figures;
 use machine::{Build, Guest};
@@ -21,6 +18,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use xtask::progress::Stage;
+use xtask::workspace::Workspace;
+use xtask::{crates, guest, process, tools};
 
 /// In the guest everything is emulated.
 const GUEST: Duration = Duration::from_secs(3600);

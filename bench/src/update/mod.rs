@@ -13,15 +13,15 @@ pub mod figures;
 pub mod others;
 pub mod pairs;
 
-use super::pressure::Pressure;
-use crate::progress::Stage;
-use crate::workspace::Workspace;
-use crate::{image, rootfs};
+use crate::pressure::Pressure;
 use anyhow::{Context, Result, ensure};
 use apply::Site;
 use figures::{Figures, Row};
 use others::Programs;
 use std::fs;
+use xtask::progress::Stage;
+use xtask::workspace::Workspace;
+use xtask::{image, rootfs};
 
 /// What `cargo xtask bench update` is asked for.
 #[derive(Debug, Clone, Copy)]

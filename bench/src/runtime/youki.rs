@@ -1,14 +1,14 @@
 //! youki, the runtime in Rust that others compare with. Debian has no package of
 //! it, so cargo builds it, once; where that fails it is left out.
 
-use crate::process;
-use crate::progress::Stage;
-use crate::tools;
-use crate::workspace::Workspace;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use xtask::process;
+use xtask::progress::Stage;
+use xtask::tools;
+use xtask::workspace::Workspace;
 
 const VERSION: &str = "0.7.0";
 /// Without them it drops device rules and seccomp profiles in silence.

@@ -1,14 +1,15 @@
 //! What other programs fetch for the same update.
 
-use crate::process;
-use crate::workspace::Workspace;
-use crate::{bench::update::blocks::Sizes, tools};
+use super::blocks::Sizes;
 use anyhow::{Context, Result};
 use machine::{Build, Tools};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+use xtask::process;
+use xtask::tools;
+use xtask::workspace::Workspace;
 
 /// Bytes that each fetches for root and unified kernel image.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +35,7 @@ pub struct Programs {
 impl Programs {
     /// Makes sure that they are there.
     pub fn make(workspace: &Workspace) -> Result<Self> {
-        let recipe = workspace.root.join("xtask/other-updaters");
+        let recipe = workspace.root.join("bench/other-updaters");
         let about = "fetching the programs to compare with (once, about a minute)";
         Ok(Self {
             tools: tools::tree(workspace, &recipe, about)?,

@@ -1,13 +1,13 @@
 //! What is done to a real machine while each write of its disk is logged.
 
 use super::log::{self, Request};
-use crate::test_releases;
-use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail, ensure};
 use machine::{Build, Machine, Server};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use xtask::test_releases;
+use xtask::workspace::Workspace;
 
 /// From QEMU's start until the console's shell answers.
 const BOOT: Duration = Duration::from_secs(240);
