@@ -7,12 +7,9 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
+use definition::{DefinitionError, Entry, Found, IMAGES};
 use serde::{Deserialize, Serialize};
-use supervisor::ServiceName;
-
-use crate::definition::{self, Definition, DefinitionError};
 
 /// The services of the OS image.
 pub const SYSTEM: &str = "/usr/lib/wherry/services";
@@ -20,32 +17,23 @@ pub const SYSTEM: &str = "/usr/lib/wherry/services";
 /// The operator's services.
 pub const OPERATOR: &str = "/state/services";
 
-/// The operator's container roots, for more than one service.
-const IMAGES: &str = "/state/images";
-
 /// The most services that one folder may define.
 const MOST: usize = 512;
 
-/// A definition as it was found, not yet read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
+/// What became of one folder's definition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
     /// The folder's name.
     pub name: String,
-    /// The definition's path.
-    pub path: String,
-    /// Its text, or why there is none.
-    pub text: Result<String, String>,
-    /// The root beside it, where there is one.
-    pub root: Option<PathBuf>,
-    /// The roots it may name by `image`, with their paths.
-    pub images: Vec<(String, PathBuf)>,
+    /// The service, or why it cannot be run.
+    pub entry: Result<Entry, DefinitionError>,
 }
 
-/// Reads all definitions of a folder, by name. A folder that does not exist has
-/// none. It may block where the folder is on a disk.
-pub fn read(folder: &Path) -> Vec<Found> {
+/// Reads and parses all definitions of a folder, by name. A folder that does not
+/// exist has none. It may block where the folder is on a disk.
+pub fn read(folder: &Path) -> Vec<Reading> {
     let images = images();
-    let mut found = Vec::new();
+    let mut readings = Vec::new();
     for name in folders(folder).into_iter().take(MOST) {
         let path = folder.join(&name).join("service.toml");
         let text = match fs::metadata(&path) {
@@ -59,15 +47,19 @@ pub fn read(folder: &Path) -> Vec<Found> {
             Err(error) => Err(error.to_string()),
         };
         let root = folder.join(&name).join("root");
-        found.push(Found {
+        let found = Found {
             path: path.display().to_string(),
             text,
             root: root.is_dir().then_some(root),
             images: images.clone(),
             name,
+        };
+        readings.push(Reading {
+            entry: found.understand(),
+            name: found.name,
         });
     }
-    found
+    readings
 }
 
 /// The names of the folders in `folder`, sorted.
@@ -98,124 +90,11 @@ fn images() -> Vec<(String, PathBuf)> {
     system.chain(own).collect()
 }
 
-/// A definition that can be run, with its root.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// Its name.
-    pub name: ServiceName,
-    /// The definition's path.
-    pub path: String,
-    /// Its text.
-    pub text: String,
-    /// What it says.
-    pub definition: Definition,
-    /// Its container's root.
-    pub root: PathBuf,
-}
-
-/// Reads one definition. Pure.
-///
-/// # Errors
-/// What is wrong with it, with file, line and key.
-pub fn understand(found: &Found) -> Result<Entry, DefinitionError> {
-    let error = |message: String| DefinitionError {
-        path: found.path.clone(),
-        line: None,
-        message,
-    };
-    let name = ServiceName::from_str(&found.name).map_err(|_| {
-        error(format!(
-            "the folder's name '{}' is not a service's name: a letter, then letters, digits and '-', all lower case",
-            found.name
-        ))
-    })?;
-    let text = found
-        .text
-        .clone()
-        .map_err(|why| error(format!("cannot be read: {why}")))?;
-    let definition = definition::parse(&found.path, &text)?;
-    let line = text
-        .lines()
-        .position(|line| line.trim_start().starts_with("image"))
-        .map(|index| index + 1);
-    let root = match &definition.image {
-        None => found.root.clone().ok_or_else(|| {
-            error("there is no folder `root` beside it, and no key `image` names another".to_owned())
-        })?,
-        Some(image) if image.contains(['/', ':', '@']) => {
-            return Err(DefinitionError {
-                line,
-                ..error(format!(
-                    "key `image`: '{image}' is an OCI reference, and this release has no service that fetches images; \
-                     put the unpacked root into {IMAGES}/NAME and write image = \"NAME\""
-                ))
-            });
-        }
-        Some(image) => found
-            .images
-            .iter()
-            .find(|(name, _)| name == image)
-            .map(|(_, root)| root.clone())
-            .ok_or_else(|| DefinitionError {
-                line,
-                ..error(format!(
-                    "key `image`: there is no image '{image}', neither in the OS image nor in {IMAGES}"
-                ))
-            })?,
-    };
-    Ok(Entry {
-        name,
-        path: found.path.clone(),
-        text,
-        definition,
-        root,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn found(name: &str, text: &str) -> Found {
-        Found {
-            name: name.to_owned(),
-            path: format!("/state/services/{name}/service.toml"),
-            text: Ok(text.to_owned()),
-            root: None,
-            images: vec![("tools".to_owned(), "/state/images/tools".into())],
-        }
-    }
-
     const TEXT: &str = "description = \"x\"\ncommand = [\"/x\"]\n";
-
-    #[test]
-    fn an_image_that_is_not_there_is_named_with_file_and_line() {
-        let error = understand(&found("web", &format!("{TEXT}image = \"nginx\"\n"))).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "/state/services/web/service.toml:3: key `image`: there is no image 'nginx', \
-             neither in the OS image nor in /state/images"
-        );
-        assert!(understand(&found("web", TEXT)).is_err(), "no root at all");
-    }
-
-    #[test]
-    fn an_image_is_found_by_its_name() {
-        let entry = understand(&found("web", &format!("{TEXT}image = \"tools\"\n"))).unwrap();
-        assert_eq!(entry.root, Path::new("/state/images/tools"));
-    }
-
-    #[test]
-    fn an_oci_reference_is_refused_until_something_fetches_it() {
-        let error = understand(&found("web", &format!("{TEXT}image = \"nginx:1\"\n"))).unwrap_err();
-        assert!(error.to_string().contains("OCI reference"), "{error}");
-    }
-
-    #[test]
-    fn a_folder_whose_name_is_no_service_name_is_an_error() {
-        let error = understand(&found("Web Server", TEXT)).unwrap_err();
-        assert!(error.to_string().contains("'Web Server'"), "{error}");
-    }
 
     #[test]
     fn a_definition_is_read_with_the_root_beside_it() {
@@ -223,13 +102,13 @@ mod tests {
         fs::create_dir_all(folder.path().join("web/root")).unwrap();
         fs::create_dir_all(folder.path().join("empty")).unwrap();
         fs::write(folder.path().join("web/service.toml"), TEXT).unwrap();
-        let found = read(folder.path());
+        let readings = read(folder.path());
         assert_eq!(
-            found.len(),
+            readings.len(),
             1,
             "a folder without a definition is no service"
         );
-        let entry = understand(&found[0]).unwrap();
+        let entry = readings[0].entry.as_ref().unwrap();
         assert_eq!(entry.name.as_str(), "web");
         assert_eq!(entry.root, folder.path().join("web/root"));
     }

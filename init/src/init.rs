@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use definition::{DefinitionError, Entry};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -18,10 +19,9 @@ use nix::unistd::Pid;
 use supervisor::{Event, Limits, ServiceName, Shutdown, Supervisor};
 
 use crate::boot_record::BootRecord;
-use crate::catalog::{self, Entry, Found};
+use crate::catalog::{self, Reading};
 use crate::cmdline::Cmdline;
 use crate::connection::Connections;
-use crate::definition::DefinitionError;
 use crate::kernel_log::log;
 use crate::machine::{self, Machine};
 use crate::outputs::{LOG, Outputs};
@@ -153,45 +153,46 @@ impl Init {
 
     /// Takes the services of the OS image.
     pub fn define_system_services(&mut self) {
-        let found = catalog::read(std::path::Path::new(catalog::SYSTEM));
-        self.define(found, false);
+        let readings = catalog::read(std::path::Path::new(catalog::SYSTEM));
+        self.define(readings, false);
     }
 
     /// Takes definitions, and tells the supervisor of those that can be run.
     /// Returns what is wrong with the others.
-    pub fn define(&mut self, found: Vec<Found>, operator: bool) -> Vec<String> {
+    pub fn define(&mut self, readings: Vec<Reading>, operator: bool) -> Vec<String> {
         let now = machine::now();
         let mut complaints = Vec::new();
         let mut policies = BTreeMap::new();
-        for found in found {
+        for Reading { name, entry } in readings {
             let taken = operator
                 && self
-                    .by_name(&found.name)
+                    .by_name(&name)
                     .and_then(|id| self.service(id))
                     .is_some_and(|service| !service.operator);
+            let error = |path: &str, message| DefinitionError {
+                path: path.to_owned(),
+                line: None,
+                message,
+            };
             let result = if taken {
-                Err(DefinitionError {
-                    path: found.path.clone(),
-                    line: None,
-                    message: format!(
-                        "the OS image has a service '{}'; give the folder another name",
-                        found.name
-                    ),
-                })
+                let path = match &entry {
+                    Ok(entry) => &entry.path,
+                    Err(error) => &error.path,
+                };
+                Err(error(
+                    path,
+                    format!("the OS image has a service '{name}'; give the folder another name"),
+                ))
             } else {
-                catalog::understand(&found).and_then(|entry| {
+                entry.and_then(|entry| {
                     let path = entry.path.clone();
                     self.hold(entry, operator)
-                        .map_err(|message| DefinitionError {
-                            path,
-                            line: None,
-                            message,
-                        })
+                        .map_err(|message| error(&path, message))
                 })
             };
             match result {
                 Ok(id) => {
-                    self.invalid.remove(&found.name);
+                    self.invalid.remove(&name);
                     if let Some((name, policy)) = self.policy(id) {
                         let awaited = policy.requires.union(&policy.after);
                         let awaited = awaited.map(ToString::to_string).collect();
@@ -202,9 +203,9 @@ impl Init {
                 Err(error) => {
                     log!(Error, "{error}");
                     complaints.push(error.to_string());
-                    // An own service must not hide one of the image.
+                    // An operator's service must not shadow a built-in one.
                     if !taken {
-                        self.invalid.insert(found.name, (error, operator));
+                        self.invalid.insert(name, (error, operator));
                     }
                 }
             }

@@ -5,10 +5,10 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use definition::spec::Device;
+use definition::{BOOT_DISK, Definition, Mount, STATE_DISK};
 use nix::sys::stat::{major, minor};
 
-use crate::definition::{BOOT_DISK, Definition, Mount, STATE_DISK};
-use crate::spec::Device;
 use crate::{mount, storage};
 
 /// The device nodes that a definition asks for. One that is named must exist;

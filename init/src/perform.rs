@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use control::Reply;
+use definition::Share;
+use definition::spec::{self, Provided};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -13,7 +15,6 @@ use oci_spec::runtime::LinuxResources;
 use runtime::{Exec, ExecProcess, Setup, Start, Stdio};
 use supervisor::{Action, Event, Notice, ServiceName, State};
 
-use crate::definition::Share;
 use crate::init::Init;
 use crate::kernel_log::log;
 use crate::machine;
@@ -22,7 +23,6 @@ use crate::outputs::{self, LOG};
 use crate::reap::Child;
 use crate::service::{Id, Run, Service, notify_path};
 use crate::source::Source;
-use crate::spec;
 use crate::state_partition::STATE;
 use crate::{needs, sys};
 
@@ -192,11 +192,15 @@ impl Init {
         let spec = spec::build(
             service.name(),
             &definition,
-            &service.entry.root,
-            &notify_path(service.name()),
-            &mounts,
-            &devices,
-        )?;
+            Provided {
+                root: &service.entry.root,
+                notify: &notify_path(service.name()),
+                mounts: &mounts,
+                devices: &devices,
+                seccomp: runtime::default_seccomp(&definition.capabilities),
+            },
+        )
+        .map_err(|error| error.to_string())?;
         let prepared = runtime::prepare(&spec).map_err(|error| explain(&error))?;
         let resources = spec
             .linux()

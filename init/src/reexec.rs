@@ -10,8 +10,8 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
 
+use definition::{DefinitionError, Entry};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -20,10 +20,8 @@ use supervisor::{Exit, Supervisor};
 use nix::sys::epoll::EpollFlags;
 
 use crate::boot_record::BootRecord;
-use crate::catalog::{Entry, Found};
 use crate::cmdline;
 use crate::connection::Connections;
-use crate::definition::DefinitionError;
 use crate::init::{Init, open_signals};
 use crate::kernel_log::log;
 use crate::machine::Machine;
@@ -35,11 +33,11 @@ use crate::source::{Source, Sources};
 use crate::state_partition::{Mounted, StatePartition};
 use crate::trial::{Trial, Waiting};
 use crate::watchdog::Watchdog;
-use crate::{catalog, mount, sys};
+use crate::{mount, sys};
 
 /// The form of the snapshot. A program of another release that does not know it
 /// refuses, and the old one is asked to stay.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// Everything that the fresh program needs. Descriptors are numbers here, and
 /// stay the same over execve(2).
@@ -65,10 +63,7 @@ struct Snapshot {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct HeldService {
-    name: String,
-    path: String,
-    text: String,
-    root: PathBuf,
+    entry: Entry,
     operator: bool,
     output: (RawFd, RawFd),
     notify: RawFd,
@@ -275,10 +270,7 @@ fn inherit(number: RawFd) -> Result<OwnedFd, String> {
 
 fn hold(service: &Service) -> HeldService {
     HeldService {
-        name: service.name().to_owned(),
-        path: service.entry.path.clone(),
-        text: service.entry.text.clone(),
-        root: service.entry.root.clone(),
+        entry: service.entry.clone(),
         operator: service.operator,
         output: (
             service.output.read.as_raw_fd(),
@@ -314,7 +306,6 @@ fn release(
     cgroups: &OwnedFd,
     sources: &Sources,
 ) -> Result<Service, String> {
-    let entry = read_again(&held)?;
     let notify = inherit(held.notify)?;
     sources.add(&notify, Source::Notify(id), EpollFlags::EPOLLIN)?;
     let run = held
@@ -327,8 +318,11 @@ fn release(
             let cgroup = run
                 .has_cgroup
                 .then(|| {
-                    runtime::cgroup::open(std::os::fd::AsFd::as_fd(cgroups), &held.name)
-                        .map_err(|error| error.to_string())
+                    runtime::cgroup::open(
+                        std::os::fd::AsFd::as_fd(cgroups),
+                        held.entry.name.as_str(),
+                    )
+                    .map_err(|error| error.to_string())
                 })
                 .transpose()?;
             let mut run = Run {
@@ -353,7 +347,7 @@ fn release(
         })
         .transpose()?;
     Ok(Service {
-        entry,
+        entry: held.entry,
         operator: held.operator,
         output: Output {
             read: inherit(held.output.0)?,
@@ -377,25 +371,4 @@ fn release(
         status: held.status,
         last_exit: held.last_exit,
     })
-}
-
-/// The definition, from its text: what was understood once is understood again.
-fn read_again(held: &HeldService) -> Result<Entry, String> {
-    let mut entry = catalog::understand(&Found {
-        name: held.name.clone(),
-        path: held.path.clone(),
-        text: Ok(held.text.clone()),
-        root: Some(held.root.clone()),
-        images: definition_image(&held.text)
-            .map(|image| (image, held.root.clone()))
-            .into_iter()
-            .collect(),
-    })
-    .map_err(|error| error.to_string())?;
-    entry.root.clone_from(&held.root);
-    Ok(entry)
-}
-
-fn definition_image(text: &str) -> Option<String> {
-    crate::definition::parse("", text).ok()?.image
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use definition::{Entry, Listen};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
@@ -15,9 +16,6 @@ use nix::sys::socket::{
 use nix::unistd::{Pid, pipe2};
 use runtime::cgroup::Cgroup;
 use supervisor::Exit;
-
-use crate::catalog::Entry;
-use crate::definition::Listen;
 
 /// The place of a service in PID 1's table.
 pub type Id = u32;

@@ -13,12 +13,12 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use definition::Mount;
 use nix::sys::epoll::EpollFlags;
 use serde::{Deserialize, Serialize};
 use supervisor::{Event, Exit};
 
-use crate::catalog::{self, Found};
-use crate::definition::Mount;
+use crate::catalog::{self, Reading};
 use crate::init::Init;
 use crate::job::Job;
 use crate::kernel_log::log;
@@ -78,21 +78,18 @@ enum Report {
     Outcome(Outcome),
     Kept(Kept),
     Complaints(Vec<String>),
-    Definitions(Vec<Found>),
+    Definitions(Vec<Reading>),
     Growth(Result<Growth, String>),
 }
 
 /// Reads the operator's definitions and makes the folders that they mount. It
 /// may block.
-fn read_operator(complaints: &mut Vec<String>) -> Vec<Found> {
-    let found = catalog::read(Path::new(catalog::OPERATOR));
-    for entry in found
-        .iter()
-        .filter_map(|found| catalog::understand(found).ok())
-    {
+fn read_operator(complaints: &mut Vec<String>) -> Vec<Reading> {
+    let readings = catalog::read(Path::new(catalog::OPERATOR));
+    for entry in readings.iter().flat_map(|reading| &reading.entry) {
         complaints.extend(make_sources(&entry.definition.mounts));
     }
-    found
+    readings
 }
 
 /// Makes the folders below `/state` that services mount, where they are not
@@ -233,7 +230,7 @@ impl Init {
                         log!(Warning, "{complaint}");
                     }
                 }
-                Report::Definitions(found) => self.take_definitions(found),
+                Report::Definitions(readings) => self.take_definitions(readings),
                 Report::Growth(Ok(growth)) if growth.to > growth.from => {
                     let note = format!(
                         "the file system was grown from {} to {} MiB",
@@ -287,20 +284,20 @@ impl Init {
 
     /// Takes the operator's definitions, and drops the services whose folder is
     /// gone.
-    fn take_definitions(&mut self, found: Vec<Found>) {
+    fn take_definitions(&mut self, readings: Vec<Reading>) {
         let gone: Vec<_> = self
             .services
             .iter()
             .flatten()
             .filter(|service| {
-                service.operator && !found.iter().any(|found| found.name == service.name())
+                service.operator && !readings.iter().any(|read| read.name == service.name())
             })
             .map(|service| service.entry.name.clone())
             .collect();
         self.invalid.retain(|name, (_, operator)| {
-            !*operator || found.iter().any(|found| found.name == *name)
+            !*operator || readings.iter().any(|read| read.name == *name)
         });
-        let complaints = self.define(found, true);
+        let complaints = self.define(readings, true);
         for name in gone {
             log!(Info, "{name}: its definition is gone");
             self.feed(Event::Remove(name));

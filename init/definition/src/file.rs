@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use oci_spec::runtime::Capabilities;
 use serde::{Deserialize, Serialize};
 use supervisor::{Health, Policy, Ready, Restart, RestartPolicy, ServiceName};
 
@@ -116,7 +117,7 @@ struct NamespacesTable {
 }
 
 /// A file or folder of the machine that the container sees.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Mount {
     /// Its absolute path on the machine.
@@ -189,17 +190,15 @@ impl File {
         }
         let working_directory = self.working_directory.unwrap_or_else(|| "/".to_owned());
         check_path("working-directory", &working_directory)?;
-        let mut capabilities = Vec::new();
-        for capability in self.capabilities {
-            // Checked here, so that the error names the line.
-            oci_spec::runtime::Capability::from_str(capability.strip_prefix("CAP_").unwrap_or(""))
-                .map_err(|_| {
-                    (
-                        "capabilities",
-                        format!("there is no capability '{capability}'; write it as CAP_NET_ADMIN"),
-                    )
-                })?;
-            capabilities.push(capability);
+        let mut capabilities = Capabilities::new();
+        for name in self.capabilities {
+            let capability = name.strip_prefix("CAP_").unwrap_or("").parse();
+            capabilities.insert(capability.map_err(|_| {
+                (
+                    "capabilities",
+                    format!("there is no capability '{name}'; write it as CAP_NET_ADMIN"),
+                )
+            })?);
         }
         let stop_signal = match &self.stop.signal {
             None => Signal::SIGTERM,

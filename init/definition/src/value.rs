@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A length of time such as `"250ms"`, `"10s"` or `"1h 30m"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -50,8 +50,8 @@ impl TryFrom<String> for Bytes {
 }
 
 /// A share of the processors: `"50%"` is half of one, `"200%"` two whole ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct CpuLimit {
     /// Hundredths of one processor.
     pub percent: u32,
@@ -69,6 +69,12 @@ impl TryFrom<String> for CpuLimit {
             .ok_or_else(|| {
                 format!("'{text}' is not a share of the processors; write it as 50% or 200%")
             })
+    }
+}
+
+impl From<CpuLimit> for String {
+    fn from(limit: CpuLimit) -> Self {
+        format!("{}%", limit.percent)
     }
 }
 
@@ -123,8 +129,8 @@ impl TryFrom<String> for RestartLimit {
 
 /// Whom a service runs as: `"1000"`, `"1000:1000"`. Numbers only, since a
 /// container's root need not hold a password file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct User {
     /// The user's number.
     pub uid: u32,
@@ -146,10 +152,16 @@ impl TryFrom<String> for User {
     }
 }
 
+impl From<User> for String {
+    fn from(user: User) -> Self {
+        format!("{}:{}", user.uid, user.gid)
+    }
+}
+
 /// A socket that PID 1 opens: `"unix:/run/wherry/x.sock"`,
 /// `"tcp:0.0.0.0:80"`, `"udp:[::]:53"`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Listen {
     /// A stream socket in the machine's file system.
     Unix(String),
@@ -189,5 +201,30 @@ impl TryFrom<String> for Listen {
             ("udp", address) => address.parse().map(Self::Udp).map_err(|_| wrong()),
             _ => Err(wrong()),
         }
+    }
+}
+
+impl From<Listen> for String {
+    fn from(socket: Listen) -> Self {
+        match socket {
+            Listen::Unix(path) => format!("unix:{path}"),
+            Listen::Tcp(address) => format!("tcp:{address}"),
+            Listen::Udp(address) => format!("udp:{address}"),
+        }
+    }
+}
+
+/// A signal as its name.
+pub mod signal {
+    use nix::sys::signal::Signal;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(signal: &Signal, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(signal.as_str())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Signal, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }

@@ -1,20 +1,30 @@
-//! A service's definition, `service.toml`: what it is and what it may touch.
+//! A service's definition: `service.toml` → [`Definition`] → OCI specification.
 //!
-//! [`parse`] is pure. The file's own types, with their defaults, are in
-//! [`file`]; the values inside strings (`"250ms..30s"`) in [`value`]. What an
-//! absent key means is always the strictest: no capability, no network, nothing
-//! shared with the machine. `docs/services.md` is the manual page; a test
-//! compares its table of keys with the ones here.
+//! ```text
+//! Found ── understand ──▶ Entry { definition, root } ── spec::build ──▶ Spec
+//!              └─ parse
+//! ```
+//!
+//! Pure: whoever calls it has read the file and looks for the root, the devices
+//! and the mounts. The file's own types, with their defaults, are in `file`; the
+//! values inside strings (`"250ms..30s"`) in `value`. An absent key always means
+//! the strictest: no capability, no network, nothing shared with the machine.
+//! `docs/services.md` is the manual page; a test compares its tables of keys
+//! with the ones here.
 
+mod entry;
 mod file;
+pub mod spec;
 mod value;
 
 use std::collections::BTreeMap;
 
 use nix::sys::signal::Signal;
+use oci_spec::runtime::Capabilities;
 use serde::{Deserialize, Serialize};
 use supervisor::Policy;
 
+pub use entry::{Entry, Found, IMAGES};
 pub use file::{BOOT_DISK, Mount, STATE_DISK, Share};
 pub use value::{CpuLimit, Listen, User};
 
@@ -22,7 +32,7 @@ pub use value::{CpuLimit, Listen, User};
 pub const MAX_LENGTH: usize = 64 * 1024;
 
 /// A definition that can be run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
     /// One line for people.
     pub description: String,
@@ -39,11 +49,12 @@ pub struct Definition {
     /// How it is supervised.
     pub policy: Policy,
     /// The signal that asks it to end.
+    #[serde(with = "value::signal")]
     pub stop_signal: Signal,
     /// The probe of its health.
     pub probe: Option<Vec<String>>,
-    /// Capabilities, by their kernel names.
-    pub capabilities: Vec<String>,
+    /// Capabilities.
+    pub capabilities: Capabilities,
     /// What it shares with the machine.
     pub network: Share,
     /// Whether it sees the machine's processes.
@@ -63,7 +74,7 @@ pub struct Definition {
 }
 
 /// What a service may use.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Memory in bytes.
     pub memory: Option<u64>,

@@ -7,14 +7,15 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Arch, Capabilities, Capability, Linux, LinuxCapabilities, LinuxCpu, LinuxDevice,
-    LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxNamespace, LinuxNamespaceType, LinuxPids,
-    LinuxResources, Mount, PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
+    Arch, Capabilities, Linux, LinuxCapabilities, LinuxCpu, LinuxDevice, LinuxDeviceCgroup,
+    LinuxDeviceType, LinuxMemory, LinuxNamespace, LinuxNamespaceType, LinuxPids, LinuxResources,
+    LinuxSeccomp, Mount, PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
     get_default_maskedpaths, get_default_readonly_paths,
 };
 
-use crate::definition::{Definition, STATE_DISK, Share};
+use crate::{Definition, STATE_DISK, Share};
 
 /// Where the container finds its notification socket.
 pub const NOTIFY_SOCKET: &str = "/run/notify";
@@ -37,45 +38,48 @@ pub struct Device {
 /// The period of `cpu.max` in microseconds: the kernel's default.
 const CPU_PERIOD: u64 = 100_000;
 
-/// Builds the specification of service `name`, whose container's root is the
-/// folder `root` and which notifies over the socket `notify`. `mounts` are
-/// those of the definition that exist.
+/// What is not in the definition, but found by PID 1 or made for it.
+#[derive(Clone, Debug)]
+pub struct Provided<'a> {
+    /// The folder of the container's root.
+    pub root: &'a Path,
+    /// The notification socket on the machine.
+    pub notify: &'a Path,
+    /// The definition's mounts whose sources exist.
+    pub mounts: &'a [crate::Mount],
+    /// The definition's devices.
+    pub devices: &'a [Device],
+    /// The seccomp profile for the definition's capabilities.
+    pub seccomp: LinuxSeccomp,
+}
+
+/// Builds the specification of service `name`.
 ///
 /// # Errors
-/// The capability that the OCI types do not know.
+/// What the OCI types refuse.
 pub fn build(
     name: &str,
     definition: &Definition,
-    root: &Path,
-    notify: &Path,
-    mounts: &[crate::definition::Mount],
-    devices: &[Device],
-) -> Result<Spec, String> {
-    let capabilities = capabilities(definition)?;
+    provided: Provided<'_>,
+) -> Result<Spec, OciSpecError> {
     let mut spec = Spec::default();
-    let mut spec_root = Root::default();
-    spec_root.set_path(root.to_owned()).set_readonly(Some(true));
-    spec.set_root(Some(spec_root))
+    let mut root = Root::default();
+    root.set_path(provided.root.to_owned())
+        .set_readonly(Some(true));
+    spec.set_root(Some(root))
         .set_hostname(Some(name.to_owned()))
-        .set_process(Some(process(definition, &capabilities)?))
-        .set_mounts(Some(all_mounts(definition, notify, mounts)))
-        .set_linux(Some(linux(definition, &capabilities, devices)));
+        .set_process(Some(process(definition)?))
+        .set_mounts(Some(all_mounts(
+            definition,
+            provided.notify,
+            provided.mounts,
+        )))
+        .set_linux(Some(linux(definition, provided.devices, provided.seccomp)));
     Ok(spec)
 }
 
-fn capabilities(definition: &Definition) -> Result<Capabilities, String> {
-    definition
-        .capabilities
-        .iter()
-        .map(|name| {
-            name.strip_prefix("CAP_")
-                .and_then(|short| short.parse::<Capability>().ok())
-                .ok_or_else(|| format!("there is no capability '{name}'"))
-        })
-        .collect()
-}
-
-fn process(definition: &Definition, capabilities: &Capabilities) -> Result<Process, String> {
+fn process(definition: &Definition) -> Result<Process, OciSpecError> {
+    let capabilities: &Capabilities = &definition.capabilities;
     let mut sets = LinuxCapabilities::default();
     // A program that does not run as user 0 keeps capabilities over exec only
     // where they are ambient (capabilities(7)).
@@ -107,8 +111,7 @@ fn process(definition: &Definition, capabilities: &Capabilities) -> Result<Proce
         .typ(PosixRlimitType::RlimitNofile)
         .soft(open_files)
         .hard(definition.limits.open_files.unwrap_or(524_288))
-        .build()
-        .map_err(|error| error.to_string())?;
+        .build()?;
     let mut process = Process::default();
     process
         .set_terminal(Some(false))
@@ -134,11 +137,7 @@ fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
     mount
 }
 
-fn all_mounts(
-    definition: &Definition,
-    notify: &Path,
-    mounts: &[crate::definition::Mount],
-) -> Vec<Mount> {
+fn all_mounts(definition: &Definition, notify: &Path, mounts: &[crate::Mount]) -> Vec<Mount> {
     const TEMPORARY: [&str; 4] = ["nosuid", "nodev", "mode=1777", "size=25%"];
     let mut all = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
@@ -217,7 +216,7 @@ fn namespace(kind: LinuxNamespaceType) -> LinuxNamespace {
     namespace
 }
 
-fn linux(definition: &Definition, capabilities: &Capabilities, devices: &[Device]) -> Linux {
+fn linux(definition: &Definition, devices: &[Device], mut seccomp: LinuxSeccomp) -> Linux {
     let mut namespaces = vec![
         namespace(LinuxNamespaceType::Mount),
         namespace(LinuxNamespaceType::Uts),
@@ -232,7 +231,6 @@ fn linux(definition: &Definition, capabilities: &Capabilities, devices: &[Device
             namespaces.push(namespace(kind));
         }
     }
-    let mut seccomp = runtime::default_seccomp(capabilities);
     if seccomp.architectures().is_none() {
         seccomp.set_architectures(Some(vec![Arch::ScmpArchX86_64]));
     }
@@ -340,7 +338,7 @@ mod tests {
     use super::*;
 
     fn spec(text: &str) -> serde_json::Value {
-        let definition = crate::definition::parse(
+        let definition = crate::parse(
             "x",
             &format!("description = \"x\"\ncommand = [\"/x\", \"y\"]\n{text}"),
         )
@@ -352,16 +350,22 @@ mod tests {
             minor: 11,
             mode: 0o600,
         }];
-        let spec = build(
+        serde_json::to_value(built(&definition, &devices)).unwrap()
+    }
+
+    fn built(definition: &Definition, devices: &[Device]) -> Spec {
+        build(
             "x",
-            &definition,
-            Path::new("/root"),
-            Path::new("/run/wherry/notify/x"),
-            &definition.mounts,
-            &devices,
+            definition,
+            Provided {
+                root: Path::new("/root"),
+                notify: Path::new("/run/wherry/notify/x"),
+                mounts: &definition.mounts,
+                devices,
+                seccomp: runtime::default_seccomp(&definition.capabilities),
+            },
         )
-        .unwrap();
-        serde_json::to_value(spec).unwrap()
+        .unwrap()
     }
 
     fn namespaces(spec: &serde_json::Value) -> Vec<&str> {
@@ -469,22 +473,13 @@ mod tests {
 
     #[test]
     fn the_runtime_takes_what_is_built_here() {
-        let definition = crate::definition::parse(
+        let definition = crate::parse(
             "x",
             "description = \"x\"\ncommand = [\"/x\"]\nlimits = { memory = \"1G\", swap = \"1G\" }\n\
              mounts = [{ source = \"/a\", target = \"/b\", recursive = true, read-only = true }]\n",
         )
         .unwrap();
-        let spec = build(
-            "x",
-            &definition,
-            Path::new("/root"),
-            Path::new("/run/wherry/notify/x"),
-            &definition.mounts,
-            &[],
-        )
-        .unwrap();
-        if let Err(error) = runtime::prepare(&spec) {
+        if let Err(error) = runtime::prepare(&built(&definition, &[])) {
             panic!("{error}");
         }
     }
