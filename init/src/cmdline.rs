@@ -180,10 +180,11 @@ mod tests {
 
     #[test]
     fn the_last_of_two_contrary_options_holds() {
-        assert!(
-            parse("wherry.console=off wherry.console=on")
-                .disabled
-                .is_empty()
+        let disabled = |line: &str| parse(line).disabled;
+        assert_eq!(disabled("wherry.console=off wherry.console=on"), [].into());
+        assert_eq!(
+            disabled("wherry.console=on wherry.console=off"),
+            ["console".to_owned()].into()
         );
     }
 

@@ -230,8 +230,7 @@ mod tests {
 
     #[test]
     fn a_namespace_outlives_the_process_that_made_it() {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("not root: no namespace was made");
+        if !requirement::root() {
             return;
         }
         let ids = [mapping(0, 100_000, 10)];
@@ -239,7 +238,9 @@ mod tests {
             .unwrap()
             .namespace()
             .unwrap();
-        let kind = nix::sys::stat::fstat(&namespace).unwrap();
-        assert_ne!(kind.st_ino, 0);
+        let link = format!("/proc/self/fd/{}", namespace.as_raw_fd());
+        let name = std::fs::read_link(link).unwrap();
+        assert!(name.to_str().unwrap().starts_with("user:["), "{name:?}");
+        assert_ne!(name, std::fs::read_link("/proc/self/ns/user").unwrap());
     }
 }

@@ -4,18 +4,25 @@
 use std::time::Duration;
 
 use machine::Machine;
+use tempfile::TempDir;
 
 use crate::operator::{
     COMMAND, build, fail, json, power_off, put_definition, put_service, run, service, settled,
     state_of, status, wait_for_state,
 };
 
+/// Larger than the image by far.
+const DISK: u64 = 2 << 30;
+
 const SLEEP: &str = "while :; do sleep 1; done";
 
 #[test]
-fn every_service_of_the_image_runs_in_a_container_and_an_own_one_beside_them() {
+fn every_service_of_the_image_runs_in_a_container_and_an_operators_service_beside_them() {
     let build = build();
-    let mut machine = settled(Machine::builder(&build, "services-own"));
+    let folder = TempDir::with_prefix("wherry-services-").unwrap();
+    let disk = folder.path().join("disk.raw");
+    build.make_disk(&disk, DISK).unwrap();
+    let mut machine = settled(Machine::builder(&build, "services-own").disk(&disk));
     let before = status(&mut machine);
     assert_eq!(before["machine"]["phase"], "ready", "{before:#}");
     for (name, state) in [
@@ -50,8 +57,18 @@ fn every_service_of_the_image_runs_in_a_container_and_an_own_one_beside_them() {
     assert!(process.contains("NoNewPrivs:\t1"), "{process}");
     assert!(process.contains(&format!("NSpid:\t{pid}\t1")), "{process}");
     assert!(!process.contains("eth0"), "{process}");
+    power_off(machine);
+
     // It comes back at the next boot, and its earlier lines are still there.
-    run(&mut machine, "sync");
+    let mut machine = settled(Machine::builder(&build, "services-own-next").disk(&disk));
+    wait_for_state(&mut machine, "own", "ready");
+    for boot in ["-1", "0"] {
+        let log = run(
+            &mut machine,
+            &format!("sleep 1; wherry logs -b {boot} --service own"),
+        );
+        assert_eq!(log.matches("hello from own").count(), 1, "{boot}: {log}");
+    }
     power_off(machine);
 }
 
@@ -197,9 +214,18 @@ fn a_fork_bomb_and_a_memory_eater_stay_within_their_limits() {
         .unwrap()
         .to_owned();
     assert!(eater.contains("killed by signal 9"), "{eater}");
+    // The bomb went off, and its limit holds.
+    run(
+        &mut machine,
+        "( i=0; until wherry logs --service bomb | grep -q \"can't fork\"; do \
+         i=$((i+1)); [ $i -lt 60 ] || exit 1; sleep 0.5; done )",
+    );
     let bomb = json(&mut machine, "wherry service show bomb --json");
-    let tasks = bomb["tasks"].as_u64().unwrap_or_default();
-    assert!(tasks <= 32, "{bomb:#}");
+    let tasks = bomb["tasks"].as_u64();
+    assert!(
+        tasks.is_some_and(|tasks| (1..=32).contains(&tasks)),
+        "{bomb:#}"
+    );
     // The rest lives, in the same runs as before.
     for name in ["log", "network", "console"] {
         assert_eq!(

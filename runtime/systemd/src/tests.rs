@@ -217,11 +217,7 @@ fn clean(name: &str) {
 }
 
 fn can_run() -> bool {
-    let can = nix::unistd::geteuid().is_root();
-    if !can {
-        eprintln!("not root: no scope was made");
-    }
-    can
+    requirement::root()
 }
 
 fn resources(value: serde_json::Value) -> LinuxResources {

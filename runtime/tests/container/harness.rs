@@ -16,13 +16,9 @@ use runtime::{Exec, Prepared, Setup, Start, Started, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Whether containers can be made here at all.
+/// Whether containers can be made here; if not, the test is skipped.
 pub fn can_run() -> bool {
-    let can = nix::unistd::geteuid().is_root();
-    if !can {
-        eprintln!("not root: no container was started");
-    }
-    can
+    requirement::root()
 }
 
 /// A root directory and a specification.
@@ -144,16 +140,24 @@ impl Container {
 
     /// Starts it; its root stays until the container has ended.
     pub fn start(self, listen: &[BorrowedFd<'_>], env: &[String]) -> Running {
-        let mut running = self.begin(listen, env);
+        let mut running = self.begin(listen, env).unwrap();
         running._root = Some(self.root);
         running
     }
 
     pub fn run(&self) -> Outcome {
-        self.begin(&[], &[]).finish()
+        self.begin(&[], &[]).unwrap().finish()
     }
 
-    fn begin(&self, listen: &[BorrowedFd<'_>], env: &[String]) -> Running {
+    /// Why the caller, not the container's process, could not start it.
+    pub fn refusal(&self) -> String {
+        match self.begin(&[], &[]) {
+            Ok(running) => panic!("it was started: {:?}", running.finish()),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn begin(&self, listen: &[BorrowedFd<'_>], env: &[String]) -> Result<Running, runtime::Error> {
         let spec = self.spec();
         let prepared = runtime::prepare(&spec).unwrap();
         let none = LinuxResources::default();
@@ -161,26 +165,30 @@ impl Container {
         let cgroup = new_cgroup(linux.resources().as_ref().unwrap_or(&none));
         let (output, write) = pipe();
         let null = File::open("/dev/null").unwrap();
-        let started = prepared
-            .start(Start {
-                cgroup: Some(cgroup.fd()),
-                stdio: Stdio {
-                    stdin: null.as_fd(),
-                    stdout: write.as_fd(),
-                    stderr: write.as_fd(),
-                },
-                listen,
-                passed: &[],
-                env,
-                lifecycle: None,
-            })
-            .unwrap();
-        Running {
-            prepared,
-            started,
-            cgroup,
-            output: output.into(),
-            _root: None,
+        let started = prepared.start(Start {
+            cgroup: Some(cgroup.fd()),
+            stdio: Stdio {
+                stdin: null.as_fd(),
+                stdout: write.as_fd(),
+                stderr: write.as_fd(),
+            },
+            listen,
+            passed: &[],
+            env,
+            lifecycle: None,
+        });
+        match started {
+            Ok(started) => Ok(Running {
+                prepared,
+                started,
+                cgroup,
+                output: output.into(),
+                _root: None,
+            }),
+            Err(error) => {
+                cgroup.remove().unwrap();
+                Err(error)
+            }
         }
     }
 }

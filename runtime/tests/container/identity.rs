@@ -244,6 +244,7 @@ fn a_label_needs_its_security_module() {
         ("selinuxLabel", "/sys/fs/selinux/enforce"),
     ] {
         if std::path::Path::new(path).exists() {
+            requirement::skip(format!("{field} needs a kernel without {path}"));
             continue;
         }
         let message = Container::new("true")

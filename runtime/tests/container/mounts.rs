@@ -465,7 +465,11 @@ fn any_file_system_of_the_kernel_can_be_mounted() {
 
 #[test]
 fn a_selinux_label_needs_a_kernel_with_selinux() {
-    if !can_run() || std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+    if !can_run() {
+        return;
+    }
+    if std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+        requirement::skip("needs a kernel without SELinux");
         return;
     }
     let message = Container::new("true")

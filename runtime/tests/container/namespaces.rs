@@ -29,6 +29,7 @@ fn every_namespace_can_be_the_containers_own() {
         return;
     }
     let output = Container::new(&script()).run().success();
+    assert_eq!(output.lines().count(), ALL.len(), "{output}");
     for (own, ours) in output.lines().zip(of_this_process()) {
         assert_ne!(own, ours);
     }

@@ -28,6 +28,7 @@ fn podman_runs_real_work() {
             a_privileged_container_may_what_others_may_not,
             each_container_has_ids_of_its_own,
             ids_are_mapped_as_asked,
+            limits_are_raised_in_a_user_namespace,
             the_root_is_read_only_and_what_is_not_is_memory,
             a_device_is_given_with_its_rights,
             dropped_capabilities_are_gone,
@@ -262,6 +263,19 @@ fn ids_are_mapped_as_asked(debian: &mut Debian) {
          sh -c 'stat -c %u /given/file; touch /given/made'; stat -c %u /tmp/given/made"
     ));
     assert_eq!(output, "0\n0\n");
+}
+
+fn limits_are_raised_in_a_user_namespace(debian: &mut Debian) {
+    // In there nobody may raise a limit above the runtime's own.
+    let read = "grep '^Max msgqueue size' /proc/self/limits";
+    let own = debian.run(read);
+    let hard: u64 = own.split_whitespace().nth(4).unwrap().parse().unwrap();
+    let hard = hard + 1;
+    let output = debian.run(&format!(
+        "{RUN} --uidmap 0:100000:5000 --gidmap 0:100000:5000 --ulimit msgqueue=100:{hard} box {read}"
+    ));
+    let words: Vec<&str> = output.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(words, ["100", hard.to_string().as_str()], "{output}");
 }
 
 fn the_root_is_read_only_and_what_is_not_is_memory(debian: &mut Debian) {

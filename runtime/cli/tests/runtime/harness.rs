@@ -10,13 +10,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Whether containers can be made here at all.
+/// Whether containers can be made here; if not, the test is skipped.
 pub fn can_run() -> bool {
-    let can = nix::unistd::geteuid().is_root();
-    if !can {
-        eprintln!("not root: no container was started");
-    }
-    can
+    requirement::root()
 }
 
 /// A bundle and the runtime's root.

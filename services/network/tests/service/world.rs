@@ -36,15 +36,10 @@ pub struct World {
 }
 
 impl World {
-    /// `None`, with a message, where the tests cannot run.
+    /// `None` where namespaces cannot be made: the test is skipped.
     pub fn new() -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let root = fs::metadata("/proc/self").is_ok_and(|own| {
-            use std::os::unix::fs::MetadataExt;
-            own.uid() == 0
-        });
-        if !root {
-            eprintln!("SKIPPED: network namespaces need root");
+        if !requirement::root() {
             return None;
         }
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);

@@ -8,6 +8,7 @@ use block_device::{BlockDevice, Disk};
 use partition_table::gpt::{
     self, Entry, HeaderPlace, LINUX_GENERIC, PRIMARY, PRIMARY_ARRAY, Sectors, Table,
 };
+use requirement::LoopDevice;
 use tempfile::TempDir;
 
 use crate::arguments::Request;
@@ -151,9 +152,11 @@ impl Image {
     /// Runs `prepare` on a loop device of the image; `None` where this machine
     /// or user cannot have one.
     pub fn prepare(&self, change: impl FnOnce(&mut Request)) -> Option<Report> {
-        let device = Loop::attach(&self.path(), self.sector_size)?;
+        let sector_size = self.sector_size.to_string();
+        let arguments = ["--partscan", "--sector-size", &sector_size];
+        let device = LoopDevice::attach(&self.path(), &arguments)?;
         let mut request = Request {
-            disk: device.0.clone(),
+            disk: device.path().to_owned(),
             partition: None,
             full_check: false,
             erase: false,
@@ -198,37 +201,4 @@ fn debugfs(filesystem: &Path, command: &str) -> String {
         .unwrap();
     assert!(output.status.success());
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// A loop device, detached when dropped.
-struct Loop(PathBuf);
-
-impl Loop {
-    fn attach(image: &Path, sector_size: u64) -> Option<Self> {
-        let output = Command::new("/usr/sbin/losetup")
-            .args(["--find", "--show", "--partscan"])
-            .args(["--sector-size", &sector_size.to_string()])
-            .arg(image)
-            .output()
-            .ok()?;
-        if !output.status.success() {
-            eprintln!(
-                "no loop device, so this test shows nothing: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-            return None;
-        }
-        let path = String::from_utf8(output.stdout).unwrap();
-        Some(Self(path.trim().into()))
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let detached = Command::new("/usr/sbin/losetup")
-            .arg("--detach")
-            .arg(&self.0)
-            .status();
-        assert!(detached.is_ok_and(|status| status.success()));
-    }
 }

@@ -1,4 +1,4 @@
-//! The image that was built, where there is one.
+//! The image that was built. `cargo xtask test` runs this once there is one.
 
 use std::fs::{self, OpenOptions};
 use std::process::Command;
@@ -13,13 +13,13 @@ use crate::release::Release;
 
 #[test]
 fn the_built_image_is_a_system_disk() {
-    let Ok(build) = Build::from_env() else {
-        eprintln!("nothing was built, so this test shows nothing");
-        return;
-    };
-    let Ok(image) = build.disk_image() else {
-        eprintln!("no image was built, so this test shows nothing");
-        return;
+    let built = Build::from_env().and_then(|build| Ok((build.disk_image()?, build.tools()?)));
+    let (image, tools) = match built {
+        Ok(built) => built,
+        Err(error) => {
+            requirement::skip(error);
+            return;
+        }
     };
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("disk");
@@ -55,21 +55,16 @@ fn the_built_image_is_a_system_disk() {
     assert!(open(None).esp().findings().is_clean());
 
     // What others say about it.
-    if let Ok(tools) = build.tools() {
-        let esp = system.esp().device();
-        let mut bytes = vec![0; esp.length() as usize];
-        esp.read_at(&mut bytes, 0).unwrap();
-        let file = folder.path().join("esp");
-        fs::write(&file, bytes).unwrap();
-        for (program, arguments) in [("fsck.vfat", &["-n"][..]), ("sfdisk", &["--verify"][..])] {
-            let path = if program == "sfdisk" { &copy } else { &file };
-            let Ok(mut command) = tools.command(program) else {
-                continue;
-            };
-            let output = command.args(arguments).arg(path).output().unwrap();
-            let said = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success(), "{program}: {said}");
-        }
+    let esp = system.esp().device();
+    let mut bytes = vec![0; esp.length() as usize];
+    esp.read_at(&mut bytes, 0).unwrap();
+    let file = folder.path().join("esp");
+    fs::write(&file, bytes).unwrap();
+    for (program, argument, path) in [("fsck.vfat", "-n", &file), ("sfdisk", "--verify", &copy)] {
+        let mut command = tools.command(program).unwrap();
+        let output = command.arg(argument).arg(path).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{program}: {said}");
     }
 
     // One bit of the running slot is seen.

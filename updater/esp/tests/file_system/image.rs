@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::sync::Once;
 
 use block_device::BlockDevice;
 use esp::{Error, FileSystem};
@@ -77,12 +76,11 @@ pub fn bytes(seed: u32, length: usize) -> Vec<u8> {
         .collect()
 }
 
-/// The tools tree, where there is one.
+/// The tools tree; where there is none, what needs it is skipped.
 pub fn tools() -> Option<Tools> {
-    static TOLD: Once = Once::new();
     let tools = Build::from_env().and_then(|build| build.tools());
     if let Err(error) = &tools {
-        TOLD.call_once(|| eprintln!("fsck.vfat and mtools are not asked: {error}"));
+        requirement::skip(format!("needs fsck.vfat and mtools: {error}"));
     }
     tools.ok()
 }
