@@ -20,6 +20,7 @@ pub mod reproduce;
 pub mod rootfs;
 pub mod run;
 pub mod sbom;
+pub mod skipped;
 pub mod test;
 pub mod test_releases;
 pub mod tools;

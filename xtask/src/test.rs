@@ -2,7 +2,7 @@
 //! quickest to fail first.
 
 use crate::workspace::Workspace;
-use crate::{guest, image, programs, reproduce, test_releases, tools};
+use crate::{guest, image, programs, reproduce, skipped, test_releases, tools};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::Command;
@@ -10,8 +10,21 @@ use std::process::Command;
 /// The name of the power cuts among the tests.
 const POWER_CUT: &str = "a_power_cut_at_any_moment_leaves_a_release_that_boots";
 
-/// Runs all tests, or with a filter those whose name contains it.
+/// A test of a crate that needs the image: it runs with those on machines.
+const BUILT_IMAGE: &str = "built_image::the_built_image_is_a_system_disk";
+
+/// Runs all tests, or with a filter those whose name contains it, and tells at
+/// the end which were skipped.
 pub fn test(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
+    skipped::forget(workspace)?;
+    let outcome = stages(workspace, filter);
+    if let Some(summary) = skipped::summary(workspace) {
+        eprintln!("\n{summary}");
+    }
+    outcome
+}
+
+fn stages(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
     // This one is no test of cargo's, which would build all of them in vain.
     if filter == Some(reproduce::NAME) {
         let _lock = workspace.lock()?;
@@ -61,7 +74,7 @@ fn lint(workspace: &Workspace) -> Result<()> {
 fn programs(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
     let mut cargo = cargo(workspace, "test", "cargo")?;
     cargo.args(["--workspace", "--exclude", "tests"]);
-    cargo.args(filter);
+    cargo.args(filter).args(["--", "--skip", BUILT_IMAGE]);
     run(&mut cargo, "a test failed")
 }
 
@@ -73,7 +86,14 @@ fn machines(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
     run(
         &mut cargo,
         "a test of the image failed; the machines' consoles are in build/console",
-    )
+    )?;
+    if filter.is_none_or(|filter| BUILT_IMAGE.contains(filter)) {
+        let mut cargo = self::cargo(workspace, "test", "cargo")?;
+        cargo.args(["--package", "system-disk", "--test", "system_disk"]);
+        cargo.args([BUILT_IMAGE, "--", "--exact"]);
+        run(&mut cargo, "the image is no disk that can be updated")?;
+    }
+    Ok(())
 }
 
 /// Fewer scenarios, runs and boots than `cargo xtask power-cut` has.
