@@ -2,15 +2,19 @@
 //! cut leaves of an update. `cargo xtask bench` and `power-cut` run it.
 
 mod boot;
+mod command;
 mod power_cut;
 mod pressure;
+mod progress;
 mod runtime;
 mod update;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
+use machine::Build;
+use runtime::Place;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use xtask::workspace::Workspace;
 
 /// Measures Wherry.
 #[derive(Debug, Parser)]
@@ -24,6 +28,12 @@ struct Arguments {
 enum What {
     /// Boot time, memory and size, beside the same kernel with a trivial init
     Boot {
+        /// The folder that the build made
+        #[arg(long, value_name = "FOLDER")]
+        build: PathBuf,
+        /// The trivial init (`bench/floor`), static
+        #[arg(long, value_name = "PROGRAM")]
+        floor: PathBuf,
         /// How often each machine is booted
         #[arg(long)]
         runs: u32,
@@ -33,6 +43,21 @@ enum What {
     },
     /// What an update fetches and how fast it is, beside other programs
     Update {
+        /// The folder with the releases, each in a folder of its version's name
+        #[arg(long, value_name = "FOLDER")]
+        folder: PathBuf,
+        /// The version that machines have
+        #[arg(long, value_name = "VERSION")]
+        old: String,
+        /// A version that they get, and what differs; several
+        #[arg(long = "pair", value_name = "VERSION=NAME", required = true)]
+        pairs: Vec<update::Following>,
+        /// The updater
+        #[arg(long, value_name = "PROGRAM")]
+        updater: PathBuf,
+        /// The tools tree of the programs to compare with
+        #[arg(long, value_name = "FOLDER")]
+        others: PathBuf,
         /// How often each update is applied for its time
         #[arg(long)]
         runs: u32,
@@ -42,21 +67,33 @@ enum What {
     },
     /// Starting containers, beside crun, runc, youki and the least there can be
     Runtime {
+        /// Measures on this host: the user space with the other runtimes
+        #[arg(long, value_name = "FOLDER", requires = "programs")]
+        root: Option<PathBuf>,
+        /// Measures on this host: the folder with runtime-bench and ours
+        #[arg(long, value_name = "FOLDER", requires = "root")]
+        programs: Option<PathBuf>,
+        /// Measures in the Debian guest of this build
+        #[arg(long, value_name = "FOLDER", conflicts_with = "root")]
+        guest: Option<PathBuf>,
         /// How often each runtime starts a container
         #[arg(long)]
         runs: u32,
         /// How many containers are started at once
         #[arg(long)]
         burst: u32,
-        /// Measures in the Debian guest
-        #[arg(long)]
-        guest: bool,
         /// Prints one JSON object instead of a table
         #[arg(long)]
         json: bool,
     },
     /// Cuts the power at every moment of an update
     PowerCut {
+        /// The folder that the build made, with its test releases
+        #[arg(long, value_name = "FOLDER")]
+        build: PathBuf,
+        /// The updater that runs again
+        #[arg(long, value_name = "PROGRAM")]
+        updater: PathBuf,
         /// On how many different contents the updater is run again, in each scenario
         #[arg(long)]
         converge: usize,
@@ -83,25 +120,48 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: Arguments) -> Result<()> {
-    let workspace = Workspace::find()?;
     match arguments.what {
-        What::Boot { runs, json } => boot::boot(&workspace, boot::Options { runs, json }),
-        What::Update { runs, json } => update::update(&workspace, update::Options { runs, json }),
+        What::Boot {
+            build,
+            floor,
+            runs,
+            json,
+        } => boot::boot(&Build::at(build), &floor, boot::Options { runs, json }),
+        What::Update {
+            folder,
+            old,
+            pairs,
+            updater,
+            others,
+            runs,
+            json,
+        } => update::update(update::Options {
+            folder,
+            old,
+            pairs,
+            updater,
+            others,
+            runs,
+            json,
+        }),
         What::Runtime {
+            root,
+            programs,
+            guest,
             runs,
             burst,
-            guest,
             json,
         } => {
-            let options = runtime::Options {
-                runs,
-                burst,
-                guest,
-                json,
+            let place = match (guest, root.zip(programs)) {
+                (Some(build), _) => Place::Guest(Build::at(build)),
+                (None, Some((root, programs))) => Place::Host { root, programs },
+                (None, None) => bail!("name --guest, or --root and --programs"),
             };
-            runtime::runtime(&workspace, options)
+            runtime::runtime(&place, runtime::Options { runs, burst, json })
         }
         What::PowerCut {
+            build,
+            updater,
             converge,
             boots,
             scenarios,
@@ -113,7 +173,7 @@ fn measure(arguments: Arguments) -> Result<()> {
                 scenarios: scenarios.unwrap_or(usize::MAX),
                 json,
             };
-            power_cut::power_cut(&workspace, options)
+            power_cut::power_cut(&Build::at(build), &updater, options)
         }
     }
 }

@@ -1,12 +1,15 @@
 //! Our own programs, static, and the same wherever they are built.
 
-use crate::process;
 use crate::workspace::Workspace;
-use anyhow::{Context, Result, bail};
+use crate::{cargo, process};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Command;
+
+/// The stage.
+pub const STAGE: &str = "programs";
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
@@ -24,14 +27,13 @@ pub fn build_with(
 ) -> Result<BTreeMap<String, PathBuf>> {
     let folder = workspace.build.join("cargo");
     let owners = owners(workspace)?;
-    let mut cargo = Command::new("cargo");
-    cargo
+    let mut command = Command::new("cargo");
+    command
         .args(["build", "--release", "--target", TARGET, "--target-dir"])
         .arg(&folder)
-        .current_dir(&workspace.root)
         .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace)?.join("\u{1f}"));
     for setting in settings {
-        cargo.args(["--config", setting]);
+        command.args(["--config", setting]);
     }
     for name in names {
         let Some(package) = owners.get(name) else {
@@ -39,15 +41,14 @@ pub fn build_with(
         };
         // A dependency may have the same name; all of ours have this version.
         let package = format!("{package}@{}", env!("CARGO_PKG_VERSION"));
-        cargo.args(["--package", &package, "--bin", name]);
+        command.args(["--package", &package, "--bin", name]);
     }
-    // Cargo shows its own progress.
-    let status = cargo.status().context("start cargo")?;
-    if !status.success() {
-        bail!("cargo could not build the programs of the image");
+    let what = "our own programs, static";
+    let built = cargo::build(workspace, &mut command, STAGE, what)?;
+    for name in names {
+        ensure!(built.contains_key(name), "cargo did not build {name}");
     }
-    let binary = |name: &String| folder.join(TARGET).join("release").join(name);
-    Ok(names.iter().map(|n| (n.clone(), binary(n))).collect())
+    Ok(built)
 }
 
 /// Which package each binary of the workspace belongs to.

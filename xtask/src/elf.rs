@@ -1,7 +1,7 @@
 //! What a program of Debian's needs beside itself.
 
+use crate::tools::Tools;
 use anyhow::{Context, Result, bail};
-use machine::Tools;
 use object::elf::FileHeader64;
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use object::{Endianness, elf};

@@ -7,14 +7,13 @@
 use crate::apt::PrivateApt;
 use crate::fingerprint::Fingerprint;
 use crate::progress::Stage;
+use crate::tools::Tools;
 use crate::workspace::Workspace;
 use crate::{crates, kernel, process, tools};
 use anyhow::{Context, Result};
-use machine::{Build, Tools};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use tempfile::TempDir;
 
 /// The programs that go into the guest.
 pub const PROGRAMS: [&str; 4] = [
@@ -43,16 +42,17 @@ impl Guest {
 }
 
 /// Makes sure that guest, kernel and programs are there, and points
-/// `build/guest` at them.
-pub fn make(workspace: &Workspace) -> Result<Build> {
+/// `build/guest` at them. Returns the disk of the guest.
+pub fn make(workspace: &Workspace) -> Result<PathBuf> {
     let tree = tools::make(workspace)?;
     kernel::make(workspace, &tree)?;
     let guest = debian(workspace, &tree)?;
     let folder = workspace.build.join("guest");
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    tools::link(&guest.disk(), &folder.join("guest.erofs"))?;
-    programs(workspace, &tree, &folder.join("programs.erofs"))?;
-    Ok(Build::at(&workspace.build))
+    let disk = folder.join("guest.erofs");
+    tools::link(&guest.disk(), &disk)?;
+    programs(workspace, &tree, &folder)?;
+    Ok(disk)
 }
 
 /// Makes sure that the guest's user space and disk are there.
@@ -76,7 +76,11 @@ pub fn debian(workspace: &Workspace, tree: &Tools) -> Result<Guest> {
 
 fn build(workspace: &Workspace, tree: &Tools, recipe: &Path, guest: &Guest) -> Result<()> {
     let log = workspace.log("guest");
-    let mut stage = Stage::begin("guest", "building the Debian guest (once, about a minute)");
+    let mut stage = Stage::begin(
+        &workspace.progress,
+        "guest",
+        "building the Debian guest (once, about a minute)",
+    );
     let scratch = workspace.cache.join("guest/scratch");
     tools::remove(&scratch)?;
     let packages = scratch.join("packages");
@@ -101,33 +105,36 @@ fn build(workspace: &Workspace, tree: &Tools, recipe: &Path, guest: &Guest) -> R
     fs::create_dir_all(&guest.folder)?;
     fs::rename(scratch.join("guest"), guest.tree())
         .with_context(|| format!("put the guest at {}", guest.tree().display()))?;
-    let mut mkfs = tree.command("mkfs.erofs")?;
-    mkfs.args(["--quiet", "--all-root", "-T0"])
-        .arg(guest.disk())
-        .arg(guest.tree());
-    process::run(&mut mkfs, &log, |_| {})?;
+    mkfs(tree, &guest.folder, "guest.erofs", "tree", &log)?;
     tools::remove(&scratch)?;
     stage.end();
     Ok(())
 }
 
-/// The second disk: our programs, as the guest's `/usr/local`.
-fn programs(workspace: &Workspace, tree: &Tools, disk: &Path) -> Result<()> {
+/// The second disk, `programs.erofs` in `folder`: our programs, as the guest's
+/// `/usr/local`.
+fn programs(workspace: &Workspace, tree: &Tools, folder: &Path) -> Result<()> {
     let names: BTreeSet<String> = PROGRAMS.map(str::to_owned).into();
     let programs = crates::build(workspace, &names)?;
-    let scratch = TempDir::with_prefix("wherry-guest-").context("make a scratch folder")?;
-    let folder = scratch.path().join("bin");
-    fs::create_dir(&folder).context("lay out the programs' disk")?;
+    let root = folder.join("programs");
+    tools::remove(&root)?;
+    fs::create_dir_all(root.join("bin")).context("lay out the programs' disk")?;
     for (name, program) in &programs {
-        fs::copy(program, folder.join(name))
+        fs::copy(program, root.join("bin").join(name))
             .with_context(|| format!("copy {}", program.display()))?;
     }
-    let new = disk.with_extension("new");
-    let mut mkfs = tree.command("mkfs.erofs")?;
-    mkfs.args(["--quiet", "--all-root", "-T0"])
-        .arg(&new)
-        .arg(scratch.path());
-    process::run(&mut mkfs, &workspace.log("guest"), |_| {})?;
+    let (new, disk) = ("programs.erofs.new", folder.join("programs.erofs"));
+    mkfs(tree, folder, new, "programs", &workspace.log("guest"))?;
+    tools::remove(&root)?;
     // A guest that runs keeps the disk that it was booted with.
-    fs::rename(&new, disk).with_context(|| format!("replace {}", disk.display()))
+    fs::rename(folder.join(new), &disk).with_context(|| format!("replace {}", disk.display()))
+}
+
+/// Makes an erofs with the content of the folder `root`; both are in `folder`.
+fn mkfs(tree: &Tools, folder: &Path, disk: &str, root: &str, log: &Path) -> Result<()> {
+    let mut mkfs = tools::sandbox(tree, &[(folder, "/work")], "mkfs.erofs");
+    mkfs.args(["--quiet", "--all-root", "-T0"])
+        .arg(Path::new("/work").join(disk))
+        .arg(Path::new("/work").join(root));
+    process::run(&mut mkfs, log, |_| {})
 }

@@ -3,11 +3,11 @@
 use crate::fingerprint::Fingerprint;
 use crate::progress::Stage;
 use crate::rootfs::{self, Staged};
+use crate::tools::Tools;
 use crate::variant::Variant;
 use crate::workspace::Workspace;
 use crate::{kernel, process, tools};
 use anyhow::{Context, Result, bail, ensure};
-use machine::{Build, Tools};
 use object::Object;
 use object::read::ObjectSection;
 use std::fs::{self, File};
@@ -17,15 +17,77 @@ use std::path::{Path, PathBuf};
 /// dm-verity's blocks, of data and of hashes.
 const BLOCK: u64 = 4096;
 
-/// Makes sure that `build/image` is what this checkout makes, and returns the
-/// build.
-pub fn make(workspace: &Workspace) -> Result<Build> {
+/// The stage.
+pub const STAGE: &str = "image";
+
+/// The file beside an image that says what it was made of.
+const KEY: &str = ".made-of";
+
+/// A finished image: a folder like `build`, whose `image/` has the outputs and whose
+/// `tools` and `kernel` say what they were made with.
+#[derive(Debug, Clone)]
+pub struct Image {
+    folder: PathBuf,
+}
+
+impl Image {
+    /// The folder, which the crate `machine` calls a build.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The raw disk.
+    pub fn disk(&self) -> PathBuf {
+        self.output("wherry.raw")
+    }
+
+    /// The root file system (erofs).
+    pub fn root(&self) -> PathBuf {
+        self.output("wherry.root")
+    }
+
+    /// The root's hash tree.
+    pub fn hash_tree(&self) -> PathBuf {
+        self.output("wherry.verity")
+    }
+
+    /// The unified kernel image.
+    pub fn uki(&self) -> PathBuf {
+        self.output("wherry.efi")
+    }
+
+    /// The key of what it was made of.
+    pub fn key(&self) -> Result<String> {
+        let path = self.output(KEY);
+        fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+    }
+
+    /// The files of the release `version`, and the names that they have there.
+    pub fn artifacts(&self, version: &str) -> Vec<(PathBuf, String)> {
+        [
+            (self.root(), "root"),
+            (self.hash_tree(), "verity"),
+            (self.uki(), "efi"),
+            (self.output("wherry.loader.efi"), "loader.efi"),
+            (self.output("wherry.spdx.json"), "spdx.json"),
+        ]
+        .map(|(file, suffix)| (file, format!("wherry_{version}.{suffix}")))
+        .into()
+    }
+
+    fn output(&self, name: &str) -> PathBuf {
+        self.folder.join("image").join(name)
+    }
+}
+
+/// Makes sure that `build/image` is what this checkout makes.
+pub fn make(workspace: &Workspace) -> Result<Image> {
     make_variant(workspace, &Variant::default(), &workspace.build)
 }
 
 /// Makes sure that `folder/image` is what this checkout makes with some changes,
-/// and returns that folder as a build. The version is the workspace's.
-pub fn make_variant(workspace: &Workspace, variant: &Variant, folder: &Path) -> Result<Build> {
+/// and returns that folder's image. The version is the workspace's.
+pub fn make_variant(workspace: &Workspace, variant: &Variant, folder: &Path) -> Result<Image> {
     let tree = tools::make(workspace)?;
     let kernel = kernel::make(workspace, &tree)?;
     let staged = rootfs::stage(workspace, &tree, &kernel, variant)?;
@@ -56,19 +118,20 @@ pub fn make_variant(workspace: &Workspace, variant: &Variant, folder: &Path) -> 
             tools::link(&made, &folder.join(part))?;
         }
     }
-    let image = folder.join("image");
-    let stamp = image.join(".made-of");
-    if fs::read_to_string(&stamp).is_ok_and(|made_of| made_of == key) {
-        return Ok(Build::at(folder));
+    let image = Image {
+        folder: folder.to_owned(),
+    };
+    if image.key().is_ok_and(|made_of| made_of == key) {
+        return Ok(image);
     }
     run_mkosi(workspace, &tree, variant)?;
-    collect(workspace, &staged, &image)?;
-    fs::write(&stamp, key).context("write the image's stamp")?;
-    Ok(Build::at(folder))
+    collect(workspace, &staged, &folder.join("image"))?;
+    fs::write(image.output(KEY), key).context("write the image's stamp")?;
+    Ok(image)
 }
 
 fn run_mkosi(workspace: &Workspace, tree: &Tools, variant: &Variant) -> Result<()> {
-    let stage = Stage::begin("image", "laying out the disk");
+    let stage = Stage::begin(&workspace.progress, STAGE, "laying out the disk");
     let output = workspace.build.join("mkosi");
     if output.exists() {
         fs::remove_dir_all(&output).context("remove the former image")?;
@@ -187,22 +250,25 @@ fn check_root_hash(command_line: &str) -> Result<()> {
     Ok(())
 }
 
-/// The finished files and the names under which a release carries them.
-pub fn artifacts(build: &Build, version: &str) -> Result<Vec<(PathBuf, String)>> {
-    let named = |suffix: &str| format!("wherry_{version}.{suffix}");
-    Ok(vec![
-        (build.root()?, named("root")),
-        (build.hash_tree()?, named("verity")),
-        (build.uki()?, named("efi")),
-        (
-            build.directory().join("image/wherry.loader.efi"),
-            named("loader.efi"),
-        ),
-        (
-            build.directory().join("image/wherry.spdx.json"),
-            named("spdx.json"),
-        ),
-    ])
+/// Converts a raw disk to qcow2.
+pub fn to_qcow2(workspace: &Workspace, raw: &Path, qcow2: &Path) -> Result<()> {
+    let tree = tools::make(workspace)?;
+    let parent = |path: &Path| {
+        let path = path.parent().unwrap_or(Path::new("."));
+        fs::canonicalize(path).with_context(|| format!("find {}", path.display()))
+    };
+    let inside = |folder: &str, path: &Path| {
+        let name = path.file_name().unwrap_or_default();
+        Path::new(folder).join(name)
+    };
+    let (from, to) = (parent(raw)?, parent(qcow2)?);
+    let mut convert = tools::sandbox(&tree, &[(&from, "/from"), (&to, "/to")], "qemu-img");
+    convert
+        .args(["convert", "-f", "raw", "-O", "qcow2"])
+        .arg(inside("/from", raw))
+        .arg(inside("/to", qcow2));
+    process::run(&mut convert, &workspace.log("image"), |_| {})
+        .with_context(|| format!("cannot write {}", qcow2.display()))
 }
 
 #[cfg(test)]

@@ -10,12 +10,15 @@ use crate::kernel_needs::Needs;
 use crate::process;
 use crate::progress::Stage;
 use crate::tools;
+use crate::tools::Tools;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result};
-use machine::Tools;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// The stage.
+pub const STAGE: &str = "kernel";
 
 /// The Debian package with the source.
 pub const SOURCE: &str = "linux-source-6.12";
@@ -64,42 +67,14 @@ pub fn make(workspace: &Workspace, tree: &Tools) -> Result<Kernel> {
 /// The same kernel as its `number`th build, of which the kernel tells: the least
 /// change that there can be to one.
 pub fn make_numbered(workspace: &Workspace, tree: &Tools, number: u32) -> Result<Kernel> {
-    let pinned: Vec<String> = PINNED
-        .map(str::to_owned)
-        .into_iter()
-        .chain([format!("KBUILD_BUILD_VERSION={number}")])
-        .collect();
-    let fragments = Fragments::load(&workspace.root.join("kernel-config"))?;
-    let source = tools::package_version(tree, SOURCE)?;
-    let compiler = format!(
-        "gcc {} binutils {}",
-        tools::package_version(tree, "gcc-14")?,
-        tools::package_version(tree, "binutils")?
-    );
-    let key = Fingerprint::of("kernel 1")
-        .text("source", &source)
-        .text("compiler", &compiler)
-        .text("fragments", fragments.merged())
-        .text("pinned", &pinned.join("\n"))
-        .finish();
-    let folder = workspace.cache.join("kernel").join(&key);
+    let recipe = Recipe::of(workspace, tree, number)?;
+    let folder = recipe.folder(workspace);
     let complete = folder.join("complete");
     if !complete.exists() {
         let _lock = workspace.lock_cache()?;
         // Somebody else may have made it while this waited.
         if !complete.exists() {
-            let objects = Fingerprint::of("objects 1")
-                .text("source", &source)
-                .text("compiler", &compiler)
-                .finish();
-            let work = Work {
-                tree,
-                log: workspace.log("kernel"),
-                source: unpack(workspace, tree, &source)?,
-                objects: workspace.cache.join("kernel/objects").join(objects),
-                pinned,
-            };
-            work.build(&fragments, &folder)?;
+            build(workspace, tree, &recipe, &folder)?;
             fs::write(&complete, "")?;
         }
     }
@@ -107,9 +82,93 @@ pub fn make_numbered(workspace: &Workspace, tree: &Tools, number: u32) -> Result
     Needs::load(&workspace.root.join("kernel-config/needs.toml"))?.check(&config)?;
     Ok(Kernel {
         folder,
-        key,
-        source,
+        key: recipe.key(),
+        source: recipe.source,
     })
+}
+
+/// Whether the kernel is there already.
+pub fn is_made(workspace: &Workspace, tree: &Tools) -> Result<bool> {
+    let recipe = Recipe::of(workspace, tree, 1)?;
+    Ok(recipe.folder(workspace).join("complete").exists())
+}
+
+/// What a kernel is made of. Only versions of the source and of the compiler come
+/// from the tools tree: another package in it makes no other kernel.
+struct Recipe {
+    source: String,
+    compiler: String,
+    fragments: Fragments,
+    pinned: Vec<String>,
+}
+
+impl Recipe {
+    fn of(workspace: &Workspace, tree: &Tools, number: u32) -> Result<Self> {
+        Ok(Self {
+            source: tools::package_version(tree, SOURCE)?,
+            compiler: format!(
+                "gcc {} binutils {}",
+                tools::package_version(tree, "gcc-14")?,
+                tools::package_version(tree, "binutils")?
+            ),
+            fragments: Fragments::load(&workspace.root.join("kernel-config"))?,
+            pinned: PINNED
+                .map(str::to_owned)
+                .into_iter()
+                .chain([format!("KBUILD_BUILD_VERSION={number}")])
+                .collect(),
+        })
+    }
+
+    fn key(&self) -> String {
+        Fingerprint::of("kernel 1")
+            .text("source", &self.source)
+            .text("compiler", &self.compiler)
+            .text("fragments", self.fragments.merged())
+            .text("pinned", &self.pinned.join("\n"))
+            .finish()
+    }
+
+    fn objects(&self) -> String {
+        Fingerprint::of("objects 1")
+            .text("source", &self.source)
+            .text("compiler", &self.compiler)
+            .finish()
+    }
+
+    fn folder(&self, workspace: &Workspace) -> PathBuf {
+        workspace.cache.join("kernel").join(self.key())
+    }
+}
+
+fn build(workspace: &Workspace, tree: &Tools, recipe: &Recipe, folder: &Path) -> Result<()> {
+    let objects = workspace
+        .cache
+        .join("kernel/objects")
+        .join(recipe.objects());
+    let before = objects.join("vmlinux").exists();
+    let mut stage = Stage::begin(
+        &workspace.progress,
+        STAGE,
+        if before {
+            "building what changed"
+        } else {
+            "building (once for this configuration, about 16 minutes on 2 cores)"
+        },
+    );
+    if !before {
+        stage.expect_more(STEPS);
+    }
+    let work = Work {
+        tree,
+        log: workspace.log("kernel"),
+        source: unpack(workspace, tree, &recipe.source)?,
+        objects,
+        pinned: recipe.pinned.clone(),
+    };
+    work.build(&recipe.fragments, &mut stage, folder)?;
+    stage.end();
+    Ok(())
 }
 
 /// The unpacked source of this version.
@@ -119,7 +178,6 @@ fn unpack(workspace: &Workspace, tree: &Tools, version: &str) -> Result<PathBuf>
     if home.join("complete").exists() {
         return Ok(source);
     }
-    let stage = Stage::begin("kernel", "unpacking the source");
     if home.exists() {
         fs::remove_dir_all(&home)?;
     }
@@ -134,7 +192,6 @@ fn unpack(workspace: &Workspace, tree: &Tools, version: &str) -> Result<PathBuf>
         |_| {},
     )?;
     fs::write(home.join("complete"), "")?;
-    stage.end();
     Ok(source)
 }
 
@@ -147,8 +204,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn build(&self, fragments: &Fragments, result: &Path) -> Result<()> {
-        let before = self.objects.join("vmlinux").exists();
+    fn build(&self, fragments: &Fragments, stage: &mut Stage, result: &Path) -> Result<()> {
         fs::create_dir_all(&self.objects)?;
         fs::write(self.objects.join("merged.config"), fragments.merged())?;
         process::run(
@@ -160,17 +216,6 @@ impl Work<'_> {
         let config = self.objects.join(".config");
         fragments.check(&fs::read_to_string(&config)?)??;
 
-        let mut stage = Stage::begin(
-            "kernel",
-            if before {
-                "building what changed"
-            } else {
-                "building (once for this configuration, about 16 minutes on 2 cores)"
-            },
-        );
-        if !before {
-            stage.expect_more(STEPS);
-        }
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
         process::run(
             self.make("bzImage").arg(format!("-j{jobs}")),
@@ -182,7 +227,6 @@ impl Work<'_> {
             },
         )
         .context("cannot build the kernel")?;
-        stage.end();
         self.keep(result)
     }
 

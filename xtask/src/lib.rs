@@ -1,9 +1,12 @@
 //! The stages of `cargo xtask`, in the order in which a build goes through them:
-//! tools tree, kernel, crates, staged root, image.
+//! tools tree, kernel, crates, staged root, image. What runs machines, measures or
+//! publishes is a program of its own that [`programs`] builds and runs: this crate
+//! depends on none of the workspace, so that it builds in seconds.
 
 pub mod apt;
+pub mod bench;
+pub mod cargo;
 pub mod crates;
-pub mod disk;
 pub mod elf;
 pub mod fingerprint;
 pub mod guest;
@@ -11,6 +14,7 @@ pub mod image;
 pub mod kernel;
 pub mod kernel_config;
 pub mod kernel_needs;
+pub mod pairs;
 pub mod process;
 pub mod programs;
 pub mod progress;
@@ -26,3 +30,4 @@ pub mod test_releases;
 pub mod tools;
 pub mod variant;
 pub mod workspace;
+pub mod youki;

@@ -3,14 +3,13 @@
 mod cli;
 
 use anyhow::Result;
-use clap::Parser;
-use cli::{Arguments, Stage};
+use cli::Stage;
 use std::process::ExitCode;
 use xtask::workspace::Workspace;
-use xtask::{release, run, test};
+use xtask::{bench, release, run, test};
 
 fn main() -> ExitCode {
-    match run_stage(Arguments::parse()) {
+    match run_stage() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // What failed and why, without a backtrace: it is for a person.
@@ -20,20 +19,32 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_stage(arguments: Arguments) -> Result<()> {
+fn run_stage() -> Result<()> {
+    let stage = Stage::parse(std::env::args_os().skip(1).collect())?;
+    if let Stage::Help(text) = stage {
+        println!("{text}");
+        return Ok(());
+    }
     let workspace = Workspace::find()?;
-    match arguments.stage {
-        Stage::Tools { command } => cli::tools(&workspace, &command),
+    match stage {
+        Stage::Help(_) => Ok(()),
+        Stage::Tools(command) => cli::tools(&workspace, &command),
         Stage::Image { format, output } => cli::image(&workspace, format, output),
         Stage::Release(options) => release::release(&workspace, &options),
-        Stage::Guest { command } => cli::guest(&workspace, command.as_deref()),
+        Stage::Guest(script) => cli::guest(&workspace, script),
         Stage::Run(options) => run::run(&workspace, options),
-        Stage::Test { name } => test::test(&workspace, name.as_deref()),
-        Stage::PowerCut {
-            converge,
-            boots,
+        Stage::Test(selection) => test::test(&workspace, &selection),
+        Stage::PowerCut(options) => bench::power_cut(&workspace, options),
+        Stage::Bench {
+            what,
+            runs,
+            burst,
+            guest,
             json,
-        } => cli::power_cut(&workspace, converge, boots, json),
-        Stage::Bench { what } => cli::bench(&workspace, &what),
+        } => match what.as_str() {
+            "boot" => bench::boot(&workspace, runs.unwrap_or(5), json),
+            "update" => bench::update(&workspace, runs.unwrap_or(5), json),
+            _ => bench::runtime(&workspace, runs.unwrap_or(60), burst, guest, json),
+        },
     }
 }

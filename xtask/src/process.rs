@@ -4,16 +4,25 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// How many of a failed program's last lines are shown.
-const SHOWN: usize = 25;
+const SHOWN: usize = 40;
 
 /// Runs `command`, adds what it prints to `log`, and passes each line to `line`.
 /// The error of one that fails shows its last lines and names the log.
 pub fn run(command: &mut Command, log: &Path, mut line: impl FnMut(&str)) -> Result<()> {
+    watch(command, log, |text| {
+        line(text);
+        true
+    })
+}
+
+/// The same, where `line` also says whether a line is worth keeping. Lines end at
+/// carriage returns too: bars are written with them.
+pub fn watch(command: &mut Command, log: &Path, mut line: impl FnMut(&str) -> bool) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     if let Some(folder) = log.parent() {
         fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
@@ -38,15 +47,16 @@ pub fn run(command: &mut Command, log: &Path, mut line: impl FnMut(&str)) -> Res
     command.stdout(Stdio::null()).stderr(Stdio::null());
 
     let mut last = VecDeque::with_capacity(SHOWN);
-    for text in BufReader::new(File::from(reader)).split(b'\n') {
+    for text in lines(BufReader::new(File::from(reader))) {
         let text = text.with_context(|| format!("read from {name}"))?;
-        let text = String::from_utf8_lossy(&text);
+        if !line(&text) {
+            continue;
+        }
         writeln!(saved, "{text}")?;
-        line(&text);
         if last.len() == SHOWN {
             last.pop_front();
         }
-        last.push_back(text.into_owned());
+        last.push_back(text);
     }
     let status = child.wait().with_context(|| format!("wait for {name}"))?;
     if !status.success() {
@@ -57,6 +67,38 @@ pub fn run(command: &mut Command, log: &Path, mut line: impl FnMut(&str)) -> Res
         );
     }
     Ok(())
+}
+
+/// Lines that end with a newline, a carriage return, or both.
+fn lines(mut reader: impl BufRead) -> impl Iterator<Item = io::Result<String>> {
+    let mut line = Vec::new();
+    std::iter::from_fn(move || {
+        loop {
+            let available = match reader.fill_buf() {
+                Ok(available) => available,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Some(Err(error)),
+            };
+            if available.is_empty() {
+                return (!line.is_empty()).then(|| Ok(take(&mut line)));
+            }
+            let end = available.iter().position(|byte| b"\r\n".contains(byte));
+            line.extend_from_slice(&available[..end.unwrap_or(available.len())]);
+            let used = end.map_or(available.len(), |end| end + 1);
+            let newline = end.is_some_and(|end| available[end] == b'\n');
+            reader.consume(used);
+            // A bar's last return comes before the line that replaces it.
+            if newline || (end.is_some() && !line.is_empty()) {
+                return Some(Ok(take(&mut line)));
+            }
+        }
+    })
+}
+
+fn take(line: &mut Vec<u8>) -> String {
+    let text = String::from_utf8_lossy(line).into_owned();
+    line.clear();
+    text
 }
 
 /// Runs `command` and returns its standard output.
@@ -71,4 +113,19 @@ pub fn output(command: &mut Command) -> Result<String> {
         bail!("{name} failed ({}): {command:?}", output.status);
     }
     String::from_utf8(output.stdout).with_context(|| format!("{name} printed no text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lines;
+
+    #[test]
+    fn a_bar_that_is_written_over_gives_a_line_each_time() {
+        let text = b"Compiling a\n\rBuilding 1/2\rBuilding 2/2\r\nlast";
+        let lines: Vec<String> = lines(&text[..]).map(Result::unwrap).collect();
+        assert_eq!(
+            lines,
+            ["Compiling a", "Building 1/2", "Building 2/2", "", "last"]
+        );
+    }
 }

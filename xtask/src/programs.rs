@@ -1,26 +1,32 @@
-//! Programs of the workspace that `cargo xtask` runs on this host: it calls them,
-//! so that it builds without them.
+//! Programs of the workspace that `cargo xtask` runs on this host. It calls them,
+//! so that it builds without what they depend on.
 
+use crate::cargo;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
-use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::Command;
 
-/// Builds the program `name` of the package with that name, and runs it on this
-/// terminal.
-pub fn run<A: AsRef<OsStr>>(
-    workspace: &Workspace,
-    name: &str,
-    arguments: impl IntoIterator<Item = A>,
-) -> Result<()> {
-    let status = Command::new("cargo")
-        .args(["run", "--quiet", "--package", name, "--bin", name, "--"])
-        .args(arguments)
-        .current_dir(&workspace.root)
+/// A command for the program `name` of the package `name`, built if it has to be.
+pub fn command(workspace: &Workspace, name: &'static str) -> Result<Command> {
+    let mut build = Command::new("cargo");
+    build.args(["build", "--package", name, "--bin", name]);
+    let what = format!("the program {name}");
+    let programs = cargo::build(workspace, &mut build, name, &what)?;
+    let program: &PathBuf = programs
+        .get(name)
+        .with_context(|| format!("cargo did not say where it put {name}"))?;
+    Ok(Command::new(program))
+}
+
+/// Runs a command on this terminal.
+pub fn run(command: &mut Command) -> Result<()> {
+    let status = command
         .status()
-        .context("start cargo")?;
+        .with_context(|| format!("start {}", command.get_program().display()))?;
     if !status.success() {
-        bail!("{name} failed ({status})");
+        // It has said why.
+        bail!("{} failed ({status})", command.get_program().display());
     }
     Ok(())
 }

@@ -1,14 +1,13 @@
 //! `root.toml`: what a root is made of.
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path};
+use toml::{Table, Value};
 
 /// The content of a `root.toml`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Default)]
 pub struct Recipe {
     /// Cargo binaries of this workspace, put into `/usr/bin`.
     pub binaries: Vec<String>,
@@ -29,7 +28,16 @@ impl Recipe {
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let recipe: Self = toml::from_str(text)?;
+        let mut recipe = Self::default();
+        for (key, value) in toml::from_str::<Table>(text)? {
+            match key.as_str() {
+                "binaries" => recipe.binaries = texts(&key, value)?,
+                "directories" => recipe.directories = texts(&key, value)?,
+                "links" => recipe.links = each(&key, value, self::text)?,
+                "debian" => recipe.debian = each(&key, value, texts)?,
+                _ => bail!("unknown key {key}: binaries, directories, links and debian are known"),
+            }
+        }
         let paths = recipe
             .directories
             .iter()
@@ -42,6 +50,41 @@ impl Recipe {
             bail!("{binary} is no name of a cargo binary");
         }
         Ok(recipe)
+    }
+}
+
+fn text(key: &str, value: Value) -> Result<String> {
+    match value {
+        Value::String(text) => Ok(text),
+        other => bail!("{key} has to be a text, not a {}", other.type_str()),
+    }
+}
+
+fn texts(key: &str, value: Value) -> Result<Vec<String>> {
+    match value {
+        Value::Array(items) => items.into_iter().map(|item| text(key, item)).collect(),
+        other => bail!(
+            "{key} has to be a list of texts, not a {}",
+            other.type_str()
+        ),
+    }
+}
+
+/// A table, each of whose values `read` reads.
+fn each<T>(
+    key: &str,
+    value: Value,
+    read: impl Fn(&str, Value) -> Result<T>,
+) -> Result<BTreeMap<String, T>> {
+    match value {
+        Value::Table(table) => table
+            .into_iter()
+            .map(|(inner, value)| {
+                let read = read(&format!("{key}.{inner}"), value)?;
+                Ok((inner, read))
+            })
+            .collect(),
+        other => bail!("{key} has to be a table, not a {}", other.type_str()),
     }
 }
 

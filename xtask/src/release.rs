@@ -1,5 +1,5 @@
 //! `cargo xtask release`: builds the image as a release and publishes it in a
-//! folder, with `wherry-release`'s library.
+//! folder, with `wherry-release`.
 //!
 //! Keys for development are made in `build/keys` where there are none. No image
 //! trusts them: an image trusts the root that `--trust` names, and without it
@@ -9,171 +9,155 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::Args;
-use machine::Build;
-use release::Version;
-use wherry_release::progress::{Bar, Progress};
-use wherry_release::{Init, KeyFolder, Publish, Published, ReleaseFolder, Repository, WaveRule};
+use std::process::Command;
 
-use crate::image;
+use crate::image::{self, Image};
 use crate::variant::Variant;
 use crate::workspace::Workspace;
+use crate::{process, programs, tools};
+
+/// The program that publishes.
+pub const PUBLISHER: &str = "wherry-release";
 
 /// What can be typed after `cargo xtask release`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The release's version
-    #[arg(long)]
-    pub version: Version,
-    /// The channel on which it is published
-    #[arg(long)]
+    /// The release's version.
+    pub version: String,
+    /// The channel on which it is published.
     pub channel: String,
-    /// The repository's folder; without it, build/repository
-    #[arg(long, value_name = "FOLDER")]
+    /// The repository's folder; without it, `build/repository`.
     pub repository: Option<PathBuf>,
-    /// The folder of keys; without it, build/keys, where some are made
-    #[arg(long, value_name = "FOLDER")]
+    /// The folder of keys; without it, `build/keys`, where some are made.
     pub keys: Option<PathBuf>,
-    /// The root that machines with this image trust (root.json of the keys' folder)
-    #[arg(long, value_name = "FILE")]
+    /// The root that machines with this image trust (`root.json` of the keys' folder).
     pub trust: Option<PathBuf>,
-    /// A folder whose files are put over the image's root
-    #[arg(long, value_name = "FOLDER")]
+    /// A folder whose files are put over the image's root.
     pub overlay: Option<PathBuf>,
-    /// The oldest version from which machines can be updated to this one
-    #[arg(long, value_name = "VERSION")]
-    pub min_version: Option<Version>,
-    /// A part of the fleet and from when on, as in 10%@+6h; several, ascending
-    #[arg(long = "wave", value_name = "PERCENT%@TIME")]
-    pub waves: Vec<WaveRule>,
-    /// A text file: what is new
-    #[arg(long, value_name = "FILE")]
+    /// The oldest version from which machines can be updated to this one.
+    pub min_version: Option<String>,
+    /// Parts of the fleet and from when on, ascending.
+    pub waves: Vec<String>,
+    /// A text file: what is new.
     pub notes: Option<PathBuf>,
-    /// A further address of the repository; several
-    #[arg(long = "mirror", value_name = "URL")]
+    /// Further addresses of the repository.
     pub mirrors: Vec<String>,
-    /// Prints one JSON object
-    #[arg(long)]
+    /// Prints one JSON object.
     pub json: bool,
 }
 
 /// Builds and publishes.
 pub fn release(workspace: &Workspace, options: &Options) -> Result<()> {
     let _lock = workspace.lock()?;
-    let repository = options
-        .repository
-        .clone()
-        .unwrap_or_else(|| workspace.build.join("repository"));
-    let notes = match &options.notes {
-        Some(path) => {
-            fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?
-        }
-        None => String::new(),
-    };
-    let open = || open(workspace, options.keys.as_deref(), &repository);
-    // What cannot work is found out before the long part, in which nobody else
-    // has to wait.
-    drop(open()?);
-    let build = build(
-        workspace,
-        &options.version,
+    let site = Site::open(workspace, options)?;
+    let folder = workspace.build.join("release/artifacts");
+    tools::remove(&folder)?;
+    // What cannot work is found out before the long part.
+    process::output(site.publish(options, &folder)?.arg("--dry-run"))?;
+    // In `build/release`: `build/image` stays what `cargo xtask run` boots.
+    let image = image::make_variant(
+        &workspace.with_version(&options.version),
         &Variant {
             overlay: options.overlay.clone(),
             trust: options.trust.clone(),
             ..Variant::default()
         },
+        &workspace.build.join("release"),
     )?;
-    let publish = Publish {
-        channel: options.channel.clone(),
-        min_version: options.min_version.clone(),
-        waves: options.waves.clone(),
-        notes,
-        mirrors: (!options.mirrors.is_empty()).then(|| options.mirrors.clone()),
-    };
-    let mut repository = open()?;
-    let done = publish_build(&mut repository, &build, &options.version, &publish)?;
-    for warning in &done.warnings {
-        eprintln!("warning: {warning}");
-    }
+    lay_out(&image, &options.version, &folder)?;
+    let mut publish = site.publish(options, &folder)?;
     if options.json {
-        println!("{}", serde_json::to_string(&done)?);
+        publish.arg("--json");
+    }
+    let said = process::output(&mut publish)?;
+    tools::remove(&folder)?;
+    if options.json {
+        print!("{said}");
     } else {
         println!(
-            "{} {} on {} in {}\nmachines trust it by {}",
-            done.version,
-            if done.changed {
-                "published"
-            } else {
-                "is published already"
-            },
-            done.channel,
-            repository.folder().display(),
-            repository.trust().display()
+            "{} in {}\nmachines trust it by {}",
+            said.trim_end(),
+            site.repository.display(),
+            site.keys.join("root.json").display()
         );
     }
     Ok(())
 }
 
-/// Opens a repository, or makes one, with these keys or those for development.
-pub fn open(workspace: &Workspace, keys: Option<&Path>, folder: &Path) -> Result<Repository> {
-    let keys = match keys {
-        Some(keys) => KeyFolder::open(keys)?,
-        None => {
-            let path = workspace.build.join("keys");
-            if path.exists() {
-                KeyFolder::open(&path)?
-            } else {
-                KeyFolder::make(&path, 3)?
-            }
+/// A repository and its keys.
+struct Site<'a> {
+    workspace: &'a Workspace,
+    keys: PathBuf,
+    repository: PathBuf,
+}
+
+impl<'a> Site<'a> {
+    /// Those that the options name, or those for development, made where there are
+    /// none.
+    fn open(workspace: &'a Workspace, options: &Options) -> Result<Self> {
+        let or = |named: &Option<PathBuf>, name: &str| match named {
+            Some(path) => path.clone(),
+            None => workspace.build.join(name),
+        };
+        let site = Self {
+            workspace,
+            keys: or(&options.keys, "keys"),
+            repository: or(&options.repository, "repository"),
+        };
+        if options.keys.is_none() && !site.keys.exists() {
+            let mut make = site.command()?;
+            make.args(["keys", "make"]).arg(&site.keys);
+            process::output(make.args(["--root-keys", "3"]))?;
         }
-    };
-    let repository = if folder.join("metadata/timestamp.json").exists() {
-        Repository::open(folder, keys)
-    } else {
-        Repository::init(folder, keys, &Init::default())
-    };
-    repository.with_context(|| format!("open the repository {}", folder.display()))
-}
-
-/// Builds a release, in `build/release`: `build/image` stays what `cargo xtask
-/// run` boots.
-pub fn build(workspace: &Workspace, version: &Version, variant: &Variant) -> Result<Build> {
-    let folder = workspace.build.join("release");
-    image::make_variant(&workspace.with_version(version.as_str()), variant, &folder)
-}
-
-/// Publishes what a build made.
-pub fn publish_build(
-    repository: &mut Repository,
-    build: &Build,
-    version: &Version,
-    publish: &Publish,
-) -> Result<Published> {
-    let progress = Bar::new();
-    let folder = build.directory().join("artifacts");
-    let release = release_folder(build, version, &folder, &progress)?;
-    let published = repository.publish(&release, publish, &progress)?;
-    fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
-    Ok(published)
-}
-
-/// The files of a build under the names that a release has, as links in `folder`.
-fn release_folder(
-    build: &Build,
-    version: &Version,
-    folder: &Path,
-    progress: &dyn Progress,
-) -> Result<ReleaseFolder> {
-    if folder.exists() {
-        fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
+        if !site.repository.join("metadata/timestamp.json").exists() {
+            let mut init = site.command()?;
+            init.arg("init").arg(&site.repository);
+            process::output(init.arg("--keys").arg(&site.keys))?;
+        }
+        Ok(site)
     }
+
+    /// Publishes the files in `folder`.
+    fn publish(&self, options: &Options, folder: &Path) -> Result<Command> {
+        let mut command = self.command()?;
+        command
+            .arg("publish")
+            .arg(&self.repository)
+            .arg("--keys")
+            .arg(&self.keys)
+            .args(["--channel", &options.channel])
+            .args(["--version", &options.version])
+            .arg("--release")
+            .arg(folder);
+        if let Some(version) = &options.min_version {
+            command.args(["--min-version", version]);
+        }
+        for wave in &options.waves {
+            command.args(["--wave", wave]);
+        }
+        if let Some(notes) = &options.notes {
+            command.arg("--notes").arg(notes);
+        }
+        for mirror in &options.mirrors {
+            command.args(["--mirror", mirror]);
+        }
+        Ok(command)
+    }
+
+    fn command(&self) -> Result<Command> {
+        programs::command(self.workspace, PUBLISHER)
+    }
+}
+
+/// Links the files of an image into `folder`, under the names that a release has.
+fn lay_out(image: &Image, version: &str, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    let mut files = image::artifacts(build, version.as_str())?;
-    files.push((build.disk_image()?, format!("wherry_{version}.raw")));
+    let mut files = image.artifacts(version);
+    files.push((image.disk(), format!("wherry_{version}.raw")));
     for (from, name) in files {
         let to = folder.join(name);
         fs::hard_link(&from, &to)
             .with_context(|| format!("link {} to {}", from.display(), to.display()))?;
     }
-    Ok(ReleaseFolder::open(folder, Some(version), progress)?)
+    Ok(())
 }

@@ -1,9 +1,9 @@
 //! Builds the image a second time, elsewhere, and compares.
 
+use crate::image::{self, Image};
 use crate::workspace::Workspace;
-use crate::{fingerprint, image, process};
+use crate::{fingerprint, process};
 use anyhow::{Context, Result, bail};
-use machine::Build;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -41,12 +41,12 @@ pub fn test(workspace: &Workspace) -> Result<()> {
     fs::remove_dir_all(&root).context("remove the second checkout")
 }
 
-fn outputs(build: &Build) -> Result<Vec<(&'static str, String)>> {
+fn outputs(image: &Image) -> Result<Vec<(&'static str, String)>> {
     [
-        ("the disk", build.disk_image()?),
-        ("the root", build.root()?),
-        ("the hash tree", build.hash_tree()?),
-        ("the unified kernel image", build.uki()?),
+        ("the disk", image.disk()),
+        ("the root", image.root()),
+        ("the hash tree", image.hash_tree()),
+        ("the unified kernel image", image.uki()),
     ]
     .into_iter()
     .map(|(name, path)| Ok((name, fingerprint::sha256(&path)?)))

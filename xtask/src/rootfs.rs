@@ -8,11 +8,11 @@
 use crate::kernel::Kernel;
 use crate::recipe::Recipe;
 use crate::sbom::{self, Contents};
+use crate::tools::Tools;
 use crate::variant::Variant;
 use crate::workspace::Workspace;
 use crate::{crates, elf, tools};
 use anyhow::{Context, Result, bail};
-use machine::Tools;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;

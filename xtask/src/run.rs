@@ -1,66 +1,88 @@
 //! `cargo xtask run`: a machine of one's own, on this terminal.
 
-use crate::disk::Kept;
-use crate::image;
+use crate::progress::Planned;
 use crate::workspace::Workspace;
+use crate::{crates, image, kernel, programs, tools};
 use anyhow::{Context, Result};
-use clap::Args;
-use machine::{Boot, Console, Qemu};
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::os::unix::process::CommandExt;
+use std::time::Duration;
+
+/// The program that boots the machine.
+const MACHINE: &str = "machine";
 
 /// What `cargo xtask run` can be told.
-#[derive(Debug, Args)]
+#[derive(Debug)]
 pub struct Options {
-    /// Boots the kernel without firmware and boot loader
-    #[arg(long)]
-    direct: bool,
-    /// Starts over with a new disk
-    #[arg(long)]
-    fresh: bool,
-    /// Memory in MiB
-    #[arg(long, default_value_t = 512)]
-    memory: u32,
-    /// Adds to the kernel's command line, with --direct
-    #[arg(
-        long,
-        value_name = "ARGUMENTS",
-        requires = "direct",
-        allow_hyphen_values = true
-    )]
-    append: Option<String>,
-    /// More arguments for QEMU
-    #[arg(last = true, value_name = "QEMU ARGUMENTS")]
-    qemu: Vec<OsString>,
+    /// Boots the kernel without firmware and boot loader.
+    pub direct: bool,
+    /// Starts over with a new disk.
+    pub fresh: bool,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// Added to the kernel's command line, with `direct`.
+    pub append: Option<String>,
+    /// More arguments for QEMU.
+    pub qemu: Vec<OsString>,
 }
 
-/// Makes everything that is not up to date, then becomes QEMU.
-pub fn run(workspace: &Workspace, options: Options) -> Result<()> {
-    let build = {
-        let _lock = workspace.lock()?;
-        image::make(workspace)?
-    };
-    let kept = Kept::at(workspace.build.join("run"));
-    kept.prepare(&build, options.fresh)?;
-    let boot = if options.direct {
-        Boot::Direct {
-            kernel: build.vmlinux()?,
-            command_line: [build.command_line()?, options.append.unwrap_or_default()].join(" "),
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            direct: false,
+            fresh: false,
+            memory: 512,
+            append: None,
+            qemu: Vec::new(),
         }
-    } else {
-        Boot::Firmware {
-            variables: kept.variables(),
-        }
-    };
-    let mut qemu = Qemu::new(&build.tools()?, boot);
-    qemu.memory = options.memory;
-    qemu.disk = Some(kept.disk());
-    qemu.reboots = true;
-    qemu.arguments = options.qemu;
-    if std::io::stdin().is_terminal() {
-        qemu.console = Console::Terminal;
-        eprintln!("run: Ctrl-A X ends the machine, Ctrl-A H helps");
     }
-    Err(qemu.command()?.exec()).context("start QEMU")
+}
+
+/// Makes everything that is not up to date, then becomes the program that becomes
+/// QEMU.
+pub fn run(workspace: &Workspace, options: Options) -> Result<()> {
+    workspace.progress.plan(to_come(workspace)?);
+    let mut machine = {
+        let _lock = workspace.lock()?;
+        image::make(workspace)?;
+        programs::command(workspace, MACHINE)?
+    };
+    machine.arg("--build").arg(&workspace.build).arg("run");
+    if options.direct {
+        machine.arg("--direct");
+    }
+    if options.fresh {
+        machine.arg("--fresh");
+    }
+    machine.args(["--memory", &options.memory.to_string()]);
+    if let Some(append) = options.append {
+        machine.args(["--append", &append]);
+    }
+    machine.arg("--").args(options.qemu);
+    Err(machine.exec()).context("start the machine")
+}
+
+/// The long stages that are needed for sure, and how long they take on 2 cores.
+fn to_come(workspace: &Workspace) -> Result<Vec<Planned>> {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let mut stages = Vec::new();
+    let tree = tools::made(workspace)?;
+    let kernel = match &tree {
+        Some(tree) => kernel::is_made(workspace, tree)?,
+        None => false,
+    };
+    if tree.is_none() {
+        stages.push((tools::STAGE, minutes(2)));
+    }
+    if !kernel {
+        stages.push((kernel::STAGE, minutes(16)));
+    }
+    if !workspace.build.join("cargo").exists() {
+        stages.push((crates::STAGE, minutes(5)));
+    }
+    if !workspace.build.join("image").exists() {
+        stages.push((image::STAGE, Duration::from_secs(15)));
+        stages.push((MACHINE, Duration::from_secs(30)));
+    }
+    Ok(stages)
 }

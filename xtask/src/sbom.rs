@@ -1,11 +1,10 @@
 //! The list of what is in the image (SPDX 2.3, JSON).
 
 use crate::kernel::{self, Kernel};
-use crate::tools;
+use crate::tools::{self, Tools};
 use crate::workspace::Workspace;
 use crate::{apt, crates, process};
 use anyhow::{Context, Result};
-use machine::Tools;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;

@@ -1,8 +1,9 @@
 //! `cargo xtask test`: everything that has to hold before a change lands, the
 //! quickest to fail first.
 
+use crate::bench::{self, PowerCut};
 use crate::workspace::Workspace;
-use crate::{guest, image, programs, reproduce, skipped, test_releases, tools};
+use crate::{guest, image, reproduce, skipped, test_releases, tools};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::Command;
@@ -13,18 +14,30 @@ const POWER_CUT: &str = "a_power_cut_at_any_moment_leaves_a_release_that_boots";
 /// A test of a crate that needs the image: it runs with those on machines.
 const BUILT_IMAGE: &str = "built_image::the_built_image_is_a_system_disk";
 
-/// Runs all tests, or with a filter those whose name contains it, and tells at
-/// the end which were skipped.
-pub fn test(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
+/// Which tests run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// All of them.
+    All,
+    /// Those whose name contains this.
+    Named(String),
+}
+
+/// Runs tests, and tells at the end which were skipped.
+pub fn test(workspace: &Workspace, selection: &Selection) -> Result<()> {
     skipped::forget(workspace)?;
-    let outcome = stages(workspace, filter);
+    let outcome = stages(workspace, selection);
     if let Some(summary) = skipped::summary(workspace) {
         eprintln!("\n{summary}");
     }
     outcome
 }
 
-fn stages(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
+fn stages(workspace: &Workspace, selection: &Selection) -> Result<()> {
+    let filter = match selection {
+        Selection::All => None,
+        Selection::Named(name) => Some(name.as_str()),
+    };
     // This one is no test of cargo's, which would build all of them in vain.
     if filter == Some(reproduce::NAME) {
         let _lock = workspace.lock()?;
@@ -99,8 +112,13 @@ fn machines(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
 /// Fewer scenarios, runs and boots than `cargo xtask power-cut` has.
 fn power_cut(workspace: &Workspace) -> Result<()> {
     eprintln!("\ntest {POWER_CUT}");
-    let arguments = "power-cut --scenarios 2 --converge 12 --boots 1";
-    programs::run(workspace, "bench", arguments.split(' ')).context(POWER_CUT)?;
+    let some = PowerCut {
+        converge: 12,
+        boots: 1,
+        scenarios: Some(2),
+        json: false,
+    };
+    bench::power_cut_made(workspace, some).context(POWER_CUT)?;
     eprintln!("test {POWER_CUT} ... ok");
     Ok(())
 }

@@ -5,18 +5,32 @@
 //! They trust the repository's root by themselves and find it at the tests'
 //! server, and they are quick to say that they are healthy.
 
+use crate::image::Image;
 use crate::variant::Variant;
 use crate::workspace::Workspace;
-use crate::{image, tools};
+use crate::{image, process, programs, release, tools};
 use anyhow::{Context, Result};
-use machine::{Build, Server};
-use release::Version;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use wherry_release::progress::Silent;
-use wherry_release::{Expiry, Init, KeyFolder, Lifetime, Publish, ReleaseFolder, Repository};
+use std::process::Command;
+
+/// Where machines find the tests' server (the crate `machine` has it too, as
+/// `Server::ADDRESS`).
+const SERVER: &str = "10.0.2.100";
+
+/// What is signed is valid for the build folder's life.
+const VALID: [&str; 8] = [
+    "--root-expires",
+    "10y",
+    "--targets-expires",
+    "10y",
+    "--snapshot-expires",
+    "10y",
+    "--timestamp-expires",
+    "10y",
+];
 
 /// What machines begin with.
 const FIRST: &str = "1.0";
@@ -87,7 +101,8 @@ pub fn folder(workspace: &Workspace) -> PathBuf {
 pub fn make(workspace: &Workspace) -> Result<()> {
     let folder = folder(workspace);
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    let trust = repository(&folder)?;
+    let publisher = Publisher::new(workspace, &folder)?;
+    let trust = publisher.repository()?;
     let mut made = vec![(
         FIRST,
         None,
@@ -103,37 +118,7 @@ pub fn make(workspace: &Workspace) -> Result<()> {
         )?;
         made.push((following.version, Some(following.channel), build));
     }
-    publish(&folder, &made)
-}
-
-/// Keys and a repository without releases, made once: what the root says is in
-/// the releases themselves.
-fn repository(folder: &Path) -> Result<PathBuf> {
-    let keys = folder.join("keys");
-    let empty = folder.join("repository.empty");
-    if let (Ok(keys), true) = (KeyFolder::open(&keys), empty.exists()) {
-        return Ok(keys.trust());
-    }
-    for old in [&keys, &empty] {
-        tools::remove(old)?;
-    }
-    let init = Init {
-        threshold: None,
-        expiry: expiry()?,
-    };
-    let repository = Repository::init(&empty, KeyFolder::make(&keys, 3)?, &init)?;
-    Ok(repository.trust())
-}
-
-/// Long enough for the build folder's life.
-fn expiry() -> Result<Expiry> {
-    let long: Lifetime = "10y".parse().map_err(anyhow::Error::msg)?;
-    Ok(Expiry {
-        root: long,
-        targets: long,
-        snapshot: long,
-        timestamp: long,
-    })
+    publisher.publish(&made)
 }
 
 fn release(
@@ -142,7 +127,7 @@ fn release(
     version: &str,
     trust: &Path,
     what: Option<&What>,
-) -> Result<Build> {
+) -> Result<Image> {
     let overlay = folder.join("overlays").join(version);
     tools::remove(&overlay)?;
     let wherry = overlay.join("usr/lib/wherry");
@@ -187,7 +172,7 @@ fn configuration() -> String {
         "repository = [\"http://{}/repository\"]\nchannel = \"service\"\nmode = \"manual\"\n\
          health-time = \"3s\"\nhealth-limit = \"45s\"\nreboot-delay = \"0s\"\n\
          reboot-spread = \"0s\"\n",
-        Server::ADDRESS
+        SERVER
     )
 }
 
@@ -222,54 +207,102 @@ fn executable(path: &Path, content: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// A repository with all of them, made anew when one of them is another one.
-fn publish(folder: &Path, made: &[(&str, Option<&str>, Build)]) -> Result<()> {
-    let mut stamps = String::new();
-    for (_, _, build) in made {
-        let stamp = build.directory().join("image/.made-of");
-        stamps += &fs::read_to_string(&stamp).with_context(|| stamp.display().to_string())?;
-        stamps.push('\n');
-    }
-    let complete = folder.join("published");
-    if fs::read_to_string(&complete).is_ok_and(|published| published == stamps) {
-        return Ok(());
-    }
-    let place = folder.join("repository");
-    tools::remove(&place)?;
-    copy(&folder.join("repository.empty"), &place)?;
-    let mut repository = Repository::open(&place, KeyFolder::open(&folder.join("keys"))?)?;
-    repository.set_expiry(expiry()?);
-    for (version, channel, build) in made {
-        let release = release_folder(build, version, &folder.join(version).join("release"))?;
-        // Whoever wants to go back to the first one finds it too.
-        let channels = channel.map_or_else(|| vec!["first"], |channel| vec![channel, "all"]);
-        for channel in channels {
-            let publish = Publish {
-                channel: channel.to_owned(),
-                ..Publish::default()
-            };
-            repository.publish(&release, &publish, &Silent)?;
-        }
-    }
-    fs::write(&complete, stamps).context("note what was published")
+/// `wherry-release`, for the keys and the repository of these releases.
+struct Publisher<'a> {
+    workspace: &'a Workspace,
+    folder: &'a Path,
 }
 
-/// A release's files under the names that publishing wants. Of the disk image
-/// there is only the first part: nobody installs from it.
-pub fn release_folder(build: &Build, version: &str, folder: &Path) -> Result<ReleaseFolder> {
+impl<'a> Publisher<'a> {
+    fn new(workspace: &'a Workspace, folder: &'a Path) -> Result<Self> {
+        // Built now, so that it does not fail behind an hour of other work.
+        programs::command(workspace, release::PUBLISHER)?;
+        Ok(Self { workspace, folder })
+    }
+
+    /// Keys and a repository without releases, made once: what the root says is in
+    /// the releases themselves. Returns the root.
+    fn repository(&self) -> Result<PathBuf> {
+        let (keys, empty) = (self.keys(), self.folder.join("repository.empty"));
+        let trust = keys.join("root.json");
+        if trust.exists() && empty.exists() {
+            return Ok(trust);
+        }
+        for old in [&keys, &empty] {
+            tools::remove(old)?;
+        }
+        let mut make = self.command()?;
+        make.args(["keys", "make"]).arg(&keys);
+        self.run(make.args(["--root-keys", "3"]))?;
+        let mut init = self.command()?;
+        init.arg("init").arg(&empty).arg("--keys").arg(&keys);
+        self.run(init.args(VALID))?;
+        Ok(trust)
+    }
+
+    /// A repository with all of them, made again when one of them is another one.
+    fn publish(&self, made: &[(&str, Option<&str>, Image)]) -> Result<()> {
+        let mut stamps = String::new();
+        for (_, _, image) in made {
+            stamps += &image.key()?;
+            stamps.push('\n');
+        }
+        let complete = self.folder.join("published");
+        if fs::read_to_string(&complete).is_ok_and(|published| published == stamps) {
+            return Ok(());
+        }
+        let repository = self.folder.join("repository");
+        tools::remove(&repository)?;
+        copy(&self.folder.join("repository.empty"), &repository)?;
+        for (version, channel, image) in made {
+            let files = self.folder.join(version).join("release");
+            lay_out(image, version, &files)?;
+            // Whoever wants to go back to the first one finds it too.
+            let channels = channel.map_or_else(|| vec!["first"], |channel| vec![channel, "all"]);
+            for channel in channels {
+                let mut publish = self.command()?;
+                publish
+                    .arg("publish")
+                    .arg(&repository)
+                    .arg("--keys")
+                    .arg(self.keys())
+                    .args(["--channel", channel, "--version", version])
+                    .arg("--release")
+                    .arg(&files);
+                self.run(publish.args(VALID))?;
+            }
+        }
+        fs::write(&complete, stamps).context("note what was published")
+    }
+
+    fn keys(&self) -> PathBuf {
+        self.folder.join("keys")
+    }
+
+    fn command(&self) -> Result<Command> {
+        programs::command(self.workspace, release::PUBLISHER)
+    }
+
+    fn run(&self, command: &mut Command) -> Result<()> {
+        process::run(command, &self.workspace.log("release"), |_| {})
+    }
+}
+
+/// Puts a release's files into `folder`, under the names that publishing wants. Of
+/// the disk image there is only the first part: nobody installs from it.
+pub fn lay_out(image: &Image, version: &str, folder: &Path) -> Result<()> {
     const DISK: u64 = 1 << 20;
     tools::remove(folder)?;
     fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    for (file, name) in image::artifacts(build, version)? {
+    for (file, name) in image.artifacts(version) {
         tools::link(&fs::canonicalize(&file)?, &folder.join(name))?;
     }
     let mut disk = Vec::new();
-    File::open(build.disk_image()?)?
+    File::open(image.disk())?
         .take(DISK)
         .read_to_end(&mut disk)?;
-    fs::write(folder.join(format!("wherry_{version}.raw")), disk)?;
-    let version: Version = version.parse()?;
-    Ok(ReleaseFolder::open(folder, Some(&version), &Silent)?)
+    let name = format!("wherry_{version}.raw");
+    fs::write(folder.join(name), disk).context("write the first part of a disk image")
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

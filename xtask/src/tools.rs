@@ -10,14 +10,40 @@ use crate::process;
 use crate::progress::Stage;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
-use machine::Tools;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The stage.
+pub const STAGE: &str = "tools";
+
 /// Where a tree's Python programs are.
 const PYTHON_PACKAGES: &str = "usr/lib/python3/dist-packages";
+
+/// A tools tree: a folder with a whole Debian user space. [`sandbox`] runs its
+/// programs.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    tree: PathBuf,
+}
+
+impl Tools {
+    /// The folder itself.
+    pub fn tree(&self) -> &Path {
+        &self.tree
+    }
+
+    /// A file of the tree, by its path inside it.
+    pub fn file(&self, path: &str) -> Result<PathBuf> {
+        let file = self.tree.join(path.trim_start_matches('/'));
+        if file.exists() {
+            Ok(file)
+        } else {
+            bail!("the tools tree has no {path}: {}", self.tree.display());
+        }
+    }
+}
 
 /// Makes sure that the tree is there, and points `build/tools` at it.
 pub fn make(workspace: &Workspace) -> Result<Tools> {
@@ -29,8 +55,7 @@ pub fn make(workspace: &Workspace) -> Result<Tools> {
 
 /// Makes sure that the Debian user space of a recipe is there.
 pub fn tree(workspace: &Workspace, recipe: &Path, about: &str) -> Result<Tools> {
-    let key = Fingerprint::of("tools 1").path(recipe)?.finish();
-    let home = workspace.cache.join("tools").join(&key);
+    let home = home(workspace, recipe)?;
     let complete = home.join("complete");
     if !complete.exists() {
         check_host()?;
@@ -41,7 +66,23 @@ pub fn tree(workspace: &Workspace, recipe: &Path, about: &str) -> Result<Tools> 
             fs::write(&complete, "")?;
         }
     }
-    Ok(Tools::at(home.join("tree")))
+    Ok(Tools {
+        tree: home.join("tree"),
+    })
+}
+
+/// The tree, if it is there already.
+pub fn made(workspace: &Workspace) -> Result<Option<Tools>> {
+    let home = home(workspace, &workspace.root.join("os-image/tools"))?;
+    let tree = home.join("tree");
+    Ok(home.join("complete").exists().then_some(Tools { tree }))
+}
+
+/// Where the tree of a recipe is kept. Nothing of the host counts, its mirrors
+/// neither.
+fn home(workspace: &Workspace, recipe: &Path) -> Result<PathBuf> {
+    let key = Fingerprint::of("tools 1").path(recipe)?.finish();
+    Ok(workspace.cache.join("tools").join(key))
 }
 
 /// A command that runs mkosi from the tree.
@@ -144,7 +185,7 @@ fn check_host() -> Result<()> {
 
 fn build(workspace: &Workspace, recipe: &Path, home: &Path, about: &str) -> Result<()> {
     let log = workspace.log("tools");
-    let mut stage = Stage::begin("tools", about);
+    let mut stage = Stage::begin(&workspace.progress, STAGE, about);
     let scratch = workspace.cache.join("tools/scratch");
     remove(&scratch)?;
     fs::create_dir_all(&scratch)?;

@@ -1,10 +1,12 @@
 //! Where things lie: the checkout, its build folder, the user's cache.
 
+use crate::progress::Progress;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 
 /// The folders that every stage works in.
 #[derive(Debug, Clone)]
@@ -18,6 +20,8 @@ pub struct Workspace {
     /// The time of the last commit, in seconds of Unix time. Every time stamp
     /// in the image is this one, so that two builds of one commit are equal.
     pub epoch: u64,
+    /// What is shown of the stages.
+    pub progress: Rc<Progress>,
     version: String,
 }
 
@@ -38,6 +42,7 @@ impl Workspace {
         };
         let workspace = Self {
             epoch: epoch(&root)?,
+            progress: Rc::default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             build: root.join("build"),
             cache: cache.join("wherry"),

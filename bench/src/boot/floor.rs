@@ -1,13 +1,11 @@
 //! The floor's disk: an erofs root with one program, its hash tree behind it.
 
+use crate::command;
 use anyhow::{Context, Result};
 use machine::Build;
-use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use xtask::workspace::Workspace;
-use xtask::{crates, process};
 
 /// dm-verity's and erofs' block.
 const BLOCK: u64 = 4096;
@@ -24,11 +22,8 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// Builds the program and puts it on a verified root of its own.
-    pub fn make(workspace: &Workspace, build: &Build) -> Result<Self> {
-        let log = workspace.log("bench");
-        let programs = crates::build(workspace, &BTreeSet::from(["floor".to_owned()]))?;
-        let program = programs.get("floor").context("cargo made no floor")?;
+    /// Puts `program` (`bench/floor`, static) on a verified root of its own.
+    pub fn make(build: &Build, program: &Path) -> Result<Self> {
         let scratch = TempDir::with_prefix("wherry-floor-").context("make a scratch folder")?;
         let disk = scratch.path().join("disk.raw");
         let tools = build.tools()?;
@@ -43,7 +38,7 @@ impl Floor {
         mkfs.args(["--quiet", "--all-root", "-T0"])
             .arg(&disk)
             .arg(&root);
-        process::run(&mut mkfs, &log, |_| {})?;
+        command::run(&mut mkfs)?;
 
         let length = round_up(fs::metadata(&disk)?.len());
         File::options().write(true).open(&disk)?.set_len(length)?;
@@ -56,7 +51,7 @@ impl Floor {
             .arg(format!("--salt={SALT}"))
             .arg(format!("--root-hash-file={}", root_hash.display()))
             .args([&disk, &disk]);
-        process::run(&mut verity, &log, |_| {})?;
+        command::run(&mut verity)?;
         let root_hash = fs::read_to_string(&root_hash).context("read the floor's root hash")?;
         // QEMU wants whole sectors, and systems like whole mebibytes.
         let whole = fs::metadata(&disk)?.len().next_multiple_of(1 << 20);

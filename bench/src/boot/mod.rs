@@ -17,16 +17,15 @@ mod floor;
 mod run;
 
 use crate::pressure::Pressure;
+use crate::progress::Stage;
 use anyhow::{Context, Result, ensure};
 use figures::{Figures, Sizes};
 use floor::Floor;
+use machine::Build;
 use run::Installed;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
-use xtask::image;
-use xtask::progress::Stage;
-use xtask::workspace::Workspace;
 
 /// What `cargo xtask bench boot` is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -37,31 +36,26 @@ pub struct Options {
     pub json: bool,
 }
 
-/// Builds what is not up to date, then measures.
-pub fn boot(workspace: &Workspace, options: Options) -> Result<()> {
+/// Measures the image of `build`; the floor's disk gets `program` as its PID 1.
+pub fn boot(build: &Build, program: &Path, options: Options) -> Result<()> {
     ensure!(options.runs > 0, "--runs 0 measures nothing");
-    let (build, floor) = {
-        let _lock = workspace.lock()?;
-        let build = image::make(workspace)?;
-        let floor = Floor::make(workspace, &build)?;
-        (build, floor)
-    };
+    let floor = Floor::make(build, program)?;
     let mut stage = Stage::begin(
         "bench",
         "the floor, Wherry, and Wherry through its firmware",
+        u64::from(options.runs) * 3 + 1,
     );
-    stage.expect_more(u64::from(options.runs) * 3 + 1);
     let scratch = TempDir::with_prefix("wherry-bench-").context("make a scratch folder")?;
-    let installed = Installed::make(&build, scratch.path(), "disk")?;
+    let installed = Installed::make(build, scratch.path(), "disk")?;
     stage.step("first boot");
     let pressure = Pressure::now();
     let mut runs = Vec::new();
     for _ in 0..options.runs {
-        let floor = run::floor(&build, &floor)?;
+        let floor = run::floor(build, &floor)?;
         stage.step("floor");
-        let direct = installed.direct(&build)?;
+        let direct = installed.direct(build)?;
         stage.step("direct");
-        let firmware = installed.firmware(&build)?;
+        let firmware = installed.firmware(build)?;
         stage.step("firmware");
         runs.push(figures::Run {
             floor,

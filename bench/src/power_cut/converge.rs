@@ -9,29 +9,25 @@ use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use xtask::workspace::Workspace;
-use xtask::{rootfs, test_releases};
 
 /// The program, and where it has ended so far.
 pub struct Updater<'a> {
-    workspace: &'a Workspace,
-    program: PathBuf,
+    releases: &'a Path,
+    program: &'a Path,
     state: PathBuf,
     /// By scenario and what was asked for: the end of the first run.
     ends: BTreeMap<(&'static str, &'static str), Standing>,
 }
 
 impl<'a> Updater<'a> {
-    /// The program of the image; what it remembers is below `folder`.
-    pub fn make(workspace: &'a Workspace, folder: &Path) -> Result<Self> {
-        let program = folder.join("updater-program");
-        rootfs::copy_updater(workspace, &program)?;
-        Ok(Self {
-            workspace,
+    /// This program, for these releases; what it remembers is below `folder`.
+    pub fn new(releases: &'a Path, program: &'a Path, folder: &Path) -> Self {
+        Self {
+            releases,
             program,
             state: folder.join("updater"),
             ends: BTreeMap::new(),
-        })
+        }
     }
 
     /// Does on `disk` what the machine that boots from it would do next. The inner
@@ -45,8 +41,8 @@ impl<'a> Updater<'a> {
         by_firmware: bool,
         disk: &Path,
     ) -> Result<Result<(), String>> {
-        let releases = test_releases::folder(self.workspace);
-        let booted = super::root_hash(self.workspace, &cut.boots)?;
+        let releases = self.releases;
+        let booted = super::root_hash(releases, &cut.boots)?;
         // What runs already has only to be confirmed.
         let lost = by_firmware && cut.boots != scenario.runs;
         let goal = if lost || cut.boots == scenario.ends {
@@ -55,7 +51,7 @@ impl<'a> Updater<'a> {
             scenario.goal
         };
         let ends = if lost { &cut.boots } else { scenario.ends };
-        let mut updater = Command::new(&self.program);
+        let mut updater = Command::new(self.program);
         updater.arg(goal);
         updater.arg("--disk").arg(disk).args(["--booted", &booted]);
         if goal == "install" {
@@ -76,7 +72,7 @@ impl<'a> Updater<'a> {
             return Ok(Err(format!("updater {goal}: {}", text.trim())));
         }
         let mut medium = Medium::load(disk)?;
-        let mut checker = Checker::new(known(self.workspace)?, Vec::new(), &mut medium)?;
+        let mut checker = Checker::new(known(releases)?, Vec::new(), &mut medium)?;
         Ok(checker.check(&medium).and_then(|end| {
             if end.boots != ends {
                 return Err(format!("after updater {goal} {} boots", end.boots));

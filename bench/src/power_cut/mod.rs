@@ -23,6 +23,7 @@ pub mod scenario;
 pub mod table;
 pub mod verity;
 
+use crate::progress::Stage;
 use anyhow::{Context, Result, ensure};
 use check::{Checker, Known, Standing};
 use converge::Updater;
@@ -32,10 +33,8 @@ use machine::Build;
 use medium::Medium;
 use scenario::{Recorded, SCENARIOS, Site};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use xtask::progress::Stage;
-use xtask::workspace::Workspace;
-use xtask::{image, test_releases};
 
 /// What `cargo xtask power-cut` is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -51,15 +50,10 @@ pub struct Options {
     pub json: bool,
 }
 
-/// Builds what is not up to date, plays the scenarios, and looks at every point.
-pub fn power_cut(workspace: &Workspace, options: Options) -> Result<()> {
-    let build = {
-        let _lock = workspace.lock()?;
-        let build = image::make(workspace)?;
-        test_releases::make(workspace)?;
-        build
-    };
-    let figures = explore(workspace, &build, options)?;
+/// Plays the scenarios with the test releases of `build`, and looks at every point.
+/// `updater` is the program that runs again.
+pub fn power_cut(build: &Build, updater: &Path, options: Options) -> Result<()> {
+    let figures = explore(build, updater, options)?;
     if options.json {
         println!("{}", figures.json());
     } else {
@@ -74,17 +68,23 @@ pub fn power_cut(workspace: &Workspace, options: Options) -> Result<()> {
     Ok(())
 }
 
-fn explore(workspace: &Workspace, build: &Build, options: Options) -> Result<Figures> {
-    let scratch =
-        TempDir::with_prefix_in("power-cut-", &workspace.build).context("make a scratch folder")?;
-    let site = Site::new(workspace, build, scratch.path())?;
-    let mut updater = Updater::make(workspace, scratch.path())?;
+/// Where the releases are that the scenarios install, below a build's folder.
+fn releases(build: &Build) -> PathBuf {
+    build.directory().join("test-releases")
+}
+
+fn explore(build: &Build, updater: &Path, options: Options) -> Result<Figures> {
+    let scratch = TempDir::with_prefix_in("power-cut-", build.directory())
+        .context("make a scratch folder")?;
+    let releases = releases(build);
+    let site = Site::new(&releases, build, scratch.path())?;
+    let mut updater = Updater::new(&releases, updater, scratch.path());
     let mut figures = Figures::default();
     let disk = scratch.path().join("cut.raw");
     for scenario in SCENARIOS.iter().take(options.scenarios) {
-        let stage = Stage::begin("power-cut", scenario.name);
+        let stage = Stage::begin("power-cut", scenario.name, 1);
         let recorded = site.play(*scenario)?;
-        let found = every_point(workspace, &recorded, &mut figures)?;
+        let found = every_point(&releases, &recorded, &mut figures)?;
         let (again, boots) = (
             spread(&found, options.converge),
             spread(&found, options.boots),
@@ -100,7 +100,7 @@ fn explore(workspace: &Workspace, build: &Build, options: Options) -> Result<Fig
                 if boots.contains(&number) {
                     medium.save(&disk)?;
                     let line = site.boot(&disk, "sample")?;
-                    if !line.contains(&root_hash(workspace, &standing.boots)?) {
+                    if !line.contains(&root_hash(&releases, &standing.boots)?) {
                         let why = format!("{} should have booted: {line}", standing.boots);
                         figures.bricked(scenario.name, point, &why);
                     }
@@ -126,13 +126,13 @@ fn explore(workspace: &Workspace, build: &Build, options: Options) -> Result<Fig
 /// Looks at every point, and returns what boots on each content that differs from
 /// those before, by the points' numbers.
 fn every_point(
-    workspace: &Workspace,
+    releases: &Path,
     recorded: &Recorded,
     figures: &mut Figures,
 ) -> Result<BTreeMap<usize, Standing>> {
     let scenario = recorded.scenario;
     let mut medium = Medium::load(&recorded.before)?;
-    let mut checker = Checker::new(known(workspace)?, Vec::new(), &mut medium)?;
+    let mut checker = Checker::new(known(releases)?, Vec::new(), &mut medium)?;
     let state = state_start(&medium)?;
     let (mut different, mut seen) = (BTreeMap::new(), HashSet::new());
     let mut number = 0;
@@ -191,11 +191,11 @@ fn replay(recorded: &Recorded, visit: &mut dyn FnMut(usize, &Medium, &Point)) ->
 }
 
 /// The releases of all scenarios.
-fn known(workspace: &Workspace) -> Result<Vec<Known>> {
+fn known(releases: &Path) -> Result<Vec<Known>> {
     ["1.0", "1.2", "2.0"]
         .into_iter()
         .map(|version| {
-            let build = Build::at(test_releases::folder(workspace).join(version));
+            let build = Build::at(releases.join(version));
             Known::load(version, &build.uki()?)
         })
         .collect()
@@ -218,8 +218,8 @@ fn spread(found: &BTreeMap<usize, Standing>, count: usize) -> BTreeSet<usize> {
     numbers.take(count).collect()
 }
 
-fn root_hash(workspace: &Workspace, version: &str) -> Result<String> {
-    let build = Build::at(test_releases::folder(workspace).join(version));
+fn root_hash(releases: &Path, version: &str) -> Result<String> {
+    let build = Build::at(releases.join(version));
     let line = build.command_line()?;
     line.split_whitespace()
         .find_map(|word| word.strip_prefix("roothash="))

@@ -6,8 +6,6 @@ use machine::{Build, Machine, Server};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use xtask::test_releases;
-use xtask::workspace::Workspace;
 
 /// From QEMU's start until the console's shell answers.
 const BOOT: Duration = Duration::from_secs(240);
@@ -112,12 +110,11 @@ pub struct Site<'a> {
 
 impl<'a> Site<'a> {
     /// A disk in `folder` with the first of the test releases.
-    pub fn new(workspace: &Workspace, build: &'a Build, folder: &'a Path) -> Result<Self> {
-        let releases = test_releases::folder(workspace);
+    pub fn new(releases: &Path, build: &'a Build, folder: &'a Path) -> Result<Self> {
         let site = Self {
             build,
             folder,
-            server: Server::serve(&releases)?,
+            server: Server::serve(releases)?,
         };
         Build::at(releases.join("1.0")).make_disk(&site.disk(), DISK)?;
         // The first boot grows the state partition; that is not what is looked at.

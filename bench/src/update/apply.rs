@@ -1,18 +1,17 @@
 //! Updates applied for real: the updater, on a disk image with the old release,
 //! from a server on loopback; and `dd` of the same bytes beside it.
 
-use super::pairs::{OLD, Pair};
+use super::Pair;
 use anyhow::{Context, Result, bail, ensure};
 use machine::{Build, Server};
 use serde::Deserialize;
-use std::fs::File;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use wherry_release::progress::Silent;
-use wherry_release::{Init, KeyFolder, Publish, Repository};
-use xtask::{test_releases, tools};
+use wherry_release::{Init, KeyFolder, Publish, ReleaseFolder, Repository};
 
 /// A repository with all releases, and the updater.
 pub struct Site {
@@ -46,20 +45,19 @@ struct Report {
 }
 
 impl Site {
-    /// Publishes the releases of all pairs, below `folder`, for this program.
+    /// Publishes the releases of all pairs, below `folder`, for this program. The
+    /// files of each are in `VERSION/release`.
     pub fn make(updater: PathBuf, folder: &Path, pairs: &[Pair]) -> Result<Self> {
         for part in ["keys", "repository", "state"] {
-            tools::remove(&folder.join(part))?;
+            remove(&folder.join(part))?;
         }
         let keys = KeyFolder::make(&folder.join("keys"), 1)?;
         let place = folder.join("repository");
         let mut repository = Repository::init(&place, keys, &Init::default())?;
         for pair in pairs {
-            let release = test_releases::release_folder(
-                &pair.new,
-                pair.version,
-                &folder.join(pair.version).join("release"),
-            )?;
+            let files = folder.join(&pair.version).join("release");
+            let version = pair.version.parse()?;
+            let release = ReleaseFolder::open(&files, Some(&version), &Silent)?;
             let publish = Publish {
                 channel: channel(pair),
                 ..Publish::default()
@@ -79,7 +77,7 @@ impl Site {
         machine::copy_sparse(&pair.old.disk_image()?, &disk, 0)?;
         File::open(&disk)?.sync_all()?;
         let state = self.folder.join("state");
-        tools::remove(&state)?;
+        remove(&state)?;
         let before = self.server.bytes();
         let mut updater = Command::new(&self.updater);
         updater
@@ -138,8 +136,17 @@ impl Site {
     }
 }
 
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn channel(pair: &Pair) -> String {
-    format!("from-{OLD}-to-{}", pair.version)
+    format!("to-{}", pair.version)
 }
 
 fn root_hash(build: &Build) -> Result<String> {

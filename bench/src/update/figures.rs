@@ -18,7 +18,7 @@ const MEMORY: f64 = 16.0;
 #[derive(Debug)]
 pub struct Row {
     /// The pair's name.
-    pub name: &'static str,
+    pub name: String,
     /// What has to be fetched.
     pub sizes: Sizes,
     /// What others fetch.
@@ -112,7 +112,7 @@ impl Figures {
         let mut pairs = Map::new();
         for row in &self.rows {
             pairs.insert(
-                row.name.to_owned(),
+                row.name.clone(),
                 json!({
                     "fetched": row.fetched(),
                     "ideal": row.sizes.ideal,
@@ -245,7 +245,7 @@ mod tests {
     fn figures(fetched: u64) -> Figures {
         Figures {
             rows: vec![Row {
-                name: "kernel-only",
+                name: "kernel-only".to_owned(),
                 sizes: Sizes {
                     full: 19_000_000,
                     ideal: 1_000_000,

@@ -1,15 +1,13 @@
 //! What other programs fetch for the same update.
 
 use super::blocks::Sizes;
+use crate::command;
 use anyhow::{Context, Result};
 use machine::{Build, Tools};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tempfile::TempDir;
-use xtask::process;
-use xtask::tools;
-use xtask::workspace::Workspace;
 
 /// Bytes that each fetches for root and unified kernel image.
 #[derive(Debug, Clone, Copy)]
@@ -29,18 +27,12 @@ pub struct Others {
 /// Debian's programs.
 pub struct Programs {
     tools: Tools,
-    log: PathBuf,
 }
 
 impl Programs {
-    /// Makes sure that they are there.
-    pub fn make(workspace: &Workspace) -> Result<Self> {
-        let recipe = workspace.root.join("bench/other-updaters");
-        let about = "fetching the programs to compare with (once, about a minute)";
-        Ok(Self {
-            tools: tools::tree(workspace, &recipe, about)?,
-            log: workspace.log("other-updaters"),
-        })
+    /// Those of a tools tree.
+    pub fn of(tools: Tools) -> Self {
+        Self { tools }
     }
 
     /// Measures all of them.
@@ -75,7 +67,7 @@ impl Programs {
                 .arg(format!("--store={}", store.display()))
                 .arg(scratch.join(format!("{name}.caibx")))
                 .arg(image);
-            process::run(&mut casync, &self.log, |_| {})?;
+            command::run(&mut casync)?;
             chunks.push(chunk_sizes(&store)?);
         }
         let index = length(&scratch.join("new.caibx"))?;
@@ -92,13 +84,13 @@ impl Programs {
             zck.arg("--output")
                 .arg(scratch.join(format!("{name}.zck")))
                 .arg(image);
-            process::run(&mut zck, &self.log, |_| {})?;
+            command::run(&mut zck)?;
         }
         let mut delta = self.tools.command("zck_delta_size")?;
         delta
             .arg(scratch.join("old.zck"))
             .arg(scratch.join("new.zck"));
-        let text = process::output(&mut delta)?;
+        let text = command::output(&mut delta)?;
         download_size(&text).with_context(|| format!("zck_delta_size said {text:?}"))
     }
 
@@ -111,7 +103,7 @@ impl Programs {
             .arg(old)
             .arg(new)
             .arg(&delta);
-        process::run(&mut xdelta3, &self.log, |_| {})?;
+        command::run(&mut xdelta3)?;
         length(&delta)
     }
 
@@ -119,7 +111,7 @@ impl Programs {
         let delta = scratch.join("delta");
         let mut bsdiff = self.tools.command("bsdiff")?;
         bsdiff.arg(old).arg(new).arg(&delta);
-        process::run(&mut bsdiff, &self.log, |_| {})?;
+        command::run(&mut bsdiff)?;
         length(&delta)
     }
 }

@@ -1,8 +1,8 @@
 //! A Wherry machine in QEMU.
 //!
 //! One crate holds the one QEMU command line that `cargo xtask run`, the
-//! benchmark and the integration tests use, so that what is tested is what is
-//! shown. From the outside in:
+//! benchmarks and the integration tests use, so that what is tested is what is
+//! shown. The program `machine` is how `xtask` uses it. From the outside in:
 //!
 //! - [`Build`]: the folder with everything a build made (image, kernel, tools);
 //! - [`Tools`]: the tools tree, and how one of its programs runs on this host;

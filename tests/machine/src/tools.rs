@@ -11,7 +11,7 @@ use std::process::Command;
 /// libraries. That needs no root, no namespace and no wrapper process, so a
 /// child's pid is the program's. It suits programs that take their data by
 /// argument; a compiler, which finds its parts by absolute paths, needs a
-/// sandbox instead (see xtask's `sandbox`).
+/// sandbox instead (`xtask/src/tools.rs` has one).
 #[derive(Debug, Clone)]
 pub struct Tools {
     tree: PathBuf,

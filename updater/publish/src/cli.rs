@@ -69,6 +69,9 @@ enum Command {
         /// Removes all mirrors
         #[arg(long, conflicts_with = "mirrors")]
         no_mirrors: bool,
+        /// Only checks keys, repository and options: the release need not be there yet
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Offers a release of one channel in another one
     Promote {
@@ -372,6 +375,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             notes,
             mirrors,
             no_mirrors,
+            dry_run,
         } => {
             let notes = notes.as_deref().map(read_text).transpose()?;
             let publish = Publish {
@@ -382,6 +386,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
                 mirrors: (*no_mirrors || !mirrors.is_empty()).then(|| mirrors.clone()),
             };
             let mut repository = at.open()?;
+            if *dry_run {
+                return Ok(ExitCode::SUCCESS);
+            }
             let progress = answer.progress();
             let release = ReleaseFolder::open(release, version.as_ref(), &*progress)?;
             let done = repository.publish(&release, &publish, &*progress)?;

@@ -23,6 +23,26 @@ fn json(folder: &Path, arguments: &[&str]) -> Value {
 }
 
 #[test]
+fn a_dry_run_finds_mistakes_and_publishes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    json(at, &["keys", "make", "keys", "--root-keys", "1"]);
+    json(at, &["init", "www"]);
+    let publish = |version, wave| {
+        let arguments = ["publish", "www", "--channel", "stable", "--release", "none"];
+        let more = ["--dry-run", "--version", version, "--wave", wave];
+        run(at, &[&arguments[..], &more].concat()).status.success()
+    };
+    assert!(publish("1.0", "10%@+6h"));
+    assert!(!publish("1/0", "10%@+6h"));
+    assert!(!publish("1.0", "10%"));
+    let channels = &json(at, &["list", "www"])["channels"];
+    assert_eq!(*channels, serde_json::json!([]));
+    std::fs::remove_dir_all(at.join("www")).unwrap();
+    assert!(!publish("1.0", "10%@+6h"));
+}
+
+#[test]
 fn an_operator_gets_from_nothing_to_a_published_release_and_back() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();

@@ -4,15 +4,15 @@
 //! partitions and the ESP are replaced by the new image's, and the state
 //! partition stays as it is, wherever the machine has grown it to.
 
-use crate::fingerprint;
 use anyhow::{Context, Result, bail};
 use gpt::GptDisk;
 use gpt::partition::Partition;
-use machine::{Build, Tools};
+use machine::Build;
+use sha2::{Digest, Sha256};
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Larger than the image, so that the first boot has room to grow into.
 const SIZE: u64 = 4 << 30;
@@ -54,8 +54,8 @@ impl Kept {
         fs::create_dir_all(&self.folder)
             .with_context(|| format!("create {}", self.folder.display()))?;
         let stamp = self.folder.join("image");
-        // The command line has the root hash; the ESP's content hangs on no more.
-        let image = fingerprint::sha256(&build.uki()?)?;
+        // The command line has the root hash; nothing else decides the ESP's content.
+        let image = sha256(&build.uki()?)?;
         let same = fs::read_to_string(&stamp).is_ok_and(|on_disk| on_disk == image);
         if fresh || !self.disk().exists() {
             remove(&self.variables())?;
@@ -66,21 +66,6 @@ impl Kept {
         }
         fs::write(&stamp, image).with_context(|| format!("write {}", stamp.display()))
     }
-}
-
-/// Converts the raw image to qcow2.
-pub fn to_qcow2(tools: &Tools, raw: &Path, qcow2: &Path) -> Result<()> {
-    let mut convert: Command = tools.command("qemu-img")?;
-    let status = convert
-        .args(["convert", "-f", "raw", "-O", "qcow2"])
-        .arg(raw)
-        .arg(qcow2)
-        .status()
-        .context("start qemu-img")?;
-    if !status.success() {
-        bail!("qemu-img could not write {}", qcow2.display());
-    }
-    Ok(())
 }
 
 /// Copies every partition but the state from `image` to `disk`.
@@ -147,6 +132,14 @@ fn copy_partition(source: &File, target: &File, partition: &Partition) -> Result
         at += length as u64;
     }
     Ok(())
+}
+
+/// The SHA-256 of a file, in hexadecimal.
+fn sha256(path: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+    io::copy(&mut file, &mut hash).with_context(|| format!("read {}", path.display()))?;
+    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 
 fn remove(path: &Path) -> Result<()> {

@@ -1,11 +1,10 @@
-//! The releases that are compared: one, and four that follow it.
+//! The releases that `bench update` compares: one, and four that follow it.
 
+use crate::variant::Variant;
+use crate::workspace::Workspace;
+use crate::{image, kernel, test_releases, tools};
 use anyhow::{Context, Result};
-use machine::Build;
 use std::path::Path;
-use xtask::variant::Variant;
-use xtask::workspace::Workspace;
-use xtask::{image, kernel, tools};
 
 /// The version that machines have.
 pub const OLD: &str = "1.0";
@@ -16,16 +15,13 @@ pub struct Pair {
     pub name: &'static str,
     /// The version that machines get.
     pub version: &'static str,
-    /// The release that machines have.
-    pub old: Build,
-    /// The one that they get.
-    pub new: Build,
 }
 
 /// Libraries that all of our programs have in them.
 const LIBRARIES: [&str; 4] = ["memchr", "nix", "serde_json", "toml"];
 
-/// Makes the releases below `folder`. Each has another version, so its list of
+/// Makes the releases below `folder`, each in a folder of its version's name with
+/// the files to publish in `release`. Each has another version, so its list of
 /// contents and its `os-release` differ too.
 pub fn make(workspace: &Workspace, folder: &Path) -> Result<Vec<Pair>> {
     let tree = tools::make(workspace)?;
@@ -72,19 +68,17 @@ pub fn make(workspace: &Workspace, folder: &Path) -> Result<Vec<Pair>> {
     ];
     let release = |version: &str, variant: &Variant| {
         let workspace = workspace.with_version(version);
-        image::make_variant(&workspace, variant, &folder.join(version))
+        let folder = folder.join(version);
+        image::make_variant(&workspace, variant, &folder)
+            .and_then(|image| test_releases::lay_out(&image, version, &folder.join("release")))
             .with_context(|| format!("while making release {version}"))
     };
-    let old = release(OLD, &Variant::default())?;
+    release(OLD, &Variant::default())?;
     changes
         .into_iter()
         .map(|(name, version, variant)| {
-            Ok(Pair {
-                name,
-                version,
-                old: old.clone(),
-                new: release(version, &variant)?,
-            })
+            release(version, &variant)?;
+            Ok(Pair { name, version })
         })
         .collect()
 }

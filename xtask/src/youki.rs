@@ -1,14 +1,14 @@
 //! youki, the runtime in Rust that others compare with. Debian has no package of
 //! it, so cargo builds it, once; where that fails it is left out.
 
+use crate::process;
+use crate::progress::Stage;
+use crate::tools;
+use crate::workspace::Workspace;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use xtask::process;
-use xtask::progress::Stage;
-use xtask::tools;
-use xtask::workspace::Workspace;
 
 const VERSION: &str = "0.7.0";
 /// Without them it drops device rules and seccomp profiles in silence.
@@ -29,7 +29,11 @@ pub fn make(workspace: &Workspace) -> Option<PathBuf> {
 }
 
 fn install(workspace: &Workspace, home: &Path) -> Result<()> {
-    let stage = Stage::begin("bench", "building youki (once, a few minutes)");
+    let stage = Stage::begin(
+        &workspace.progress,
+        "youki",
+        "building youki (once, a few minutes)",
+    );
     // The name by which the linker looks for it is in a package of its own.
     let libraries = home.join("lib");
     fs::create_dir_all(&libraries).with_context(|| format!("create {}", libraries.display()))?;
