@@ -28,9 +28,11 @@ const HELP: [(&str, &str, &str, &str); 8] = [
     ),
     (
         "test",
-        "[NAME]",
+        "[--changed | NAME]",
         "Checks and tests everything, the image in QEMU included",
-        "  NAME                  only the tests whose name contains this",
+        "  --changed             only what the changes since main can affect,
+                        uncommitted ones included
+  NAME                  only the tests whose name contains this",
     ),
     (
         "image",
@@ -207,17 +209,20 @@ impl Stage {
                 Ok(Self::Run(options))
             }
             "test" => {
-                let mut names = rest;
+                let (mut names, mut changed) = (rest, false);
                 while let Some(argument) = parser.next()? {
                     match argument {
+                        Long("changed") => changed = true,
                         Value(name) => names.push(name),
                         other => return Err(other.unexpected().into()),
                     }
                 }
                 let name = at_most_one(names)?.map(OsString::string).transpose()?;
-                Ok(Self::Test(match name {
-                    None => test::Selection::All,
-                    Some(name) => test::Selection::Named(name),
+                Ok(Self::Test(match (changed, name) {
+                    (false, None) => test::Selection::All,
+                    (false, Some(name)) => test::Selection::Named(name),
+                    (true, None) => test::Selection::Changed,
+                    (true, Some(_)) => bail!("--changed and a name exclude each other"),
                 }))
             }
             "image" => {
@@ -441,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_are_all_or_named() {
+    fn tests_are_all_or_named_or_what_changed() {
         let selection = |line| match parse(line) {
             Ok(Stage::Test(selection)) => Ok(selection),
             Ok(other) => panic!("{other:?}"),
@@ -452,6 +457,8 @@ mod tests {
             selection("test guest::docker"),
             Ok(Selection::Named("guest::docker".to_owned()))
         );
+        assert_eq!(selection("test --changed"), Ok(Selection::Changed));
+        assert!(selection("test --changed name").is_err());
         assert!(selection("test one two").is_err());
     }
 

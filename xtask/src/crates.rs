@@ -39,9 +39,7 @@ pub fn build_with(
         let Some(package) = owners.get(name) else {
             bail!("{name} is in a root.toml but no binary of this workspace");
         };
-        // A dependency may have the same name; all of ours have this version.
-        let package = format!("{package}@{}", env!("CARGO_PKG_VERSION"));
-        command.args(["--package", &package, "--bin", name]);
+        command.args(["--package", &exactly(package), "--bin", name]);
     }
     let what = "our own programs, static";
     let built = cargo::build(workspace, &mut command, STAGE, what)?;
@@ -49,6 +47,12 @@ pub fn build_with(
         ensure!(built.contains_key(name), "cargo did not build {name}");
     }
     Ok(built)
+}
+
+/// A package of the workspace for `--package`: a dependency may have the same name,
+/// and all of ours have this version.
+pub fn exactly(package: &str) -> String {
+    format!("{package}@{}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Which package each binary of the workspace belongs to.

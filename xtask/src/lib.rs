@@ -6,6 +6,7 @@
 pub mod apt;
 pub mod bench;
 pub mod cargo;
+pub mod changed;
 pub mod crates;
 pub mod elf;
 pub mod fingerprint;
@@ -14,6 +15,7 @@ pub mod image;
 pub mod kernel;
 pub mod kernel_config;
 pub mod kernel_needs;
+pub mod libtest;
 pub mod pairs;
 pub mod process;
 pub mod programs;

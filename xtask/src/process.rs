@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// How many of a failed program's last lines are shown.
 const SHOWN: usize = 40;
@@ -34,6 +34,33 @@ pub fn watch(command: &mut Command, log: &Path, mut line: impl FnMut(&str) -> bo
         .with_context(|| format!("open {}", log.display()))?;
     writeln!(saved, "\n$ {command:?}")?;
 
+    let mut last = VecDeque::with_capacity(SHOWN);
+    let status = follow(command, |text| {
+        if line(&text) {
+            writeln!(saved, "{text}")?;
+            if last.len() == SHOWN {
+                last.pop_front();
+            }
+            last.push_back(text);
+        }
+        Ok(())
+    })?;
+    if !status.success() {
+        bail!(
+            "{name} failed ({status}); its last lines, all of them in {}:\n  {}",
+            log.display(),
+            last.make_contiguous().join("\n  ")
+        );
+    }
+    Ok(())
+}
+
+/// Runs `command` and passes each line that it prints to `line`.
+pub fn follow(
+    command: &mut Command,
+    mut line: impl FnMut(String) -> io::Result<()>,
+) -> Result<ExitStatus> {
+    let name = command.get_program().to_string_lossy().into_owned();
     // One pipe for both, so that their lines stay in order.
     let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context("make a pipe")?;
     let mut child = command
@@ -45,28 +72,11 @@ pub fn watch(command: &mut Command, log: &Path, mut line: impl FnMut(&str) -> bo
     // The command holds the pipe's write end, which has to close for the end
     // of the output to show.
     command.stdout(Stdio::null()).stderr(Stdio::null());
-
-    let mut last = VecDeque::with_capacity(SHOWN);
     for text in lines(BufReader::new(File::from(reader))) {
         let text = text.with_context(|| format!("read from {name}"))?;
-        if !line(&text) {
-            continue;
-        }
-        writeln!(saved, "{text}")?;
-        if last.len() == SHOWN {
-            last.pop_front();
-        }
-        last.push_back(text);
+        line(text).with_context(|| format!("pass on what {name} prints"))?;
     }
-    let status = child.wait().with_context(|| format!("wait for {name}"))?;
-    if !status.success() {
-        bail!(
-            "{name} failed ({status}); its last lines, all of them in {}:\n  {}",
-            log.display(),
-            last.make_contiguous().join("\n  ")
-        );
-    }
-    Ok(())
+    child.wait().with_context(|| format!("wait for {name}"))
 }
 
 /// Lines that end with a newline, a carriage return, or both.

@@ -1,8 +1,8 @@
 //! Programs of the workspace that `cargo xtask` runs on this host. It calls them,
 //! so that it builds without what they depend on.
 
-use crate::cargo;
 use crate::workspace::Workspace;
+use crate::{cargo, crates};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,7 +10,7 @@ use std::process::Command;
 /// A command for the program `name` of the package `name`, built if it has to be.
 pub fn command(workspace: &Workspace, name: &'static str) -> Result<Command> {
     let mut build = Command::new("cargo");
-    build.args(["build", "--package", name, "--bin", name]);
+    build.args(["build", "--package", &crates::exactly(name), "--bin", name]);
     let what = format!("the program {name}");
     let programs = cargo::build(workspace, &mut build, name, &what)?;
     let program: &PathBuf = programs

@@ -130,6 +130,14 @@ pub fn stage(
     Ok(staged)
 }
 
+/// What each root is made of.
+pub fn recipes(workspace: &Workspace) -> Result<Vec<Recipe>> {
+    Ok(roots(workspace)?
+        .into_iter()
+        .map(|root| root.recipe)
+        .collect())
+}
+
 fn roots(workspace: &Workspace) -> Result<Vec<Root>> {
     let mut roots = vec![Root {
         place: PathBuf::new(),
