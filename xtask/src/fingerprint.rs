@@ -7,6 +7,11 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+/// The bits of a mode that say what kind of file it is.
+const KIND: u32 = 0o170_000;
+/// The bit of a mode that git keeps.
+const EXECUTABLE: u32 = 0o100;
+
 /// A SHA-256 over named parts.
 #[derive(Default)]
 pub struct Fingerprint(Sha256);
@@ -26,7 +31,8 @@ impl Fingerprint {
     }
 
     /// Adds a file's content, or that of all files below a folder with their
-    /// names, modes and link targets; time stamps and owners do not count.
+    /// names, kinds, executability and link targets; time stamps, owners and the
+    /// umask do not count.
     pub fn path(&mut self, path: &Path) -> Result<&mut Self> {
         self.entry("", path)
             .with_context(|| format!("read {}", path.display()))?;
@@ -46,7 +52,9 @@ impl Fingerprint {
 
     fn entry(&mut self, name: &str, path: &Path) -> io::Result<()> {
         let metadata = fs::symlink_metadata(path)?;
-        self.add(name, &metadata.permissions().mode().to_le_bytes());
+        // The rest of a mode is this host's umask, or nobody's business.
+        let mode = metadata.permissions().mode() & (KIND | EXECUTABLE);
+        self.add(name, &mode.to_le_bytes());
         if metadata.is_symlink() {
             let target = fs::read_link(path)?;
             self.add("link", target.as_os_str().as_encoded_bytes());
@@ -115,6 +123,23 @@ mod tests {
         changed();
         fs::create_dir(folder.path().join("d")).unwrap();
         changed();
+    }
+
+    #[test]
+    fn a_checkout_has_one_fingerprint_whatever_the_umask_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a");
+        fs::write(&file, "1").unwrap();
+        let with = |file_mode, folder_mode| {
+            for (path, mode) in [(file.as_path(), file_mode), (folder.path(), folder_mode)] {
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+                fs::set_permissions(path, mode).unwrap();
+            }
+            let mut fingerprint = Fingerprint::of("test");
+            fingerprint.path(folder.path()).unwrap().finish()
+        };
+        assert_eq!(with(0o644, 0o755), with(0o664, 0o775));
+        assert_ne!(with(0o644, 0o755), with(0o744, 0o755));
     }
 
     #[test]

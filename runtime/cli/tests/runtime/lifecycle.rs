@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use machine::Tools;
 use serde_json::{Value, json};
 
 use crate::harness::{Box, can_run, is_alive, until};
@@ -172,6 +175,29 @@ fn a_paused_container_stands_still_and_goes_on() {
     assert_eq!(container.cgroup(), None);
 }
 
+/// A folder in which `ps` is the tools tree's, where `cargo xtask test` says that
+/// there is one; a small Debian has none of its own.
+fn tools_with_ps(scratch: &Path) -> Option<PathBuf> {
+    let build = PathBuf::from(std::env::var_os("WHERRY_BUILD")?);
+    let ps = Tools::at(build.join("tools")).command("ps").ok()?;
+    let words: Vec<String> = std::iter::once(ps.get_program())
+        .chain(ps.get_args())
+        .map(|word| format!("'{}'", word.display()))
+        .collect();
+    let folder = scratch.join("tools");
+    fs::create_dir(&folder).unwrap();
+    // Written by another process: a program that is open for writing in this one
+    // may be so in a child of another test too, and then cannot be executed.
+    let written = Command::new("sh")
+        .args(["-c", "echo \"$1\" > ps && chmod 755 ps", "sh"])
+        .arg(format!("#!/bin/sh\nexec {} \"$@\"", words.join(" ")))
+        .current_dir(&folder)
+        .status()
+        .unwrap();
+    assert!(written.success());
+    Some(folder)
+}
+
 #[test]
 fn processes_are_listed() {
     if !can_run() {
@@ -184,7 +210,14 @@ fn processes_are_listed() {
         let pids = container.must(&["ps", "--format", "json", "ID"]);
         serde_json::from_str::<Vec<i64>>(&pids).unwrap().len() == 3
     });
-    let table = container.must(&["ps", "ID", "-o", "pid,args"]);
+    // Without -e a ps on a terminal lists that terminal's processes only.
+    let mut listing = container.command(&["ps", "ID", "-eo", "pid,args"]);
+    if let Some(folder) = tools_with_ps(container.folder.path()) {
+        listing.env("PATH", format!("{}:/usr/bin:/bin", folder.display()));
+    }
+    let listing = listing.output().unwrap();
+    assert!(listing.status.success(), "{listing:?}");
+    let table = String::from_utf8(listing.stdout).unwrap();
     assert_eq!(
         table
             .lines()

@@ -117,7 +117,7 @@ impl World {
         self.dnsmasq = Some(child);
         let started = || fs::read_to_string(&log).is_ok_and(|log| log.contains("started"));
         self.until(
-            "the DHCP server starts (is dnsmasq-base installed?)",
+            "the DHCP server starts (do the tools tree or this host have a dnsmasq?)",
             started,
         );
     }
@@ -374,7 +374,7 @@ fn words(command: &Command) -> Vec<&OsStr> {
 fn run(name: &str, arguments: &[&str]) -> String {
     let output: Output = match program(name).args(arguments).output() {
         Ok(output) => output,
-        Err(error) => panic!("{name}: {error} (is iproute2 installed?)"),
+        Err(error) => panic!("{name}: {error} (do the tools tree or this host have it?)"),
     };
     assert!(
         output.status.success(),
