@@ -1,6 +1,5 @@
 //! Why something was not done.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -9,24 +8,34 @@ use slots::{Action, Refusal};
 use system_disk::DiskError;
 
 /// Why something was not done. What ran before is what boots.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The disk is as it is, and this cannot be done with it.
+    #[error("{0}")]
     Refused(Refusal),
     /// The policy takes nothing, for this reason.
+    #[error("{0}")]
     Declined(String),
     /// The disk could not be read or changed.
-    Disk(DiskError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The release could not be fetched.
-    Fetch(FetchError),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     /// An action was done and did not last.
+    #[error(
+        "the disk does not keep what is written to it ({action:?} again and again): it is \
+         probably failing, so replace it"
+    )]
     Stuck {
         /// The action.
         action: Action,
     },
     /// What is wanted has to be fetched, and no repository is at hand.
+    #[error("part of the release has to be fetched again: `wherry update apply` does it")]
     NoSource,
     /// A file could not be read or written.
+    #[error("cannot {doing} {}", path.display())]
     File {
         /// What was done.
         doing: &'static str,
@@ -36,45 +45,19 @@ pub enum Error {
         source: io::Error,
     },
     /// A setting is missing or wrong; what to do is in the sentence.
+    #[error("{0}")]
     Setting(String),
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(refusal) => refusal.fmt(f),
-            Self::Declined(why) | Self::Setting(why) => f.write_str(why),
-            Self::Disk(error) => error.fmt(f),
-            Self::Fetch(error) => error.fmt(f),
-            Self::Stuck { action } => write!(
-                f,
-                "the disk does not keep what is written to it ({action:?} again and again): it is \
-                 probably failing, so replace it"
-            ),
-            Self::NoSource => f.write_str(
-                "part of the release has to be fetched anew: `wherry update apply` does it",
-            ),
-            Self::File { doing, path, .. } => write!(f, "cannot {doing} {}", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Disk(error) => error.source(),
-            Self::Fetch(error) => error.source(),
-            Self::File { source, .. } => Some(source),
-            Self::Refused(_)
-            | Self::Declined(_)
-            | Self::Stuck { .. }
-            | Self::NoSource
-            | Self::Setting(_) => None,
-        }
-    }
-}
-
 impl Error {
+    /// Whether it was not even tried: policy, settings or the disk forbid it.
+    pub fn is_declined(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Declined(_) | Self::Setting(_) | Self::NoSource => true,
+            Self::Disk(_) | Self::Fetch(_) | Self::Stuck { .. } | Self::File { .. } => false,
+        }
+    }
+
     /// With all that is behind it, in one sentence.
     pub fn sentence(&self) -> String {
         let mut sentence = self.to_string();
@@ -84,17 +67,5 @@ impl Error {
             source = error.source();
         }
         sentence
-    }
-}
-
-impl From<DiskError> for Error {
-    fn from(error: DiskError) -> Self {
-        Self::Disk(error)
-    }
-}
-
-impl From<FetchError> for Error {
-    fn from(error: FetchError) -> Self {
-        Self::Fetch(error)
     }
 }

@@ -7,10 +7,10 @@ use std::io::Write;
 
 use block_device::{BlockDevice, ReadAt};
 use fetch::Repository;
+use lifecycle::{Extent, Phase, Progress};
 use release::{BLOCK, Manifest, RootHash, VerityParameters};
 use slots::{Action, Goal, SlotId, Step, Target, View};
 use system_disk::SystemDisk;
-use updater_control::{Phase, Progress};
 
 use crate::error::Error;
 
@@ -25,16 +25,6 @@ pub struct Source<'a> {
     pub manifest: &'a Manifest,
     /// The repository; `None` where nothing of it is to be fetched any more.
     pub repository: Option<&'a Repository>,
-}
-
-/// How far to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
-    /// All the way: the release boots next.
-    Published,
-    /// Until the release is complete on the disk, and the loader does not know of
-    /// it: a power cut boots what ran before.
-    Staged,
 }
 
 /// What it took.
@@ -134,7 +124,7 @@ async fn perform<D: BlockDevice>(
     spent: &mut Spent,
     tell: &dyn Fn(Progress),
 ) -> Result<(), Error> {
-    let version = source.map(|source| source.manifest.version.to_string());
+    let version = source.map(|source| source.manifest.version.clone());
     let say = |phase: Phase, progress: fetch::Progress| {
         tell(Progress {
             phase,

@@ -41,7 +41,7 @@ pub async fn serve(listener: UnixListener, events: UnboundedSender<Event>) {
             Ok((stream, _)) => {
                 let events = events.clone();
                 tokio::spawn(async move {
-                    // A client that breaks off is none any more: no one to tell.
+                    // The client disconnected.
                     let _ = client(stream, events).await;
                     drop(place);
                 });

@@ -11,16 +11,16 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use block_device::Disk;
+use lifecycle::{Extent, Phase, Progress};
 use policy::{Config, MachineId, Standing, Wish};
 use release::RootHash;
 use serde::Serialize;
 use slots::{Goal, Label, SlotId, View};
 use system_disk::SystemDisk;
-use updater_control::{Phase, Progress};
 
 use crate::arguments::{Install, On};
 use crate::error::Error;
-use crate::install::{self, Extent, Source, Spent};
+use crate::install::{self, Source, Spent};
 use crate::metered::Metered;
 use crate::source::Asking;
 
@@ -223,7 +223,7 @@ fn teller(on: &On) -> impl Fn(Progress) {
     let last = Cell::new(Phase::Idle);
     move |progress| {
         if shown && last.replace(progress.phase) != progress.phase {
-            eprintln!("{}", progress.phase.as_str());
+            eprintln!("{}", crate::wire::phase(progress.phase).as_str());
         }
     }
 }

@@ -86,7 +86,7 @@ pub async fn status(path: &Path) -> Result<control::Status, String> {
     }
 }
 
-/// Tells of each change of a service, over PID 1's re-executions, for ever.
+/// Reports each change of a service, across PID 1's re-executions, for ever.
 pub async fn watch(path: PathBuf, events: UnboundedSender<Event>) {
     loop {
         if let Ok(mut connection) = Connection::open(&path, &Request::Watch).await {

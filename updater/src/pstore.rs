@@ -9,32 +9,36 @@ const KEPT: usize = 400;
 /// The longest record that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// Takes the records in `folder` away, and returns the last words of a panic,
-/// where there was one. What is no panic (the console of an ordinary boot) goes
-/// too, since firmware has little room.
-pub fn take_last_words(folder: &Path) -> Option<String> {
+/// The last words of a panic in the records in `folder`, where there was one.
+pub fn last_words(folder: &Path) -> Option<String> {
     let mut dumps = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_short = entry.metadata().is_ok_and(|it| it.len() <= LONGEST);
         if name.starts_with("dmesg-")
             && is_short
-            && let Ok(bytes) = fs::read(&path)
+            && let Ok(bytes) = fs::read(entry.path())
         {
             dumps.push((name, String::from_utf8_lossy(&bytes).into_owned()));
         }
-        // A backend that cannot erase keeps it; the next dump replaces it.
-        let _ = fs::remove_file(&path);
     }
     dumps.sort();
-    last_words(dumps.iter().map(|(_, text)| text.as_str()))
+    of_dumps(dumps.iter().map(|(_, text)| text.as_str()))
+}
+
+/// Removes the records in `folder`. What is no panic (the console of an ordinary
+/// boot) goes too, since firmware has little room.
+pub fn erase(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        // A backend that cannot erase keeps it; the next dump replaces it.
+        let _ = fs::remove_file(entry.path());
+    }
 }
 
 /// The line that says why, of the dumps of one panic. A dump is a header
 /// (`Panic#1 Part2`), then lines of the log with level and time; the parts of one
 /// panic are numbered from its end.
-fn last_words<'a>(dumps: impl Iterator<Item = &'a str>) -> Option<String> {
+fn of_dumps<'a>(dumps: impl Iterator<Item = &'a str>) -> Option<String> {
     let panics: Vec<&str> = dumps
         .filter(|text| {
             text.lines()
@@ -95,18 +99,19 @@ mod tests {
     const PANIC: &str = "Panic#1 Part1\n<3>[    4.100000] device-mapper: verity: 253:2: data block 77 is corrupted\n<0>[    4.200000] Kernel panic - not syncing: dm-verity device corrupted\n<0>[    4.300000] Kernel Offset: disabled\n";
 
     #[test]
-    fn a_panic_is_told_with_its_cause_and_its_record_is_gone() {
+    fn a_panic_is_told_with_its_cause_and_its_record_can_be_erased() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("dmesg-efi_pstore-17000"), PANIC).unwrap();
         fs::write(folder.path().join("console-efi_pstore-1"), "hello\n").unwrap();
         assert_eq!(
-            take_last_words(folder.path()).as_deref(),
+            last_words(folder.path()).as_deref(),
             Some(
                 "dm-verity device corrupted (device-mapper: verity: 253:2: data block 77 is corrupted)"
             )
         );
+        erase(folder.path());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        assert_eq!(take_last_words(folder.path()), None);
+        assert_eq!(last_words(folder.path()), None);
     }
 
     #[test]
@@ -118,8 +123,8 @@ mod tests {
         )
         .unwrap();
         fs::write(folder.path().join("dmesg-2"), [0xff, 0xfe]).unwrap();
-        assert_eq!(take_last_words(folder.path()), None);
-        assert_eq!(take_last_words(Path::new("/nonexistent")), None);
+        assert_eq!(last_words(folder.path()), None);
+        assert_eq!(last_words(Path::new("/nonexistent")), None);
     }
 
     #[test]
@@ -129,7 +134,7 @@ mod tests {
             "Panic#1 Part1\n<0>[2.0] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000b00\n<4>[2.1]  ? trace\n",
         ];
         assert_eq!(
-            last_words(parts.into_iter()).as_deref(),
+            of_dumps(parts.into_iter()).as_deref(),
             Some("Attempted to kill init! exitcode=0x00000b00")
         );
     }

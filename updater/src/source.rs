@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use fetch::{Repository, Settings};
 use jiff::Timestamp;
+use lifecycle::Decision;
 use policy::{Config, MachineId, Standing};
 use release::Channel;
 
-use crate::decision::Decision;
 use crate::error::Error;
 
 /// The longest trust anchor and list of certificates that are read, in bytes.

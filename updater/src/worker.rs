@@ -3,9 +3,9 @@
 //! daemon answers meanwhile, also when a disk or a server does not.
 //!
 //! The disk stays open from one order to the next, so that what was proven of a
-//! slot stays known; after an error it is opened anew. The thread is never
-//! stopped: where the daemon ends, it ends with the process, and what it did so
-//! far is where the next run goes on.
+//! slot stays known; after an error it is opened again. The thread is never
+//! stopped: it ends with the process, and the next run continues from what it did
+//! so far.
 
 use std::cell::Cell;
 use std::io;
@@ -14,117 +14,37 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use block_device::Disk;
-use policy::Standing;
+use lifecycle::{Asking, Decision, Done, Extent, Failed, News, Order, Phase, Progress, Spent};
+use policy::MachineId;
 use release::{Channel, Manifest, RootHash, Version};
-use slots::{Goal, SlotId, Tries, View};
+use slots::{Goal, View};
 use system_disk::SystemDisk;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedSender;
-use updater_control::{Phase, Progress};
 
 use crate::daemon::Event;
-use crate::decision::Decision;
 use crate::error::Error;
-use crate::install::{self, Extent, Source, Spent};
-use crate::source::Asking;
+use crate::install::{self, Source};
+use crate::source;
 
 /// Between two reports of progress.
 const REPORT: Duration = Duration::from_millis(250);
 
-/// Which disk.
+/// Where the worker works.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// Its node or image; `None`: the one that was booted.
+    /// The disk's node or image; `None`: the one that was booted.
     pub disk: Option<PathBuf>,
     /// The root that runs.
     pub booted: Option<RootHash>,
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub enum Order {
-    /// Look at the disk.
-    Look,
-    /// Ask what there is.
-    Check(Box<Asking>),
-    /// Install what the policy takes.
-    Update {
-        /// Where from, and which.
-        asking: Box<Asking>,
-        /// How far.
-        extent: Extent,
-    },
-    /// Install this very release anew.
-    Mend {
-        /// Where from.
-        asking: Box<Asking>,
-        /// The release.
-        root_hash: RootHash,
-    },
-    /// Make what is staged the release that boots next.
-    Publish(Box<Manifest>),
-    /// Remove what is staged: it is not wanted any more.
-    Withdraw,
-    /// The running release is good.
-    Bless,
-    /// The other release is what boots next.
-    RollBack,
-    /// The running release gets this count.
-    Credit(Tries),
-    /// Read a slot: is it still what it was?
-    Examine(RootHash),
-}
-
-/// What was done.
-#[derive(Debug)]
-pub enum Done {
-    /// Nothing was asked for but a look.
-    Looked,
-    /// The repositories were asked.
-    Checked {
-        /// What is on offer.
-        channel: Channel,
-        /// What follows.
-        decision: Box<Decision>,
-    },
-    /// A release was installed.
-    Installed {
-        /// What is on offer.
-        channel: Channel,
-        /// The release.
-        manifest: Box<Manifest>,
-        /// What it took.
-        spent: Spent,
-    },
-    /// The disk was changed.
-    Changed(Spent),
-    /// A slot was read; whether it is whole.
-    Examined {
-        /// It is what it was.
-        whole: bool,
-    },
-}
-
-/// What did not work.
-#[derive(Debug)]
-pub struct Failed {
-    /// Why.
-    pub error: Error,
-    /// The release that was being installed.
-    pub installing: Option<Version>,
-}
-
-/// What the worker reports.
-#[derive(Debug)]
-pub enum News {
-    /// How far it is.
-    Progress(Progress),
-    /// A repository gave metadata that can be trusted.
-    Answered,
-    /// It begins to install this.
-    Installing(Box<Manifest>),
-    /// It is done, or has failed; and the disk as it is then.
-    Ended(Result<Done, Failed>, Result<Box<View>, String>),
+    /// Who asks the repositories.
+    pub machine: MachineId,
+    /// Where a trust anchor may be; the first that is there is used.
+    pub anchors: Vec<PathBuf>,
+    /// The folder for metadata.
+    pub datastore: PathBuf,
+    /// Where metadata is kept where that folder cannot be written.
+    pub spare_datastore: PathBuf,
 }
 
 /// Starts the worker. It takes orders until their sender is gone.
@@ -141,6 +61,7 @@ pub fn start(place: Place, events: UnboundedSender<Event>) -> io::Result<Sender<
         .name("worker".to_owned())
         .spawn(move || {
             let worker = Worker {
+                place,
                 events,
                 runtime,
                 last: Cell::new((Phase::Idle, Instant::now())),
@@ -148,14 +69,15 @@ pub fn start(place: Place, events: UnboundedSender<Event>) -> io::Result<Sender<
             };
             let mut disk = None;
             for order in received {
-                let (result, view) = worker.run(&place, &mut disk, order);
-                worker.tell(News::Ended(result, view));
+                let ended = worker.run(&mut disk, order);
+                worker.tell(ended);
             }
         })?;
     Ok(orders)
 }
 
 struct Worker {
+    place: Place,
     events: UnboundedSender<Event>,
     runtime: Runtime,
     last: Cell<(Phase, Instant)>,
@@ -178,22 +100,17 @@ impl Worker {
         }
     }
 
-    fn run(
-        &self,
-        place: &Place,
-        disk: &mut Option<Opened>,
-        order: Order,
-    ) -> (Result<Done, Failed>, Result<Box<View>, String>) {
+    fn run(&self, disk: &mut Option<Opened>, order: Order) -> News {
         self.installing.set(None);
         let opened = match disk.take() {
             Some(opened) => Ok(opened),
-            None => open(place),
+            None => open(&self.place),
         };
         // Asking needs no disk: a machine that boots from none can ask too.
         let result = match (&opened, order) {
             (Ok(opened), order) => self.runtime.block_on(self.obey(opened, order)),
             (Err(_), Order::Look) => Ok(Done::Looked),
-            (Err(_), Order::Check(asking)) => self.runtime.block_on(self.check(&asking)),
+            (Err(_), Order::Check(asking)) => self.runtime.block_on(self.check(*asking)),
             (Err(error), _) => Err(Error::Setting(error.sentence())),
         };
         let view = opened.and_then(|opened| {
@@ -204,22 +121,24 @@ impl Worker {
             }
             Ok(view)
         });
-        let failed = |error| Failed {
-            error,
+        let result = result.map_err(|error| Failed {
+            reason: error.sentence(),
+            is_declined: error.is_declined(),
             installing: self.installing.take(),
-        };
-        (
-            result.map_err(failed),
-            view.map_err(|error| error.sentence()),
-        )
+        });
+        let view: Result<Box<View>, _> = view;
+        News::Ended {
+            result,
+            view: view.map_err(|error| error.sentence()),
+        }
     }
 
     async fn obey(&self, disk: &Opened, order: Order) -> Result<Done, Error> {
         match order {
             Order::Look => Ok(Done::Looked),
-            Order::Check(asking) => self.check(&asking).await,
-            Order::Update { asking, extent } => self.update(disk, &asking, extent).await,
-            Order::Mend { asking, root_hash } => self.mend(disk, &asking, root_hash).await,
+            Order::Check(asking) => self.check(*asking).await,
+            Order::Update { asking, extent } => self.update(disk, *asking, extent).await,
+            Order::Repair { asking, root_hash } => self.repair(disk, *asking, root_hash).await,
             Order::Publish(manifest) => {
                 let goal = Goal::Install(install::target(&manifest));
                 let source = Source {
@@ -249,10 +168,10 @@ impl Worker {
     ) -> Result<Done, Error> {
         let tell = |progress| self.progress(progress);
         let spent = install::reach(disk, goal, source, Extent::Published, &tell).await?;
-        Ok(Done::Changed(spent))
+        Ok(Done::Changed(told(spent)))
     }
 
-    async fn check(&self, asking: &Asking) -> Result<Done, Error> {
+    async fn check(&self, asking: Asking) -> Result<Done, Error> {
         let (_, channel, decision) = self.ask(asking).await?;
         Ok(Done::Checked {
             channel,
@@ -260,15 +179,23 @@ impl Worker {
         })
     }
 
-    async fn ask(&self, asking: &Asking) -> Result<(fetch::Repository, Channel, Decision), Error> {
-        self.progress(phase(Phase::Checking));
+    async fn ask(&self, asking: Asking) -> Result<(fetch::Repository, Channel, Decision), Error> {
+        self.progress(Progress::begun(Phase::Checking));
+        let asking = source::Asking {
+            config: asking.config,
+            standing: asking.standing,
+            machine: self.place.machine,
+            anchors: self.place.anchors.clone(),
+            datastore: self.place.datastore.clone(),
+            spare_datastore: Some(self.place.spare_datastore.clone()),
+        };
         let repository = asking.open().await?;
         self.tell(News::Answered);
         let (channel, decision) = asking.decide(&repository).await?;
         Ok((repository, channel, decision))
     }
 
-    async fn update(&self, disk: &Opened, asking: &Asking, extent: Extent) -> Result<Done, Error> {
+    async fn update(&self, disk: &Opened, asking: Asking, extent: Extent) -> Result<Done, Error> {
         let (repository, channel, decision) = self.ask(asking).await?;
         let Some(manifest) = decision.take.clone() else {
             return Ok(Done::Checked {
@@ -280,22 +207,14 @@ impl Worker {
             .await
     }
 
-    async fn mend(
+    async fn repair(
         &self,
         disk: &Opened,
-        asking: &Asking,
+        asking: Asking,
         root_hash: RootHash,
     ) -> Result<Done, Error> {
-        // What was bought once may be had again, whatever wave and windows say;
-        // not what was halted meanwhile.
-        let asking = Asking {
-            standing: Standing {
-                wish: None,
-                ..asking.standing.clone()
-            },
-            ..asking.clone()
-        };
-        let (repository, channel, decision) = self.ask(&asking).await?;
+        let (repository, channel, decision) = self.ask(asking).await?;
+        // Its wave and the windows do not matter, but it may have been halted.
         let found = channel
             .offers
             .iter()
@@ -323,7 +242,7 @@ impl Worker {
     ) -> Result<Done, Error> {
         self.installing.set(Some(manifest.version.clone()));
         install::check(disk, &manifest)?;
-        self.tell(News::Installing(Box::new(manifest.clone())));
+        self.tell(News::Installing(manifest.version.clone()));
         let goal = Goal::Install(install::target(&manifest));
         let source = Source {
             manifest: &manifest,
@@ -334,7 +253,7 @@ impl Worker {
         Ok(Done::Installed {
             channel,
             manifest: Box::new(manifest),
-            spent,
+            spent: told(spent),
         })
     }
 
@@ -348,7 +267,7 @@ impl Worker {
             self.progress(Progress {
                 verified,
                 total,
-                ..phase(Phase::Proving)
+                ..Progress::begun(Phase::Proving)
             });
         })?;
         Ok(Done::Examined { whole })
@@ -363,19 +282,13 @@ fn open(place: &Place) -> Result<Opened, Error> {
     Ok(SystemDisk::open_path(&path, place.booted)?)
 }
 
-/// Progress that has only begun.
-pub fn phase(phase: Phase) -> Progress {
-    Progress {
-        phase,
-        version: None,
-        fetched: 0,
-        reused: 0,
-        verified: 0,
-        total: 0,
+/// What it took, without the single steps.
+fn told(spent: install::Spent) -> Spent {
+    Spent {
+        has_changed: spent.has_changed(),
+        fetched: spent.fetched,
+        reused: spent.reused,
+        dropped: spent.dropped,
+        is_withheld: spent.is_withheld,
     }
-}
-
-/// A slot's letter as the protocol has it.
-pub fn letter(slot: SlotId) -> String {
-    slot.to_string().to_lowercase()
 }

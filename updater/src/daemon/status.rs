@@ -2,14 +2,14 @@
 
 use std::fs;
 
-use jiff::{Timestamp, TimestampRound, Unit};
+use lifecycle::{Phase, seconds};
 use slots::{SlotId, Tries, View};
 use updater_control::{
-    Booted, Failed, Hold, LastCheck, Phase, Record, SlotState, SlotStatus, Status, Trial,
+    Booted, Failed, Hold, LastCheck, Record, SlotState, SlotStatus, Status, Trial,
 };
 
-use super::{Daemon, boots, now};
-use crate::worker;
+use super::{Daemon, now};
+use crate::wire;
 
 /// The file that says that a restart is needed; its content is the version.
 const MARKER: &str = "reboot-required";
@@ -17,41 +17,39 @@ const MARKER: &str = "reboot-required";
 impl Daemon {
     /// How things stand.
     pub(super) fn status(&self) -> Status {
-        let record = &self.keeper.record;
+        let lifecycle = &self.lifecycle;
+        let now = now();
+        let record = lifecycle.record();
         let standing = &record.standing;
         let config = &self.settings.config;
-        let time = Timestamp::now();
         let mut problems: Vec<String> = [
-            &self.settings.problem,
-            &self.keeper.problem,
-            &self.disk_problem,
+            self.settings.problem.as_deref(),
+            self.keeper.problem.as_deref(),
+            lifecycle.disk_problem(),
         ]
         .into_iter()
         .flatten()
-        .cloned()
+        .map(str::to_owned)
         .collect();
-        if let Some(refusal) = self.lock.refusal() {
+        if let Some(refusal) = lifecycle.lock_refusal() {
             problems.push(format!("the FleetLock server: {refusal}"));
         }
-        let next_check = self.next_check.saturating_sub(now());
+        let next_check = lifecycle.next_check().saturating_sub(now.boot);
         let has_repository = !config.repositories.is_empty();
         Status {
             booted: Booted {
-                version: self.machine.version.to_string(),
-                slot: self.machine.slot.clone(),
-                root_hash: self.machine.root_hash.map(|hash| hash.to_string()),
+                version: lifecycle.machine().version.to_string(),
+                slot: self.slot.clone(),
+                root_hash: lifecycle.machine().root_hash.map(|hash| hash.to_string()),
                 trial: self.trial_status(),
             },
-            slots: self.view.as_ref().map(slots).unwrap_or_default(),
-            progress: self
-                .job
-                .as_ref()
-                .map_or_else(|| worker::phase(Phase::Idle), |job| job.progress.clone()),
+            slots: lifecycle.view().map(slots).unwrap_or_default(),
+            progress: wire::progress(&lifecycle.progress()),
             reboot_required: record
                 .staged
                 .as_ref()
                 .map(|staged| staged.version.to_string()),
-            reboot_waits_for: self.reboot_waits_for.clone(),
+            reboot_waits_for: lifecycle.restart_waits_for(),
             mode: config.mode.to_string(),
             channel: has_repository.then(|| config.channel.clone()),
             repositories: config.repositories.clone(),
@@ -61,10 +59,10 @@ impl Daemon {
                 found: check.found.clone(),
             }),
             next_check: has_repository
-                .then(|| time.checked_add(next_check).ok().map(seconds))
+                .then(|| now.clock.checked_add(next_check).ok().map(seconds))
                 .flatten(),
             pin: standing.pin.as_ref().map(ToString::to_string),
-            hold: standing.held(time).map(|hold| Hold {
+            hold: standing.held(now.clock).map(|hold| Hold {
                 until: hold.until.map(seconds),
                 because: hold.reason.clone().unwrap_or_default(),
             }),
@@ -82,28 +80,23 @@ impl Daemon {
     }
 
     fn trial_status(&self) -> Option<Trial> {
-        let trial = self.trial.as_ref().filter(|_| self.on_trial)?;
-        let now = now();
-        let tries = self
-            .view
-            .as_ref()
-            .and_then(|view| view.booted_entry()?.tries);
+        let trial = self.lifecycle.trial(now())?;
         Some(Trial {
-            tries_left: tries.map_or(0, |tries| tries.left),
-            waits_for: trial.waits_for(now),
-            seconds_left: trial.limit().saturating_sub(now).as_secs(),
+            tries_left: trial.tries_left,
+            waits_for: trial.waits_for,
+            seconds_left: trial.left.as_secs(),
         })
     }
 
     /// What was done.
     pub(super) fn history(&self) -> Vec<Record> {
-        self.keeper
-            .record
+        self.lifecycle
+            .record()
             .history
             .iter()
             .map(|event| Record {
                 time: seconds(event.time),
-                kind: boots::kind(event.kind),
+                kind: wire::kind(event.kind),
                 from: event.from.as_ref().map(ToString::to_string),
                 to: event.to.to_string(),
                 reason: event.reason.clone(),
@@ -113,45 +106,40 @@ impl Daemon {
             .collect()
     }
 
-    /// One line for `wherry status`, the marker for software, and a sign of life
-    /// for whoever waits.
+    /// One line for `wherry status`, and the marker for software.
     pub(super) fn show(&mut self) {
-        let line = if let Some(job) = &self.job
-            && job.progress.phase != Phase::Idle
-        {
-            let phase = job.progress.phase.as_str();
-            match &job.progress.version {
+        let line = self.line();
+        self.notify.status(&line);
+        self.mark();
+    }
+
+    fn line(&self) -> String {
+        let lifecycle = &self.lifecycle;
+        let record = lifecycle.record();
+        let progress = lifecycle.progress();
+        if progress.phase != Phase::Idle {
+            let phase = wire::phase(progress.phase).as_str();
+            match &progress.version {
                 Some(version) => format!("{phase} for {version}"),
                 None => phase.to_owned(),
             }
-        } else if let Some(staged) = &self.keeper.record.staged {
+        } else if let Some(staged) = &record.staged {
             format!("{} waits for a restart", staged.version)
-        } else if self.on_trial {
-            format!("{} is on trial", self.machine.version)
-        } else if let Some(problem) = &self.disk_problem {
-            problem.clone()
+        } else if lifecycle.is_on_trial() {
+            format!("{} is on trial", lifecycle.machine().version)
+        } else if let Some(problem) = lifecycle.disk_problem() {
+            problem.to_owned()
         } else {
-            match &self.keeper.record.last_check {
+            match &record.last_check {
                 Some(check) => check.error.clone().unwrap_or_else(|| check.found.clone()),
                 None => String::new(),
             }
-        };
-        self.notify.status(&line);
-        self.mark();
-        if let Some(job) = &self.job
-            && let Some(client) = &job.client
-        {
-            let _ = client.send(updater_control::Reply::Progress(job.progress.clone()));
         }
     }
 
     fn mark(&mut self) {
-        let wanted = self
-            .keeper
-            .record
-            .staged
-            .as_ref()
-            .map(|staged| format!("{}\n", staged.version));
+        let staged = self.lifecycle.record().staged.as_ref();
+        let wanted = staged.map(|staged| format!("{}\n", staged.version));
         if self.marked == wanted {
             return;
         }
@@ -190,7 +178,7 @@ fn slots(view: &View) -> Vec<SlotStatus> {
                 Some(_) => SlotState::Good,
             };
             SlotStatus {
-                slot: worker::letter(id),
+                slot: id.to_string().to_lowercase(),
                 version: entry.map(|entry| entry.version.to_string()),
                 state,
                 tries_left: entry.and_then(|entry| entry.tries).map(|tries| tries.left),
@@ -198,11 +186,4 @@ fn slots(view: &View) -> Vec<SlotStatus> {
             }
         })
         .collect()
-}
-
-/// To the second: more says nothing.
-pub(super) fn seconds(time: Timestamp) -> String {
-    time.round(TimestampRound::new().smallest(Unit::Second))
-        .unwrap_or(time)
-        .to_string()
 }

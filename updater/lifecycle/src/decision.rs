@@ -2,11 +2,10 @@
 
 use jiff::Timestamp;
 use policy::{Choice, Passed};
-use release::{Channel, Manifest};
-use updater_control::{Available, Checked};
+use release::{Channel, Manifest, Version};
 
 /// Why nothing is to be done, where the newest runs.
-pub const UP_TO_DATE: &str = "it is the newest for this machine";
+const UP_TO_DATE: &str = "it is the newest for this machine";
 
 /// What is to be done about a channel.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,9 +17,31 @@ pub struct Decision {
     /// Why, a sentence.
     pub sentence: String,
     /// The newest release of the channel.
-    pub newest: Option<String>,
+    pub newest: Option<Version>,
     /// When it is worth asking again, before the next check.
     pub again: Option<Timestamp>,
+}
+
+/// What a check has found, for a client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The release that runs.
+    pub running: Version,
+    /// The channel that was asked.
+    pub channel: String,
+    /// The release that this machine takes now.
+    pub available: Option<Manifest>,
+    /// Why there is none, or what has to be known about it.
+    pub sentence: String,
+    /// The newest release of the channel, taken or not.
+    pub newest: Option<Version>,
+}
+
+impl Found {
+    /// Whether the newest release for this machine runs.
+    pub fn is_up_to_date(&self) -> bool {
+        self.available.is_none() && self.sentence == UP_TO_DATE
+    }
 }
 
 impl Decision {
@@ -31,7 +52,7 @@ impl Decision {
             .iter()
             .map(|offer| &offer.manifest.version)
             .max()
-            .map(ToString::to_string);
+            .cloned();
         let mut decision = Self {
             take: None,
             available: None,
@@ -76,18 +97,13 @@ impl Decision {
         decision
     }
 
-    /// As an answer.
-    pub fn checked(&self, running: &str, channel: &str) -> Checked {
-        Checked {
-            running: running.to_owned(),
+    /// As the answer to a client. `running` runs, `channel` was asked.
+    pub fn found(&self, running: &Version, channel: &str) -> Found {
+        Found {
+            running: running.clone(),
             channel: channel.to_owned(),
-            available: self.available.as_ref().map(|manifest| Available {
-                version: manifest.version.to_string(),
-                published: manifest.published.clone(),
-                notes: manifest.notes.clone(),
-                size: manifest.root.length + manifest.uki.length,
-            }),
-            reason: self.sentence.clone(),
+            available: self.available.clone(),
+            sentence: self.sentence.clone(),
             newest: self.newest.clone(),
         }
     }
