@@ -13,6 +13,7 @@ use control::{
     FrameBuffer, Health, MAX_REPLY, MAX_REQUEST, Machine, Memory, Reply, Request, Service,
     ServiceState, Status, Storage, encode,
 };
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
@@ -33,6 +34,10 @@ struct Person {
 impl Person {
     fn new() -> Self {
         let pair = openpty(None, None).unwrap();
+        // A shell that inherited a terminal's other end would never be hung up.
+        for end in [&pair.master, &pair.slave] {
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        }
         Self {
             path: ttyname(&pair.slave).unwrap(),
             line: File::from(pair.master),
