@@ -6,7 +6,7 @@ use std::time::Duration;
 use machine::Machine;
 use tempfile::TempDir;
 
-use crate::operator::{BOOT, build, fail, json, power_off, run, settled};
+use crate::operator::{BOOT, build, fail, json, power_off, restored, run, settled};
 
 /// Larger than the image by far.
 const DISK: u64 = 2 << 30;
@@ -53,7 +53,7 @@ fn an_operator_reads_the_boot_and_the_one_before_and_ends_the_machine_by_its_nam
 #[test]
 fn the_console_may_mend_the_machine_but_not_take_it_apart() {
     let build = build();
-    let mut machine = settled(Machine::builder(&build, "console-limits"));
+    let mut machine = restored(Machine::builder(&build, "console-limits"));
     run(
         &mut machine,
         "touch /state/config/mine && chown 7:7 /state/config/mine",

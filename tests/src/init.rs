@@ -7,7 +7,7 @@ use std::time::Duration;
 use machine::Machine;
 
 use crate::operator::{
-    BOOT, COMMAND, build, fail, power_off, put_service, run, service, settled, status,
+    BOOT, COMMAND, build, fail, power_off, put_service, restored, run, service, settled, status,
     wait_for_state,
 };
 
@@ -19,7 +19,7 @@ const ORPHANS: Duration = Duration::from_secs(900);
 #[test]
 fn ten_thousand_orphans_are_reaped_while_the_machine_answers() {
     let build = build();
-    let mut machine = settled(Machine::builder(&build, "init-orphans").limit(ORPHANS + END));
+    let mut machine = restored(Machine::builder(&build, "init-orphans").limit(ORPHANS + END));
     let orphans =
         "i=0; while [ $i -lt 10000 ]; do (: &); i=$((i+1)); done; wherry status > /dev/null";
     let output = machine.shell(orphans, ORPHANS).unwrap();
@@ -36,7 +36,7 @@ fn ten_thousand_orphans_are_reaped_while_the_machine_answers() {
 #[test]
 fn garbage_on_the_control_socket_is_refused_and_nothing_else_happens() {
     let build = build();
-    let mut machine = settled(Machine::builder(&build, "init-garbage"));
+    let mut machine = restored(Machine::builder(&build, "init-garbage"));
     let before = status(&mut machine);
     let connect = "timeout 5 nc local:/run/wherry/init.sock";
     // A length far over the limit, no JSON, no request: refused, and the
@@ -87,7 +87,7 @@ fn garbage_on_the_control_socket_is_refused_and_nothing_else_happens() {
 #[test]
 fn a_fresh_pid_1_takes_over_and_no_service_notices() {
     let build = build();
-    let mut machine = settled(Machine::builder(&build, "init-reexec"));
+    let mut machine = restored(Machine::builder(&build, "init-reexec"));
     put_service(
         &mut machine,
         "ticker",
@@ -132,7 +132,7 @@ fn a_fresh_pid_1_takes_over_and_no_service_notices() {
 #[test]
 fn a_crash_of_pid_1_is_told_and_restarts_the_machine() {
     let build = build();
-    let mut machine = settled(Machine::builder(&build, "init-crash"));
+    let mut machine = restored(Machine::builder(&build, "init-crash"));
     machine.type_line("kill -SEGV 1").unwrap();
     machine
         .wait_for("wherry: emergency: PID 1 failed: SIGSEGV", COMMAND)
@@ -211,7 +211,7 @@ fn holder() -> Vec<u8> {
 #[test]
 fn a_pid_1_that_hangs_is_reset_by_the_hardware_watchdog() {
     let build = build();
-    let mut machine = settled(Machine::builder(&build, "init-hang").reboots());
+    let mut machine = restored(Machine::builder(&build, "init-hang").reboots());
     let bytes: String = holder()
         .iter()
         .map(|byte| format!("\\{byte:03o}"))
@@ -277,8 +277,7 @@ fn a_sigterm_in_the_middle_of_the_boot_ends_it_in_order() {
     let build = build();
     let folder = tempfile::TempDir::new().unwrap();
     let disk = folder.path().join("disk.raw");
-    build.make_disk(&disk, 2 << 30).unwrap();
-    let mut machine = settled(Machine::builder(&build, "init-sigterm-before").disk(&disk));
+    let mut machine = restored(Machine::builder(&build, "init-sigterm-before").disk(&disk));
     put_service(
         &mut machine,
         "killer",
@@ -301,7 +300,7 @@ fn a_sigterm_in_the_middle_of_the_boot_ends_it_in_order() {
 #[test]
 fn the_machine_ends_in_bounded_time_with_services_that_will_not_stop() {
     let build = build();
-    let mut machine = settled(Machine::builder(&build, "init-stuck"));
+    let mut machine = restored(Machine::builder(&build, "init-stuck"));
     for (name, requires) in [
         ("stuck-one", ""),
         ("stuck-two", "requires = [\"stuck-one\"]\n"),

@@ -1,8 +1,9 @@
 //! An operator in front of the machine's console: what the tests type and read.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use machine::{Build, Machine, MachineBuilder};
+use machine::{Build, Machine, MachineBuilder, Snapshot};
 use serde_json::Value;
 
 /// A boot that has not settled by then does not.
@@ -22,6 +23,31 @@ pub fn settled(machine: MachineBuilder<'_>) -> Machine {
     machine.wait_for("wherry: ", BOOT).unwrap();
     machine.wait_for("# ", BOOT).unwrap();
     machine
+}
+
+/// The machine with a shell that was booted once for all tests that need no boot
+/// of their own.
+pub fn booted() -> &'static Snapshot {
+    static BOOTED: OnceLock<Snapshot> = OnceLock::new();
+    BOOTED.get_or_init(|| {
+        let build = build();
+        let machine = Machine::builder(&build, "booted");
+        machine
+            .save(|machine| {
+                machine.wait_for("wherry: ready", BOOT)?;
+                machine.wait_for("# ", BOOT)?;
+                // The state's file system grows in the background.
+                let grown = "old=0; until now=$(stat -f -c %b /state); [ $now = $old ]; \
+                             do old=$now; sleep 0.5; done";
+                machine.shell(grown, COMMAND).map(drop)
+            })
+            .unwrap()
+    })
+}
+
+/// A machine that goes on where [`booted`] was saved: its shell waits.
+pub fn restored(machine: MachineBuilder<'_>) -> Machine {
+    machine.restore(booted()).start().unwrap()
 }
 
 /// Runs a command that must succeed, and returns what it printed.

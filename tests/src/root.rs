@@ -61,7 +61,7 @@ fn a_corrupt_block_of_the_root_restarts_the_machine_instead_of_giving_garbage() 
 #[test]
 fn the_root_cannot_be_written() {
     let build = build();
-    let mut machine = crate::operator::settled(Machine::builder(&build, "root-read-only"));
+    let mut machine = crate::operator::restored(Machine::builder(&build, "root-read-only"));
     let told = crate::operator::fail(&mut machine, "touch /usr/bin/x 2>&1");
     assert!(told.contains("Read-only file system"), "{told}");
     crate::operator::power_off(machine);

@@ -7,12 +7,9 @@ use machine::Machine;
 use tempfile::TempDir;
 
 use crate::operator::{
-    COMMAND, build, fail, json, power_off, put_definition, put_service, run, service, settled,
-    state_of, status, wait_for_state,
+    COMMAND, build, fail, json, power_off, put_definition, put_service, restored, run, service,
+    settled, state_of, status, wait_for_state,
 };
-
-/// Larger than the image by far.
-const DISK: u64 = 2 << 30;
 
 const SLEEP: &str = "while :; do sleep 1; done";
 
@@ -21,8 +18,7 @@ fn every_service_of_the_image_runs_in_a_container_and_an_operators_service_besid
     let build = build();
     let folder = TempDir::with_prefix("wherry-services-").unwrap();
     let disk = folder.path().join("disk.raw");
-    build.make_disk(&disk, DISK).unwrap();
-    let mut machine = settled(Machine::builder(&build, "services-own").disk(&disk));
+    let mut machine = restored(Machine::builder(&build, "services-own").disk(&disk));
     let before = status(&mut machine);
     assert_eq!(before["machine"]["phase"], "ready", "{before:#}");
     for (name, state) in [
@@ -75,7 +71,7 @@ fn every_service_of_the_image_runs_in_a_container_and_an_operators_service_besid
 #[test]
 fn a_definition_with_a_mistake_is_named_with_its_place_and_the_others_run() {
     let build = build();
-    let mut machine = settled(Machine::builder(&build, "services-mistakes"));
+    let mut machine = restored(Machine::builder(&build, "services-mistakes"));
     put_service(&mut machine, "good", "", SLEEP);
     put_definition(&mut machine, "malformed", "description = \"x\"\n= what");
     put_service(&mut machine, "unknown-key", "priviledged = true", SLEEP);
@@ -135,7 +131,7 @@ fn a_definition_with_a_mistake_is_named_with_its_place_and_the_others_run() {
 #[test]
 fn a_service_that_misbehaves_is_held_by_its_policy() {
     let build = build();
-    let mut machine = settled(Machine::builder(&build, "services-misbehave"));
+    let mut machine = restored(Machine::builder(&build, "services-misbehave"));
     put_service(
         &mut machine,
         "exits",
@@ -192,7 +188,7 @@ fn a_service_that_misbehaves_is_held_by_its_policy() {
 #[test]
 fn a_fork_bomb_and_a_memory_eater_stay_within_their_limits() {
     let build = build();
-    let mut machine = settled(Machine::builder(&build, "services-limits"));
+    let mut machine = restored(Machine::builder(&build, "services-limits"));
     let log_before = status(&mut machine);
     put_service(
         &mut machine,
@@ -242,7 +238,7 @@ fn a_fork_bomb_and_a_memory_eater_stay_within_their_limits() {
 #[test]
 fn the_log_loses_no_line_when_it_is_killed() {
     let build = build();
-    let mut machine = settled(Machine::builder(&build, "services-log"));
+    let mut machine = restored(Machine::builder(&build, "services-log"));
     put_service(
         &mut machine,
         "counter",

@@ -47,6 +47,11 @@ impl Disk {
         settled(self.machine(name))
     }
 
+    /// A machine that has booted once with this disk. What is on it is lost.
+    fn booted(&self, name: &str) -> Machine {
+        crate::operator::restored(self.machine(name))
+    }
+
     /// First byte and length of the state partition.
     fn state(&self) -> (u64, u64) {
         let table = GptConfig::new().open(self.path()).unwrap();
@@ -165,7 +170,7 @@ fn the_state_partition_is_grown_at_the_first_boot_and_kept_at_the_next() {
 #[test]
 fn a_corrupt_state_partition_is_repaired() {
     let disk = Disk::new();
-    let mut machine = disk.boot("state-corrupt-before");
+    let mut machine = disk.booted("state-corrupt-before");
     run(&mut machine, "echo kept > /state/var/kept && sync");
     power_off(machine);
     // The superblock and the group descriptors.
@@ -183,7 +188,7 @@ fn a_corrupt_state_partition_is_repaired() {
 #[test]
 fn a_file_system_with_noted_errors_is_checked_before_it_is_mounted() {
     let disk = Disk::new();
-    power_off(disk.boot("state-errors-before"));
+    power_off(disk.booted("state-errors-before"));
     // What the kernel leaves there when it finds an error: s_state is valid,
     // with errors.
     let target = format!("{}?offset={}", disk.path().display(), disk.state().0);
@@ -202,7 +207,7 @@ fn a_file_system_with_noted_errors_is_checked_before_it_is_mounted() {
 #[test]
 fn a_lost_partition_table_is_restored_from_its_backup() {
     let disk = Disk::new();
-    power_off(disk.boot("state-table-before"));
+    power_off(disk.booted("state-table-before"));
     disk.write(0, &[0; 34 * 512]);
 
     let mut machine = disk.boot("state-table");
@@ -275,7 +280,7 @@ fn remove_state(disk: &Path) {
 #[test]
 fn a_full_state_partition_does_not_keep_the_machine_from_being_ready() {
     let disk = Disk::new();
-    let mut machine = disk.boot("state-full-before");
+    let mut machine = disk.booted("state-full-before");
     let fill = "dd if=/dev/zero of=/state/var/all bs=1M 2>/dev/null; \
                 dd if=/dev/zero of=/state/var/rest bs=4k 2>/dev/null; sync";
     machine.shell(fill, Duration::from_secs(120)).unwrap();

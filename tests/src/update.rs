@@ -6,9 +6,10 @@ mod install;
 mod storage;
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use machine::{Build, Machine, MachineBuilder, Server};
+use machine::{Build, Machine, MachineBuilder, Server, Snapshot};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -75,22 +76,48 @@ impl Site {
     /// The machine with that disk, as it lies there.
     fn start_with(&self, change: impl FnOnce(MachineBuilder) -> MachineBuilder) -> Machine {
         let build = build();
-        let builder = Machine::builder(&build, &self.name)
+        change(self.builder(&build)).start().unwrap()
+    }
+
+    fn builder<'a>(&self, build: &'a Build) -> MachineBuilder<'a> {
+        Machine::builder(build, &self.name)
             .firmware()
             .variables(self.path("variables"))
             .disk(self.disk())
             .server(&self.server)
             .reboots()
-            .limit(LIFE);
-        change(builder).start().unwrap()
+            .limit(LIFE)
     }
 
-    /// The same, up and with a shell.
+    /// A machine on which the first release has booted, with a shell. What was on
+    /// the disk is lost.
+    fn booted(&self) -> Machine {
+        self.start_with(|builder| builder.restore(first()))
+    }
+
+    /// A machine that boots what is on the disk, up and with a shell.
     fn start(&self) -> Machine {
         let mut machine = self.start_with(|builder| builder);
         up(&mut machine);
         machine
     }
+}
+
+/// The first release on a machine that was booted once for all tests that begin
+/// with it.
+fn first() -> &'static Snapshot {
+    static FIRST: OnceLock<Snapshot> = OnceLock::new();
+    FIRST.get_or_init(|| {
+        let site = Site::new("update-first");
+        let build = build();
+        let machine = site.builder(&build);
+        machine
+            .save(|machine| {
+                up(machine);
+                Ok(())
+            })
+            .unwrap()
+    })
 }
 
 /// Waits until a boot has settled and the console's shell waits for a command.

@@ -8,6 +8,7 @@
 //! - [`Tools`]: the tools tree, and how one of its programs runs on this host;
 //! - [`Qemu`]: a description of a virtual machine, turned into a [`Command`];
 //! - [`Machine`]: one that runs, driven over its serial console and QMP;
+//! - [`Snapshot`]: a booted machine from which others go on, in place of a boot;
 //! - [`Guest`]: a machine with Debian instead of Wherry, driven by scripts;
 //! - [`Server`]: a web server that machines reach, and that can misbehave;
 //! - [`Fault`]: what is wrong with a machine's disk.
@@ -39,6 +40,7 @@ mod monitor;
 mod qemu;
 mod running;
 mod server;
+mod snapshot;
 mod storage;
 mod tools;
 
@@ -49,5 +51,6 @@ pub use guest::{Guest, ScriptOutput};
 pub use qemu::{Boot, Console, Qemu, acceleration};
 pub use running::{Machine, MachineBuilder, ShellOutput};
 pub use server::{Behaviour, Served, Server};
+pub use snapshot::Snapshot;
 pub use storage::{Fault, Operation, Storage};
 pub use tools::Tools;

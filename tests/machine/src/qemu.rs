@@ -50,6 +50,9 @@ pub struct Qemu {
     pub network: Option<String>,
     /// Whether a reboot starts the machine again; if not, QEMU ends.
     pub reboots: bool,
+    /// The saved state from which the machine goes on, in place of a boot. It
+    /// waits for QMP's `cont`.
+    pub incoming: Option<PathBuf>,
     /// Where QEMU listens for QMP commands.
     pub monitor: Option<PathBuf>,
     /// Arguments of QEMU's that are added as they are.
@@ -71,6 +74,7 @@ impl Qemu {
             console: Console::Pipe,
             network: Some(NO_WAY_OUT.to_owned()),
             reboots: false,
+            incoming: None,
             monitor: None,
             arguments: Vec::new(),
         }
@@ -124,6 +128,10 @@ impl Qemu {
         }
         if !self.reboots {
             qemu.arg("-no-reboot");
+        }
+        if let Some(state) = &self.incoming {
+            qemu.arg("-incoming")
+                .arg(format!("file:{}", state.display()));
         }
         if let Some(monitor) = &self.monitor {
             qemu.arg("-qmp")

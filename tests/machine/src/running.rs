@@ -1,8 +1,9 @@
 //! A machine that runs, driven from a test over its console and monitor.
 
+use crate::disk::copy_sparse;
 use crate::monitor::Monitor;
 use crate::server;
-use crate::{Boot, Build, Error, Fault, Qemu, Server, Storage};
+use crate::{Boot, Build, Error, Fault, Qemu, Server, Snapshot, Storage, snapshot};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -16,7 +17,7 @@ use tempfile::TempDir;
 
 /// Size of a machine's disk: larger than the image, so that the state partition
 /// has somewhere to grow.
-const DISK: u64 = 2 << 30;
+pub(crate) const DISK: u64 = 2 << 30;
 
 /// A machine ends after this, whatever its test does.
 const HARD_LIMIT: Duration = Duration::from_secs(300);
@@ -30,6 +31,7 @@ pub struct MachineBuilder<'a> {
     kernel: Option<PathBuf>,
     append: Vec<String>,
     disk: Option<PathBuf>,
+    snapshot: Option<&'a Snapshot>,
     storage: Storage,
     variables: Option<PathBuf>,
     memory: u32,
@@ -65,6 +67,15 @@ impl<'a> MachineBuilder<'a> {
     /// machine has a new copy of the image that is removed with it.
     pub fn disk(mut self, disk: impl Into<PathBuf>) -> Self {
         self.disk = Some(disk.into());
+        self
+    }
+
+    /// Goes on where the snapshot's machine was saved, in place of a boot. Disk
+    /// and firmware's variables are copies of that machine's: new ones at the
+    /// paths that [`disk`](Self::disk) and [`variables`](Self::variables) name,
+    /// or some that are removed with the machine.
+    pub fn restore(mut self, snapshot: &'a Snapshot) -> Self {
+        self.snapshot = Some(snapshot);
         self
     }
 
@@ -133,17 +144,39 @@ impl<'a> MachineBuilder<'a> {
         self
     }
 
+    /// Boots the machine, has `settle` wait until it is what others shall begin
+    /// with, saves it and ends it. Its disk is a copy of the one that
+    /// [`disk`](Self::disk) names, or of the image.
+    pub fn save(
+        mut self,
+        settle: impl FnOnce(&mut Machine) -> Result<(), Error>,
+    ) -> Result<Snapshot, Error> {
+        let snapshot = Snapshot::new(self.build, &self.name)?;
+        match &self.disk {
+            Some(disk) => copy_sparse(disk, &snapshot.disk(), 0)?,
+            None => self.build.make_disk(&snapshot.disk(), DISK)?,
+        }
+        self.disk = Some(snapshot.disk());
+        self.variables = Some(snapshot.variables());
+        let mut machine = self.start()?;
+        settle(&mut machine)?;
+        snapshot.take(machine)?;
+        Ok(snapshot)
+    }
+
     /// Starts the machine. Its console is saved in the build's `console/NAME.log`.
     pub fn start(self) -> Result<Machine, Error> {
         let scratch = TempDir::with_prefix("wherry-machine-")
             .map_err(Error::io("create a folder in", std::env::temp_dir()))?;
         let boot = if self.firmware {
-            Boot::Firmware {
-                variables: match self.variables {
-                    Some(variables) => variables,
-                    None => scratch.path().join("variables"),
-                },
+            let variables = match self.variables {
+                Some(variables) => variables,
+                None => scratch.path().join("variables"),
+            };
+            if let Some(snapshot) = self.snapshot {
+                copy_sparse(&snapshot.variables(), &variables, 0)?;
             }
+            Boot::Firmware { variables }
         } else {
             let mut words = vec![self.build.command_line()?];
             words.extend(self.append);
@@ -168,18 +201,28 @@ impl<'a> MachineBuilder<'a> {
         }
         qemu.monitor = Some(scratch.path().join("monitor"));
         qemu.arguments = self.arguments;
-        qemu.disk = Some(match self.disk {
-            Some(disk) => disk,
-            None => {
+        qemu.disk = Some(match (self.disk, self.snapshot) {
+            (Some(disk), None) => disk,
+            (None, None) => {
                 let disk = scratch.path().join("disk.raw");
                 self.build.make_disk(&disk, DISK)?;
+                disk
+            }
+            (disk, Some(snapshot)) => {
+                let disk = disk.unwrap_or_else(|| scratch.path().join("disk.raw"));
+                copy_sparse(&snapshot.disk(), &disk, 0)?;
+                qemu.incoming = Some(snapshot.state());
                 disk
             }
         });
         let logs = self.build.console_logs();
         fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
         let log = logs.join(format!("{}.log", self.name));
-        Machine::spawn(&qemu, scratch, log, self.limit)
+        let mut machine = Machine::spawn(&qemu, scratch, log, self.limit)?;
+        if self.snapshot.is_some() {
+            snapshot::go_on(&mut machine)?;
+        }
+        Ok(machine)
     }
 }
 
@@ -237,6 +280,7 @@ impl Machine {
             kernel: None,
             append: Vec::new(),
             disk: None,
+            snapshot: None,
             storage: Storage::default(),
             variables: None,
             memory: 512,

@@ -12,7 +12,7 @@ use crate::operator::{build, power_off, run};
 /// Installs the newest release of `channel`, restarts, and waits until the first
 /// release runs again by itself. Returns why.
 fn falls_back(site: &Site, channel: &str, version: &str, tried: &str) -> String {
-    let mut machine = site.start();
+    let mut machine = site.booted();
     apply(&mut machine, channel);
     machine.type_line("wherry reboot").unwrap();
     machine.wait_for(tried, super::FIRMWARE_BOOT).unwrap();
@@ -94,7 +94,7 @@ fn a_release_that_hangs_gives_way() {
 #[test]
 fn a_release_whose_root_is_damaged_after_it_was_written_gives_way() {
     let site = Site::new("update-damaged");
-    let mut machine = site.start();
+    let mut machine = site.booted();
     apply(&mut machine, "service");
     power_off(machine);
     damage(&site, 4);
@@ -114,7 +114,7 @@ fn a_release_whose_root_is_damaged_after_it_was_written_gives_way() {
 #[test]
 fn a_machine_whose_running_slot_goes_bad_boots_the_other_one() {
     let site = Site::new("update-bad-slot");
-    let mut machine = site.start();
+    let mut machine = site.booted();
     apply(&mut machine, "service");
     super::restart(&mut machine);
     wait_until_blessed(&mut machine, "1.2");

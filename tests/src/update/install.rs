@@ -8,7 +8,7 @@ use crate::operator::{COMMAND, fail, power_off};
 #[test]
 fn a_machine_goes_from_release_to_release_and_back_by_hand() {
     let site = Site::new("update-chain");
-    let mut machine = site.start();
+    let mut machine = site.booted();
     assert_runs(&mut machine, FIRST);
 
     apply(&mut machine, "kernel");
@@ -44,7 +44,7 @@ fn a_machine_goes_from_release_to_release_and_back_by_hand() {
 #[test]
 fn releases_can_be_skipped_but_versions_do_not_go_back_unasked() {
     let site = Site::new("update-skip");
-    let mut machine = site.start();
+    let mut machine = site.booted();
     // Every block of it is another one.
     apply(&mut machine, "everything");
     restart(&mut machine);
