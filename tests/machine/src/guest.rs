@@ -1,7 +1,7 @@
 //! The Debian guest: a machine that runs shell scripts and returns what they
 //! print.
 
-use crate::{Boot, Build, Error, Machine, Qemu};
+use crate::{Boot, Build, Error, Machine, Qemu, Snapshot, snapshot};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -41,6 +41,40 @@ impl Guest {
     /// Boots the guest of `build`; `name` names its saved console. The machine
     /// ends after `limit`, whatever happens.
     pub fn boot(build: &Build, name: &str, limit: Duration) -> Result<Self, Error> {
+        let mut guest = Self::launch(build, name, limit, None)?;
+        match guest.line(BOOT)?.as_str() {
+            "ready" => Ok(guest),
+            other => Err(guest.silent("ready", format!("the guest said {other:?}"))),
+        }
+    }
+
+    /// Boots the guest of `build`, saves it and ends it.
+    pub fn save(build: &Build) -> Result<Snapshot, Error> {
+        const NAME: &str = "guest-booted";
+        let snapshot = Snapshot::new(build, NAME)?;
+        let guest = Self::boot(build, NAME, 2 * BOOT)?;
+        snapshot.take(guest.machine)?;
+        Ok(snapshot)
+    }
+
+    /// Goes on where the guest of `build` was saved, in place of a boot.
+    pub fn restore(
+        build: &Build,
+        snapshot: &Snapshot,
+        name: &str,
+        limit: Duration,
+    ) -> Result<Self, Error> {
+        let mut guest = Self::launch(build, name, limit, Some(snapshot))?;
+        snapshot::go_on(&mut guest.machine)?;
+        Ok(guest)
+    }
+
+    fn launch(
+        build: &Build,
+        name: &str,
+        limit: Duration,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<Self, Error> {
         let scratch = TempDir::with_prefix("wherry-guest-")
             .map_err(Error::io("create a folder in", std::env::temp_dir()))?;
         let socket = scratch.path().join("agent");
@@ -51,6 +85,7 @@ impl Guest {
         };
         let mut qemu = Qemu::new(&build.tools()?, boot);
         qemu.memory = MEMORY;
+        qemu.incoming = snapshot.map(Snapshot::state);
         qemu.monitor = Some(scratch.path().join("monitor"));
         qemu.arguments = [
             disk("debian", &build.guest_disk()?),
@@ -66,15 +101,11 @@ impl Guest {
         let (stream, _) = listener
             .accept()
             .map_err(Error::io("wait for QEMU on", &socket))?;
-        let mut guest = Self {
+        Ok(Self {
             machine,
             agent: BufReader::new(stream),
             name: name.to_owned(),
-        };
-        match guest.line(BOOT)?.as_str() {
-            "ready" => Ok(guest),
-            other => Err(guest.silent("ready", format!("the guest said {other:?}"))),
-        }
+        })
     }
 
     /// Has `sh` run `script` as root in the guest.

@@ -8,7 +8,7 @@ const CLEAN: &str =
 
 #[test]
 fn containerd_runs_real_work() {
-    let mut debian = Debian::boot("guest-containerd");
+    let mut debian = Debian::restored("guest-containerd");
     debian.run(
         "mkdir -p /var/lib/containerd/box && tar -C /var/lib/containerd/box -xf /usr/lib/guest/busybox.tar",
     );

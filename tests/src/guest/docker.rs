@@ -9,7 +9,7 @@ const RUN: &str = "docker run --rm --network none";
 
 #[test]
 fn docker_runs_real_work() {
-    let mut debian = Debian::boot("guest-docker");
+    let mut debian = Debian::restored("guest-docker");
     start(&mut debian, "systemd", "");
     debian.hold(
         behaviours![

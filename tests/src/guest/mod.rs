@@ -1,8 +1,9 @@
 //! The runtime with the programs that people use one with: Debian's docker,
 //! containerd and podman, in a Debian machine on our kernel.
 //!
-//! One machine is booted for each of them, and has a table of behaviours tried
-//! on it, one after the other; all that fail are told in the end.
+//! Debian is booted once and saved; each of them has a machine that goes on from
+//! there, on which a table of behaviours is tried, one after the other. All that
+//! fail are told at the end.
 //! `WHERRY_TESTED_RUNTIME=/usr/bin/runc` tries another runtime of the guest's, to
 //! see whether a test asks for what runc does.
 
@@ -14,9 +15,10 @@ mod podman;
 use std::any::Any;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use machine::{Build, Guest};
+use machine::{Build, Guest, Snapshot};
 
 /// A script takes no longer, on the slowest of hosts.
 const SCRIPT: Duration = Duration::from_secs(240);
@@ -44,10 +46,13 @@ macro_rules! behaviours {
 use behaviours;
 
 impl Debian {
-    fn boot(name: &str) -> Self {
+    /// A machine that goes on where the guest was saved after its only boot.
+    fn restored(name: &str) -> Self {
+        static BOOTED: OnceLock<Snapshot> = OnceLock::new();
         let build = Build::from_env().unwrap();
+        let booted = BOOTED.get_or_init(|| Guest::save(&build).unwrap());
         Self {
-            guest: Guest::boot(&build, name, MACHINE).unwrap(),
+            guest: Guest::restore(&build, booted, name, MACHINE).unwrap(),
             runtime: std::env::var("WHERRY_TESTED_RUNTIME")
                 .unwrap_or_else(|_| "/usr/local/bin/wherry-runtime".to_owned()),
             failed: String::new(),

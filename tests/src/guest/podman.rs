@@ -10,7 +10,7 @@ const RUN: &str = "podman run --rm --network none";
 
 #[test]
 fn podman_runs_real_work() {
-    let mut debian = Debian::boot("guest-podman");
+    let mut debian = Debian::restored("guest-podman");
     start(&mut debian, "systemd");
     debian.hold(
         behaviours![
