@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use layout::command_line::{VerityRoot, arguments};
 use serde::{Deserialize, Serialize};
 
 /// What PID 1 does after a failure of its own (`wherry.emergency=`).
@@ -57,10 +58,15 @@ pub struct Cmdline {
 /// line has a mistake still boots, and says so.
 pub fn parse(text: &str) -> Cmdline {
     let mut cmdline = Cmdline::default();
-    for argument in split(text) {
+    for argument in arguments(text) {
         let (key, value) = argument.split_once('=').unwrap_or((&argument, ""));
         match key {
-            "dm-mod.create" => read_verity_table(value, &mut cmdline),
+            "dm-mod.create" => {
+                if let Some(root) = VerityRoot::parse(value) {
+                    cmdline.root_hash = root.root_hash;
+                    cmdline.root_partition = root.data;
+                }
+            }
             "wherry.console" => match value {
                 "on" => {
                     cmdline.disabled.remove("console");
@@ -105,48 +111,6 @@ fn complain(cmdline: &mut Cmdline, key: &str, value: &str, expected: &str) {
     cmdline.complaints.push(format!(
         "kernel command line: {key}={value} is not understood; expected {expected}"
     ));
-}
-
-/// Splits as the kernel does (`next_arg`): at white space outside double
-/// quotes; the quotes themselves go.
-fn split(text: &str) -> Vec<String> {
-    let mut arguments = Vec::new();
-    let mut current = String::new();
-    let mut quoted = false;
-    for character in text.chars() {
-        match character {
-            '"' => quoted = !quoted,
-            _ if character.is_whitespace() && !quoted => {
-                if !current.is_empty() {
-                    arguments.push(std::mem::take(&mut current));
-                }
-            }
-            _ => current.push(character),
-        }
-    }
-    if !current.is_empty() {
-        arguments.push(current);
-    }
-    arguments
-}
-
-/// Takes data partition and root hash out of
-/// `name,uuid,minor,flags,start sectors verity version data hash data-block-size
-/// hash-block-size blocks hash-start algorithm root-hash salt …`
-/// (the kernel's dm-init.rst and verity.rst).
-fn read_verity_table(value: &str, cmdline: &mut Cmdline) {
-    let Some(table) = value.splitn(5, ',').nth(4) else {
-        return;
-    };
-    let fields: Vec<&str> = table.split_whitespace().collect();
-    if fields.get(2) != Some(&"verity") {
-        return;
-    }
-    cmdline.root_partition = fields
-        .get(4)
-        .and_then(|device| device.strip_prefix("PARTUUID="))
-        .map(str::to_owned);
-    cmdline.root_hash = fields.get(11).map(|hash| (*hash).to_owned());
 }
 
 #[cfg(test)]

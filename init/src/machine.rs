@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use layout::partition::SlotId;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
@@ -244,8 +245,7 @@ fn value(text: &str, key: &str) -> Option<String> {
     })
 }
 
-/// The slot of the partition below the verity root: `docs/disk-layout.md` gives
-/// slot A partition 2 and slot B partition 4.
+/// The slot of the partition below the verity root, in lower case.
 fn booted_slot(sys: &Path) -> Option<String> {
     let slaves = fs::read_dir(sys.join("block/dm-0/slaves")).ok()?;
     let numbers = slaves.filter_map(|slave| {
@@ -255,11 +255,8 @@ fn booted_slot(sys: &Path) -> Option<String> {
             .parse::<u32>()
             .ok()
     });
-    match numbers.min()? {
-        2 => Some("a".to_owned()),
-        4 => Some("b".to_owned()),
-        _ => None,
-    }
+    let slot = SlotId::of_root_partition(numbers.min()?)?;
+    Some(slot.to_string().to_lowercase())
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use layout::entry::{COUNTED, Tries, counted_path};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::epoll::EpollFlags;
 use serde::{Deserialize, Serialize};
@@ -40,15 +41,7 @@ use crate::source::Source;
 /// `wherry.trial=` says so.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
-/// The most tries that a release on trial has in all. One that has proven itself
-/// may be counted too, from more, as a guard against its slot going bad.
-const TRIES: u32 = 3;
-
 const EFIVARS: &str = "/sys/firmware/efi/efivars";
-
-/// Set by systemd-boot when it counts (systemd's Boot Loader Interface).
-const VARIABLE: &str =
-    "/sys/firmware/efi/efivars/LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 
 /// Where the reason for a restart is kept for the updater, below the state.
 const EXPIRED: &str = "updater/trial-expired";
@@ -154,7 +147,7 @@ impl Init {
     }
 
     fn begin_trial(&mut self, entry: String) {
-        if !is_trial(&entry) {
+        if !Tries::of_file(&entry).is_some_and(Tries::is_trial) {
             return;
         }
         let until = match self.cmdline.trial {
@@ -238,81 +231,23 @@ fn read_variable() -> Option<Found> {
             error.desc()
         )));
     }
-    let value = fs::read(VARIABLE);
+    let variable = Path::new(EFIVARS).join(COUNTED);
+    let value = fs::read(&variable);
     let _ = umount2(EFIVARS, MntFlags::empty());
     match value {
-        Ok(value) => path_in(&value).map(Found::Counted),
+        Ok(value) => counted_path(&value).map(Found::Counted),
         // Not counted.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => Some(Found::Complaint(format!("cannot read {VARIABLE}: {error}"))),
-    }
-}
-
-/// A variable's content: four bytes of attributes, then UTF-16 up to a zero.
-fn path_in(value: &[u8]) -> Option<String> {
-    let units: Vec<u16> = value
-        .get(4..)?
-        .as_chunks::<2>()
-        .0
-        .iter()
-        .map(|pair| u16::from_le_bytes(*pair))
-        .take_while(|unit| *unit != 0)
-        .collect();
-    let path = String::from_utf16_lossy(&units);
-    let path: String = path.chars().filter(|c| !c.is_control()).collect();
-    (!path.is_empty()).then_some(path)
-}
-
-/// Whether the count in a boot entry's name (`…+LEFT-DONE.efi`, `…+LEFT.efi`) is
-/// that of a release on trial.
-fn is_trial(path: &str) -> bool {
-    let name = path.rsplit(['\\', '/']).next().unwrap_or(path);
-    let Some((_, count)) = name
-        .strip_suffix(".efi")
-        .and_then(|name| name.rsplit_once('+'))
-    else {
-        return false;
-    };
-    let (left, done) = count.split_once('-').unwrap_or((count, "0"));
-    match (left.parse::<u32>(), done.parse::<u32>()) {
-        (Ok(left), Ok(done)) => left.saturating_add(done) <= TRIES,
-        _ => false,
+        Err(error) => Some(Found::Complaint(format!(
+            "cannot read {}: {error}",
+            variable.display()
+        ))),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_release_with_few_tries_in_all_is_on_trial() {
-        for (name, expected) in [
-            ("\\EFI\\Linux\\wherry_2.0+2-1.efi", true),
-            ("\\EFI\\Linux\\wherry_2.0+0-3.efi", true),
-            ("/EFI/Linux/wherry_2.0+3.efi", true),
-            ("\\EFI\\Linux\\wherry_2.0+6-1.efi", false),
-            ("\\EFI\\Linux\\wherry_2.0+0-7.efi", false),
-            ("\\EFI\\Linux\\wherry_2.0.efi", false),
-            ("\\EFI\\Linux\\wherry_2.0+x-1.efi", false),
-            ("\\EFI\\a+1-1\\wherry_2.0.efi", false),
-            ("\\EFI\\Linux\\wherry_2.0+4294967295-1.efi", false),
-            ("", false),
-        ] {
-            assert_eq!(is_trial(name), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn the_variable_is_utf_16_behind_its_attributes() {
-        let mut value = vec![6, 0, 0, 0];
-        for unit in "\\EFI\\Linux\\a+2-1.efi\0rest".encode_utf16() {
-            value.extend(unit.to_le_bytes());
-        }
-        assert_eq!(path_in(&value).as_deref(), Some("\\EFI\\Linux\\a+2-1.efi"));
-        assert_eq!(path_in(&[6, 0, 0, 0]), None);
-        assert_eq!(path_in(&[6, 0]), None);
-        assert_eq!(path_in(&[]), None);
-    }
 
     #[test]
     fn the_reason_is_where_the_updater_looks() {

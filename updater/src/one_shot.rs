@@ -15,7 +15,7 @@ use lifecycle::{Extent, Phase, Progress};
 use policy::{Config, MachineId, Standing, Wish};
 use release::RootHash;
 use serde::Serialize;
-use slots::{Goal, Label, SlotId, View};
+use slots::{Goal, SlotId, View};
 use system_disk::SystemDisk;
 
 use crate::arguments::{Install, On};
@@ -282,11 +282,7 @@ impl Look {
             });
             Slot {
                 slot: id.to_string(),
-                label: match &slot.label {
-                    Label::Empty => "_empty".to_owned(),
-                    Label::Release(version) => format!("wherry_{version}"),
-                    Label::Other => "other".to_owned(),
-                },
+                label: slot.label.to_string(),
                 version: entry.map(|entry| entry.version.to_string()),
                 root_hash: entry.and_then(|entry| entry.root_hash),
                 data_length: slot.data_length,

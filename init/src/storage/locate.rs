@@ -1,32 +1,26 @@
 //! Finds the state partition in sysfs.
 //!
-//! It is the partition named `state` on the disk that holds the booted root: of
-//! several disks with a Wherry on each, every one keeps its own state. The
-//! name, not the partition type, is what sysfs has (`PARTNAME` in `uevent`);
-//! the container `state` compares the type too.
+//! It is the partition named `state` on the disk that holds the booted root
+//! ([`layout::booted`]). The name, not the partition type, is what sysfs has; the
+//! container `state` compares the type too.
 //!
 //! The root is mounted before PID 1 starts, so its disk and the disk's
 //! partitions are there at the first look; there is nothing to wait for.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use block_device::sysfs::Sysfs;
+use layout::booted::{StatePartition, state_partition};
 use nix::sys::stat::{major, minor};
 
 use super::Error;
-
-/// The partition's name in the partition table.
-pub const NAME: &str = "state";
 
 /// Unused bytes behind the state partition from which on it is grown. More than
 /// the back-up partition table (17 KiB) and one step of the alignment (1 MiB)
 /// that growing leaves unused.
 pub const WORTH_GROWING: u64 = 2 << 20;
-
-/// sysfs gives sizes in sectors of this many bytes, whatever the disk's are.
-const SECTOR: u64 = 512;
 
 /// The disk of the root, and its state partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,18 +30,7 @@ pub struct Location {
     /// Bytes of its sectors: its partition table begins in the second.
     pub sector_size: u64,
     /// The state partition, where there is one.
-    pub partition: Option<Partition>,
-}
-
-/// The state partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Partition {
-    /// Its name, such as `vda6`.
-    pub name: String,
-    /// Its number in the partition table.
-    pub number: u32,
-    /// Bytes between its end and the next partition or the end of the disk.
-    pub free_behind: u64,
+    pub partition: Option<StatePartition>,
 }
 
 /// The location of the state partition of the system whose root directory is
@@ -65,134 +48,18 @@ pub fn locate(sys: &Path, root: &Path) -> Result<Option<Location>, Error> {
 
 /// As [`locate`], from the root's device number as `major:minor`.
 fn locate_from(sys: &Path, root: &str) -> Result<Option<Location>, Error> {
-    let Some(device) = resolve(&sys.join("dev/block").join(root))? else {
+    let sysfs = Sysfs::at(sys);
+    let Some(device) = sysfs.device_of_number(root)? else {
         return Ok(None);
     };
-    let Some(disk) = disk_of(device)? else {
+    let Some(disk) = sysfs.disk_below(&device)? else {
         return Ok(None);
     };
-    let mut partitions = partitions(&disk)?;
-    partitions.sort_by_key(|partition| partition.start);
-    let end_of_disk = number(&disk.join("size"))?;
-    let partition = partitions
-        .iter()
-        .position(|partition| partition.label.as_deref() == Some(NAME))
-        .map(|index| {
-            let found = &partitions[index];
-            let limit = partitions
-                .get(index + 1)
-                .map_or(end_of_disk, |next| next.start);
-            Partition {
-                name: found.name.clone(),
-                number: found.number,
-                free_behind: limit.saturating_sub(found.start + found.size) * SECTOR,
-            }
-        });
     Ok(Some(Location {
-        disk: name_of(&disk),
-        sector_size: number(&disk.join("queue/logical_block_size"))?,
-        partition,
+        sector_size: sysfs.sector_size(&disk)?,
+        partition: state_partition(&sysfs.partitions(&disk)?, sysfs.sectors(&disk)?),
+        disk,
     }))
-}
-
-/// Follows the first slave of device-mapper devices down to a partition, and
-/// from there up to its disk.
-fn disk_of(mut device: PathBuf) -> Result<Option<PathBuf>, Error> {
-    // Deeper stacks than this do not occur; a bound ends any loop.
-    for _ in 0..8 {
-        if device.join("partition").exists() {
-            return Ok(device.parent().map(Path::to_owned));
-        }
-        let slave = list(&device.join("slaves"))?.into_iter().next();
-        match slave.map(|slave| resolve(&slave)).transpose()?.flatten() {
-            Some(below) => device = below,
-            None => return Ok(None),
-        }
-    }
-    Ok(None)
-}
-
-struct Entry {
-    name: String,
-    number: u32,
-    start: u64,
-    size: u64,
-    label: Option<String>,
-}
-
-fn partitions(disk: &Path) -> Result<Vec<Entry>, Error> {
-    let mut entries = Vec::new();
-    for directory in list(disk)? {
-        if !directory.join("partition").exists() {
-            continue;
-        }
-        let uevent = read(&directory.join("uevent"))?;
-        entries.push(Entry {
-            name: name_of(&directory),
-            number: u32::try_from(number(&directory.join("partition"))?).unwrap_or(u32::MAX),
-            start: number(&directory.join("start"))?,
-            size: number(&directory.join("size"))?,
-            label: uevent
-                .lines()
-                .find_map(|line| line.strip_prefix("PARTNAME="))
-                .map(str::to_owned),
-        });
-    }
-    Ok(entries)
-}
-
-fn name_of(path: &Path) -> String {
-    path.file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
-}
-
-fn resolve(link: &Path) -> Result<Option<PathBuf>, Error> {
-    match fs::canonicalize(link) {
-        Ok(path) => Ok(Some(path)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Path {
-            doing: "resolve",
-            path: link.to_owned(),
-            source,
-        }),
-    }
-}
-
-/// The entries of a directory by name; none where it does not exist.
-fn list(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let failed = |source| Error::Path {
-        doing: "list",
-        path: directory.to_owned(),
-        source,
-    };
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(failed(source)),
-    };
-    let mut paths = Vec::new();
-    for entry in entries {
-        paths.push(entry.map_err(failed)?.path());
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-fn read(attribute: &Path) -> Result<String, Error> {
-    fs::read_to_string(attribute).map_err(|source| Error::Path {
-        doing: "read",
-        path: attribute.to_owned(),
-        source,
-    })
-}
-
-fn number(attribute: &Path) -> Result<u64, Error> {
-    let text = read(attribute)?;
-    text.trim().parse().map_err(|_| Error::Sysfs {
-        path: attribute.to_owned(),
-        text: text.trim().to_owned(),
-    })
 }
 
 #[cfg(test)]
@@ -201,18 +68,25 @@ mod tests {
 
     use super::*;
 
-    /// A sysfs with one disk `vda` of `disk_sectors`, partitions of
-    /// (number, name, start, size), and dm-0 on its partition 2.
-    fn sysfs(disk_sectors: u64, partitions: &[(u32, &str, u64, u64)]) -> tempfile::TempDir {
+    /// A sysfs with one disk `vda`, partitions of (number, name, start, size), and
+    /// dm-0 on its partition 2.
+    fn sysfs(partitions: &[(u32, &str, u64, u64)]) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         let sys = directory.path();
         let disk = sys.join("devices/pci0/block/vda");
-        let numbers = sys.join("dev/block");
-        fs::create_dir_all(&numbers).unwrap();
-        fs::create_dir_all(disk.join("slaves")).unwrap();
-        fs::create_dir_all(disk.join("queue")).unwrap();
+        let (numbers, class) = (sys.join("dev/block"), sys.join("class/block"));
+        let verity = sys.join("devices/virtual/block/dm-0");
+        for folder in [
+            &numbers,
+            &class,
+            &disk.join("queue"),
+            &verity.join("slaves"),
+        ] {
+            fs::create_dir_all(folder).unwrap();
+        }
         fs::write(disk.join("queue/logical_block_size"), "512\n").unwrap();
-        fs::write(disk.join("size"), format!("{disk_sectors}\n")).unwrap();
+        fs::write(disk.join("size"), "16417\n").unwrap();
+        symlink(&disk, class.join("vda")).unwrap();
         for (number, label, start, size) in partitions {
             let name = format!("vda{number}");
             let partition = disk.join(&name);
@@ -220,15 +94,10 @@ mod tests {
             fs::write(partition.join("partition"), format!("{number}\n")).unwrap();
             fs::write(partition.join("start"), format!("{start}\n")).unwrap();
             fs::write(partition.join("size"), format!("{size}\n")).unwrap();
-            fs::write(
-                partition.join("uevent"),
-                format!("DEVNAME={name}\nPARTN={number}\nPARTNAME={label}\n"),
-            )
-            .unwrap();
+            fs::write(partition.join("uevent"), format!("PARTNAME={label}\n")).unwrap();
             symlink(&partition, numbers.join(format!("253:{number}"))).unwrap();
+            symlink(&partition, class.join(name)).unwrap();
         }
-        let verity = sys.join("devices/virtual/block/dm-0");
-        fs::create_dir_all(verity.join("slaves")).unwrap();
         symlink(disk.join("vda2"), verity.join("slaves/vda2")).unwrap();
         symlink(&verity, numbers.join("254:0")).unwrap();
         directory
@@ -244,13 +113,13 @@ mod tests {
     fn the_state_partition_is_found_below_the_verity_device() {
         let mut table = SLOTS.to_vec();
         table.push((11, "state", 8192, 8192));
-        let sys = sysfs(16384 + 33, &table);
+        let sys = sysfs(&table);
         let location = locate_from(sys.path(), "254:0").unwrap().unwrap();
         assert_eq!((location.disk.as_str(), location.sector_size), ("vda", 512));
         assert_eq!(
             location.partition,
-            Some(Partition {
-                name: "vda11".to_owned(),
+            Some(StatePartition {
+                device: "vda11".to_owned(),
                 number: 11,
                 free_behind: 33 * 512,
             })
@@ -258,18 +127,8 @@ mod tests {
     }
 
     #[test]
-    fn space_counts_only_up_to_the_next_partition() {
-        let mut table = SLOTS.to_vec();
-        table.push((3, "state", 8192, 8192));
-        table.push((4, "data", 20480, 8192));
-        let sys = sysfs(1 << 30, &table);
-        let location = locate_from(sys.path(), "253:2").unwrap().unwrap();
-        assert_eq!(location.partition.unwrap().free_behind, 4096 * 512);
-    }
-
-    #[test]
     fn a_disk_without_a_state_partition_is_told_from_no_disk() {
-        let sys = sysfs(16384, &SLOTS);
+        let sys = sysfs(&SLOTS);
         let location = locate_from(sys.path(), "253:1").unwrap().unwrap();
         assert_eq!(location.partition, None);
         assert_eq!(locate_from(sys.path(), "0:2").unwrap(), None);
@@ -277,7 +136,7 @@ mod tests {
 
     #[test]
     fn an_attribute_that_is_no_number_is_an_error_that_names_it() {
-        let sys = sysfs(16384, &SLOTS);
+        let sys = sysfs(&SLOTS);
         let size = sys.path().join("devices/pci0/block/vda/size");
         fs::write(&size, "many\n").unwrap();
         let error = locate_from(sys.path(), "253:1").unwrap_err();

@@ -27,7 +27,6 @@ mod report;
 mod superblock;
 mod sys;
 
-use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -37,8 +36,8 @@ use serde::{Deserialize, Serialize};
 pub use mount::{Growth, grow_mounted};
 pub use report::REPORT;
 
+use block_device::sysfs::SysfsError;
 use locate::Location;
-use superblock::{Condition, Superblock};
 
 /// Where the state is mounted.
 pub const STATE: &str = "/state";
@@ -158,9 +157,10 @@ impl Preparation {
 }
 
 /// A step that failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or directory could not be read, opened or made.
+    #[error("cannot {doing} {}", path.display())]
     Path {
         /// What was tried, as in "cannot {doing} …".
         doing: &'static str,
@@ -169,14 +169,11 @@ pub enum Error {
         /// The system's error.
         source: std::io::Error,
     },
-    /// sysfs holds something that is not understood.
-    Sysfs {
-        /// The attribute.
-        path: PathBuf,
-        /// What it held.
-        text: String,
-    },
+    /// sysfs could not be read, or holds something that is not understood.
+    #[error(transparent)]
+    Sysfs(#[from] SysfsError),
     /// A mount failed.
+    #[error("cannot mount {} at {}", source_path.display(), target.display())]
     Mount {
         /// What was to be mounted.
         source_path: PathBuf,
@@ -186,46 +183,13 @@ pub enum Error {
         source: nix::Error,
     },
     /// The kernel refused to grow the file system.
+    #[error("cannot grow the file system of {}", device.display())]
     Grow {
         /// The device.
         device: PathBuf,
         /// The system's error.
         source: nix::Error,
     },
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Path { doing, path, .. } => write!(f, "cannot {doing} {}", path.display()),
-            Self::Sysfs { path, text } => {
-                write!(f, "{} holds '{text}': not understood", path.display())
-            }
-            Self::Mount {
-                source_path,
-                target,
-                ..
-            } => write!(
-                f,
-                "cannot mount {} at {}",
-                source_path.display(),
-                target.display()
-            ),
-            Self::Grow { device, .. } => {
-                write!(f, "cannot grow the file system of {}", device.display())
-            }
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Path { source, .. } => Some(source),
-            Self::Sysfs { .. } => None,
-            Self::Mount { source, .. } | Self::Grow { source, .. } => Some(source),
-        }
-    }
 }
 
 impl Error {
@@ -262,7 +226,7 @@ fn first_pass(paths: &Paths) -> Outcome {
         None => Outcome::Mounted {
             device: location
                 .partition
-                .map(|found| node(paths, &found.name))
+                .map(|found| node(paths, &found.device))
                 .unwrap_or_default(),
             notes: mount::furnish(paths),
         },
@@ -292,7 +256,7 @@ fn obstacle(location: &Location, paths: &Paths) -> Option<(bool, String)> {
             false,
             format!(
                 "{} bytes behind {} are unused",
-                partition.free_behind, partition.name
+                partition.free_behind, partition.device
             ),
         ));
     }
@@ -302,7 +266,7 @@ fn obstacle(location: &Location, paths: &Paths) -> Option<(bool, String)> {
             format!("the partition table of {} is damaged", location.disk),
         ));
     }
-    let device = paths.dev.join(&partition.name);
+    let device = paths.dev.join(&partition.device);
     mount_sound(&device, paths).err()
 }
 
@@ -318,14 +282,12 @@ fn mount_sound(device: &Path, paths: &Paths) -> Result<(), (bool, String)> {
 
 fn judge(device: &Path) -> Result<(), (bool, String)> {
     let name = device.display();
-    match Superblock::read(device) {
-        Ok(Some(superblock)) => match superblock.condition() {
-            Condition::Sound => Ok(()),
-            Condition::NeedsCheck => Err((
-                true,
-                format!("the file system of {name} is marked as damaged"),
-            )),
-        },
+    match superblock::read(device) {
+        Ok(Some(superblock)) if superblock.is_sound => Ok(()),
+        Ok(Some(_)) => Err((
+            true,
+            format!("the file system of {name} is marked as damaged"),
+        )),
         Ok(None) => Err((true, format!("{name} holds no ext4 file system"))),
         Err(error) => Err((true, error.sentence())),
     }
@@ -351,7 +313,7 @@ fn second_pass(paths: &Paths) -> Outcome {
             match locate::locate(&paths.sys, Path::new("/")) {
                 Ok(location) => location
                     .and_then(|location| location.partition)
-                    .map(|partition| paths.dev.join(partition.name)),
+                    .map(|partition| paths.dev.join(partition.device)),
                 Err(error) => return volatile(paths, vec![error.sentence()]),
             }
         }

@@ -8,8 +8,7 @@ use std::path::Path;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde::{Deserialize, Serialize};
 
-use super::superblock::Superblock;
-use super::{Error, Paths, sys};
+use super::{Error, Paths, superblock, sys};
 
 /// The directories of the state, and their modes. `config` can hold secrets.
 const DIRECTORIES: [(&str, u32); 6] = [
@@ -166,11 +165,10 @@ pub fn grow_mounted(device: &Path, target: &Path) -> Result<Growth, Error> {
     let capacity = File::open(device)
         .and_then(|mut file| file.seek(SeekFrom::End(0)))
         .map_err(at("read the size of", device))?;
-    let size = || -> Result<Option<Superblock>, Error> { Superblock::read(device) };
-    let Some(before) = size()? else {
+    let Some(before) = superblock::read(device)? else {
         return Ok(Growth { from: 0, to: 0 });
     };
-    let from = before.blocks * before.block_size;
+    let from = before.size();
     if capacity < from + WORTH_GROWING {
         return Ok(Growth { from, to: from });
     }
@@ -179,6 +177,6 @@ pub fn grow_mounted(device: &Path, target: &Path) -> Result<Growth, Error> {
         device: device.to_owned(),
         source,
     })?;
-    let to = size()?.map_or(from, |after| after.blocks * after.block_size);
+    let to = superblock::read(device)?.map_or(from, |after| after.size());
     Ok(Growth { from, to })
 }

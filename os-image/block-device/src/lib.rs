@@ -7,6 +7,7 @@
 
 mod overlay;
 mod recorder;
+pub mod sysfs;
 
 use std::fs::File;
 use std::io;

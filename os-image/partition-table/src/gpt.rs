@@ -28,34 +28,14 @@ pub const PRIMARY: u64 = 1;
 /// Where the primary's array lies.
 pub const PRIMARY_ARRAY: u64 = 2;
 
-/// The type "Linux file system data", as it is on the disk:
-/// 0FC63DAF-8483-4772-8E79-3D69D8477DE4.
-pub const LINUX_GENERIC: [u8; 16] =
-    mixed_endian(0x0fc6_3daf_8483_4772_8e79_3d69_d847_7de4_u128.to_be_bytes());
-/// The type of the EFI system partition (UEFI specification, 5.3.3):
-/// C12A7328-F81F-11D2-BA4B-00A0C93EC93B.
-pub const ESP: [u8; 16] =
-    mixed_endian(0xc12a_7328_f81f_11d2_ba4b_00a0_c93e_c93b_u128.to_be_bytes());
-/// The type of a root for x86-64 (Discoverable Partitions Specification):
-/// 4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709.
-pub const ROOT: [u8; 16] =
-    mixed_endian(0x4f68_bce3_e8cd_4db1_96e7_fbca_f984_b709_u128.to_be_bytes());
-/// The type of the hash tree of a root for x86-64 (Discoverable Partitions
-/// Specification): 2C7357ED-EBD2-46D9-AEC1-23D437EC2BF5.
-pub const ROOT_VERITY: [u8; 16] =
-    mixed_endian(0x2c73_57ed_ebd2_46d9_aec1_23d4_37ec_2bf5_u128.to_be_bytes());
-
 /// A GUID as it is on the disk from its 16 bytes in the order of its text, or
 /// the other way round: the first three fields are little-endian on the disk
 /// (UEFI specification, appendix A).
-pub const fn mixed_endian(id: [u8; 16]) -> [u8; 16] {
+fn mixed_endian(id: [u8; 16]) -> [u8; 16] {
     let mut swapped = id;
-    let order = [3, 2, 1, 0, 5, 4, 7, 6];
-    let mut at = 0;
-    while at < order.len() {
-        swapped[at] = id[order[at]];
-        at += 1;
-    }
+    swapped[..4].reverse();
+    swapped[4..6].reverse();
+    swapped[6..8].reverse();
     swapped
 }
 
@@ -67,11 +47,12 @@ impl Entry {
     /// A place of the array that no partition has.
     pub const UNUSED: Self = Self([0; ENTRY]);
 
-    /// A new partition on the given sectors, both included.
-    pub fn new(kind: [u8; 16], unique: [u8; 16], first: u64, last: u64, name: &str) -> Self {
+    /// A new partition on the given sectors, both included. The bytes of type
+    /// and unique id are in the order of their text.
+    pub fn new(kind: [u8; 16], id: [u8; 16], first: u64, last: u64, name: &str) -> Self {
         let mut entry = Self([0; ENTRY]);
-        entry.0[..16].copy_from_slice(&kind);
-        entry.0[16..32].copy_from_slice(&unique);
+        entry.0[..16].copy_from_slice(&mixed_endian(kind));
+        entry.set_id(id);
         entry.0[32..40].copy_from_slice(&first.to_le_bytes());
         entry.set_last(last);
         entry.set_name(name);
@@ -94,16 +75,20 @@ impl Entry {
         self.kind() == other.kind() && self.first() == other.first()
     }
 
-    /// Its type.
-    pub fn kind(&self) -> &[u8] {
-        &self.0[..16]
+    /// Its type, the bytes in the order of its text.
+    pub fn kind(&self) -> [u8; 16] {
+        self.guid(0)
     }
 
     /// Its unique id (PARTUUID), the bytes in the order of its text.
     pub fn id(&self) -> [u8; 16] {
-        let mut id = [0; 16];
-        id.copy_from_slice(&self.0[16..32]);
-        mixed_endian(id)
+        self.guid(16)
+    }
+
+    fn guid(&self, at: usize) -> [u8; 16] {
+        let mut guid = [0; 16];
+        guid.copy_from_slice(&self.0[at..at + 16]);
+        mixed_endian(guid)
     }
 
     /// Gives it a unique id, the bytes in the order of its text.

@@ -4,7 +4,8 @@
 use std::fs;
 
 use block_device::{BlockDevice, Overlay, Recorder};
-use partition_table::gpt::{self, Found, HeaderPlace, LINUX_GENERIC, PRIMARY, PRIMARY_ARRAY};
+use layout::partition;
+use partition_table::gpt::{self, Found, HeaderPlace, PRIMARY, PRIMARY_ARRAY};
 use partition_table::rewrite::{self, Step, Surroundings};
 use partition_table::{Entry, Sectors, Table, rewrite as bring};
 
@@ -26,8 +27,8 @@ fn table(size: u64, sector_size: u64) -> Table {
     };
     table.last_usable = size / sector_size - 2 - table.array_sectors();
     let slot = SLOT / sector_size;
-    table.entries[0] = Entry::new(gpt::ESP, [1; 16], table.first_usable, slot - 1, "esp");
-    table.entries[1] = Entry::new(gpt::ROOT, [2; 16], slot, slot + 24, "_empty");
+    table.entries[0] = Entry::new(partition::ESP, [1; 16], table.first_usable, slot - 1, "esp");
+    table.entries[1] = Entry::new(partition::ROOT, [2; 16], slot, slot + 24, "_empty");
     table
 }
 
@@ -277,9 +278,12 @@ fn an_array_that_someone_has_moved_stays_where_it_is() {
 #[test]
 fn a_partition_that_is_not_there_is_not_found() {
     let mut table = table(OLD, 512);
-    let roots: Vec<u32> = table.of_type(gpt::ROOT).map(|(number, _)| number).collect();
+    let roots: Vec<u32> = table
+        .of_type(partition::ROOT)
+        .map(|(number, _)| number)
+        .collect();
     assert_eq!(roots, [2]);
-    assert_eq!(table.of_type(gpt::ROOT_VERITY).count(), 0);
+    assert_eq!(table.of_type(partition::ROOT_VERITY).count(), 0);
     assert_eq!(table.of_type([0; 16]).count(), 0, "unused places");
     assert_eq!(table.partition(1).unwrap().name(), "esp");
     for number in [0, 3, 128, 129, u32::MAX] {
@@ -304,8 +308,8 @@ fn another_implementation_reads_the_same_table() {
     };
     let mut wanted = grow(&table(OLD, 512), disk.count());
     let tree = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff_u128.to_be_bytes();
-    wanted.entries[2] = Entry::new(gpt::ROOT_VERITY, [3; 16], 2050, 2051, "");
-    wanted.entries[3] = Entry::new(LINUX_GENERIC, [4; 16], 2060, 2061, "state");
+    wanted.entries[2] = Entry::new(partition::ROOT_VERITY, [3; 16], 2050, 2051, "");
+    wanted.entries[3] = Entry::new(partition::LINUX_GENERIC, [4; 16], 2060, 2061, "state");
     let partition = wanted.partition_mut(3).unwrap();
     partition.set_id(tree);
     partition.set_name("wherry_1.0");

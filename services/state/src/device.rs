@@ -10,21 +10,21 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use block_device::Disk;
+use block_device::sysfs::{Sysfs, SysfsError};
+use layout::booted::SECTOR;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use partition_table::Sectors;
 
-use crate::layout::Place;
 use crate::sys;
-
-/// sysfs gives sizes in sectors of this many bytes, whatever the disk's are.
-const SYSFS_SECTOR: u64 = 512;
+use crate::table::StatePartition;
 
 /// A disk that the kernel knows by a name.
 #[derive(Debug)]
 pub struct KernelDisk {
     /// For reading and writing.
     pub disk: Sectors<Disk>,
-    sysfs: PathBuf,
+    name: String,
+    sysfs: Sysfs,
     nodes: PathBuf,
 }
 
@@ -47,15 +47,17 @@ impl KernelDisk {
     pub fn open(path: &Path) -> io::Result<Self> {
         let name = path
             .file_name()
-            .ok_or_else(|| io::Error::other("this is no device node"))?;
-        let sysfs = Path::new("/sys/class/block").join(name);
+            .and_then(|name| name.to_str())
+            .ok_or_else(|| io::Error::other("this is no device node"))?
+            .to_owned();
+        let sysfs = Sysfs::at("/sys");
         let nodes = path.parent().unwrap_or(Path::new("/dev")).to_owned();
-        let sector_size = number(&sysfs.join("queue/logical_block_size"))?;
         Ok(Self {
             disk: Sectors {
-                device: Disk::new(open(&node(&sysfs, &nodes)?)?)?,
-                sector_size,
+                sector_size: sysfs.sector_size(&name).map_err(in_sysfs)?,
+                device: Disk::new(open(&node(&sysfs, &name, &nodes)?)?)?,
             },
+            name,
             sysfs,
             nodes,
         })
@@ -67,8 +69,8 @@ impl KernelDisk {
     ///
     /// # Errors
     /// The kernel refused, or it knows a partition of that number elsewhere.
-    pub fn partition(&self, place: Place) -> io::Result<Partition> {
-        let Place {
+    pub fn partition(&self, place: StatePartition) -> io::Result<Partition> {
+        let StatePartition {
             number: wanted,
             start,
             length,
@@ -76,21 +78,21 @@ impl KernelDisk {
         } = place;
         match self.known(wanted)? {
             None => sys::add_partition(self.disk.device.file(), wanted, start, length)?,
-            Some(directory) => {
-                if number(&directory.join("start"))? * SYSFS_SECTOR != start {
+            Some(known) => {
+                if known.start * SECTOR != start {
                     return Err(io::Error::other(
                         "the kernel has another table than the disk: reboot",
                     ));
                 }
-                if number(&directory.join("size"))? * SYSFS_SECTOR != length {
+                if known.sectors * SECTOR != length {
                     sys::resize_partition(self.disk.device.file(), wanted, start, length)?;
                 }
             }
         }
-        let directory = self
+        let known = self
             .known(wanted)?
             .ok_or_else(|| io::Error::other("the kernel did not take the partition"))?;
-        let node = node(&directory, &self.nodes)?;
+        let node = node(&self.sysfs, &known.device, &self.nodes)?;
         Ok(Partition {
             file: open(&node)?,
             node,
@@ -98,16 +100,12 @@ impl KernelDisk {
         })
     }
 
-    /// The sysfs directory of a partition that the kernel knows.
-    fn known(&self, wanted: u32) -> io::Result<Option<PathBuf>> {
-        for entry in fs::read_dir(&self.sysfs)? {
-            let directory = entry?.path();
-            let attribute = directory.join("partition");
-            if attribute.exists() && number(&attribute)? == u64::from(wanted) {
-                return Ok(Some(directory));
-            }
-        }
-        Ok(None)
+    /// A partition as the kernel knows it.
+    fn known(&self, wanted: u32) -> io::Result<Option<layout::booted::Partition>> {
+        let partitions = self.sysfs.partitions(&self.name).map_err(in_sysfs)?;
+        Ok(partitions
+            .into_iter()
+            .find(|partition| partition.number == wanted))
     }
 }
 
@@ -115,17 +113,15 @@ fn open(node: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(node)
 }
 
-/// The device node of what a sysfs directory describes, made where it is
-/// missing.
-fn node(sysfs: &Path, nodes: &Path) -> io::Result<PathBuf> {
-    let numbers = fs::read_to_string(sysfs.join("dev"))?;
+/// The node of a device, made where it is missing.
+fn node(sysfs: &Sysfs, name: &str, nodes: &Path) -> io::Result<PathBuf> {
+    let numbers = sysfs.device_number(name).map_err(in_sysfs)?;
     let (major, minor) = numbers
-        .trim()
         .split_once(':')
         .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)))
         .ok_or_else(|| io::Error::other(format!("'{numbers}' is no device number")))?;
     let device = makedev(major, minor);
-    let node = nodes.join(sysfs.file_name().unwrap_or_default());
+    let node = nodes.join(name);
     match fs::metadata(&node) {
         Ok(known) if known.file_type().is_block_device() && known.rdev() == device => Ok(node),
         Ok(_) => Err(io::Error::other(format!(
@@ -140,11 +136,12 @@ fn node(sysfs: &Path, nodes: &Path) -> io::Result<PathBuf> {
     }
 }
 
-fn number(attribute: &Path) -> io::Result<u64> {
-    let text = fs::read_to_string(attribute).map_err(|error| {
-        io::Error::new(error.kind(), format!("{}: {error}", attribute.display()))
-    })?;
-    text.trim()
-        .parse()
-        .map_err(|_| io::Error::other(format!("{} is no number", attribute.display())))
+/// What of sysfs could not be read, with its cause.
+fn in_sysfs(error: SysfsError) -> io::Error {
+    match error {
+        SysfsError::Path { ref source, .. } => {
+            io::Error::new(source.kind(), format!("{error}: {source}"))
+        }
+        SysfsError::Value { .. } => io::Error::other(error.to_string()),
+    }
 }

@@ -5,6 +5,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use layout::partition::STATE;
+
 /// Where Debian has the programs.
 const E2FSCK: &str = "/usr/sbin/e2fsck";
 const MKE2FS: &str = "/usr/sbin/mke2fs";
@@ -92,7 +94,7 @@ pub fn make(device: &Path, length: u64) -> io::Result<()> {
     let mut command = Command::new(MKE2FS);
     command
         .args(["-q", "-F", "-t", "ext4", "-O", FEATURES])
-        .args(["-L", "state", "-b", "4096", "-I", "256"])
+        .args(["-L", STATE, "-b", "4096", "-I", "256"])
         // Many small files: images' layers.
         .args(["-i", "8192"])
         // Nothing is kept back for user 0, whom the containers run as anyway.

@@ -11,7 +11,7 @@
 //!   operator's policy says so.
 //!
 //! The stages, a module each: [`arguments`] → [`partition_table`] and
-//! [`layout`] (the partition table as it is, and as it should be) → [`content`]
+//! [`table`] (the partition table as it is, and as it should be) → [`content`]
 //! (what is in the partition) → [`prepare`] (what to do about it), by means of
 //! [`partition_table::rewrite`] (the table on the disk), [`device`] (the
 //! kernel's view) and [`filesystem`] (e2fsprogs) → [`report`].
@@ -20,11 +20,10 @@ mod arguments;
 mod content;
 mod device;
 mod filesystem;
-mod layout;
 mod prepare;
 mod report;
-mod superblock;
 mod sys;
+mod table;
 #[cfg(test)]
 mod tests;
 

@@ -20,14 +20,15 @@ use std::fmt::Display;
 use std::fs;
 use std::io::{self, Read};
 
+use layout::partition::{STATE, STATE_UNFINISHED};
 use partition_table::{Table, gpt, rewrite};
 
 use crate::arguments::Request;
 use crate::content::{self, Content};
 use crate::device::{KernelDisk, Partition};
 use crate::filesystem::{self, Check};
-use crate::layout::{self, NAME, Obstacle, Place, UNFINISHED};
 use crate::report::{Outcome, Report};
+use crate::table::{self, Obstacle, StatePartition};
 
 /// A step that failed: how the run ends, and a sentence.
 type Failure = (Outcome, String);
@@ -72,7 +73,7 @@ impl Run<'_> {
         let path = self.request.disk.display().to_string();
         let disk = KernelDisk::open(&self.request.disk).map_err(io_failure(&path, "open"))?;
         let mut table = self.read_table(&disk, &path)?;
-        let place = match layout::find(&table).map_err(table_failure(&path))? {
+        let place = match table::find(&table).map_err(table_failure(&path))? {
             Some(place) => place,
             None => self.add(&disk, &mut table, &path)?,
         };
@@ -99,7 +100,9 @@ impl Run<'_> {
             Content::Unknown => self.refuse(&disk, table, place, "data of an unknown form"),
             Content::Ext4(superblock) => {
                 let place = self.grow(&disk, &mut table, place)?;
-                if superblock.sound && superblock.size() <= place.length && !self.request.full_check
+                if superblock.is_sound
+                    && superblock.size() <= place.length
+                    && !self.request.full_check
                 {
                     return Ok(self.outcome());
                 }
@@ -125,12 +128,17 @@ impl Run<'_> {
                 "the partition table of {path} was damaged; its back-up was used"
             ));
         }
-        layout::fitted(&copy.table, disk.disk.count()).map_err(table_failure(path))
+        table::fitted(&copy.table, disk.disk.count()).map_err(table_failure(path))
     }
 
     /// Adds a partition where there is none.
-    fn add(&mut self, disk: &KernelDisk, table: &mut Table, path: &str) -> Result<Place, Failure> {
-        let number = layout::add(
+    fn add(
+        &mut self,
+        disk: &KernelDisk,
+        table: &mut Table,
+        path: &str,
+    ) -> Result<StatePartition, Failure> {
+        let number = table::add(
             table,
             random_guid().map_err(io_failure("", "make an id for"))?,
         )
@@ -141,8 +149,8 @@ impl Run<'_> {
         let others = match content {
             Content::Empty | Content::Unknown => None,
             // Its entry was lost: give it back.
-            Content::Ext4(superblock) if superblock.label == NAME => {
-                layout::rename(table, number, NAME);
+            Content::Ext4(superblock) if superblock.label == STATE => {
+                table::rename(table, number, STATE);
                 None
             }
             Content::Ext4(_) | Content::Ext4Damaged { .. } => Some("ext4"),
@@ -171,7 +179,7 @@ impl Run<'_> {
         &mut self,
         disk: &KernelDisk,
         table: Table,
-        place: Place,
+        place: StatePartition,
         kind: &str,
     ) -> Result<Outcome, Failure> {
         if self.request.erase {
@@ -191,9 +199,9 @@ impl Run<'_> {
         &mut self,
         disk: &KernelDisk,
         table: &mut Table,
-        place: Place,
-    ) -> Result<Place, Failure> {
-        layout::grow(table, place.number);
+        place: StatePartition,
+    ) -> Result<StatePartition, Failure> {
+        table::grow(table, place.number);
         self.rewrite(disk, table)?;
         let grown = found(table, "the disk")?;
         let partition = self.open(disk, grown)?;
@@ -213,7 +221,7 @@ impl Run<'_> {
         &mut self,
         disk: &KernelDisk,
         table: Table,
-        place: Place,
+        place: StatePartition,
         copies: &[(u64, u64)],
     ) -> Result<Outcome, Failure> {
         let Some(partition) = &self.partition else {
@@ -253,10 +261,10 @@ impl Run<'_> {
         &mut self,
         disk: &KernelDisk,
         mut table: Table,
-        place: Place,
+        place: StatePartition,
         why: &str,
     ) -> Result<Outcome, Failure> {
-        layout::rename(&mut table, place.number, UNFINISHED);
+        table::rename(&mut table, place.number, STATE_UNFINISHED);
         let place = self.grow(disk, &mut table, place)?;
         let Some(partition) = &self.partition else {
             return Ok(self.outcome());
@@ -269,14 +277,14 @@ impl Run<'_> {
             .file
             .sync_all()
             .map_err(io_failure(&name, "write"))?;
-        layout::rename(&mut table, place.number, NAME);
+        table::rename(&mut table, place.number, STATE);
         self.rewrite(disk, &table)?;
         self.notes
             .push(format!("the file system of {name} was made anew: {why}"));
         Ok(Outcome::Made)
     }
 
-    fn open(&self, disk: &KernelDisk, place: Place) -> Result<Partition, Failure> {
+    fn open(&self, disk: &KernelDisk, place: StatePartition) -> Result<Partition, Failure> {
         disk.partition(place).map_err(io_failure(
             &self.request.disk.display().to_string(),
             "open the state partition of",
@@ -302,8 +310,8 @@ impl Run<'_> {
 /// What the operator can do where something was refused.
 const ERASE: &str = "boot with wherry.state=erase to make it anew";
 
-fn found(table: &Table, path: &str) -> Result<Place, Failure> {
-    match layout::find(table) {
+fn found(table: &Table, path: &str) -> Result<StatePartition, Failure> {
+    match table::find(table) {
         Ok(Some(place)) => Ok(place),
         Ok(None) => Err((Outcome::Table, format!("{path} has no state partition"))),
         Err(obstacle) => Err(table_failure(path)(obstacle)),

@@ -25,9 +25,9 @@
 mod boot_disk;
 mod entry;
 mod error;
-mod layout;
 mod loader;
 mod partition;
+mod places;
 mod prove;
 mod stage;
 
@@ -38,22 +38,21 @@ use std::rc::Rc;
 
 use block_device::{BlockDevice, Disk};
 use esp::FileSystem;
+use layout::entry::STAGED;
+use layout::partition::Label;
 use partition_table::{Sectors, Table, rewrite};
 use release::RootHash;
 use slots::{Action, Proof, SlotId, SlotView, Staged, View};
 
-pub use boot_disk::{boot_disk, booted};
+pub use boot_disk::boot_disk;
 pub use error::DiskError;
+/// The root hash of what runs, from the kernel's command line.
+pub use layout::command_line::root_hash as booted;
 pub use partition::Partition;
 pub use stage::Stage;
 
-use layout::Layout;
 use partition::{Guard, Place};
-
-/// The folder of the boot entries on the ESP.
-const ENTRIES: &str = "EFI/Linux";
-/// The staged kernel image: no entry, as it does not end in `.efi`.
-const STAGED: &str = "wherry.new";
+use places::Places;
 
 /// A slot's partitions.
 #[derive(Debug)]
@@ -68,7 +67,7 @@ pub struct Slot<D> {
 #[derive(Debug)]
 pub struct SystemDisk<D: BlockDevice> {
     disk: Sectors<Rc<D>>,
-    layout: Layout,
+    places: Places,
     esp: FileSystem<Partition<D>>,
     booted: Option<RootHash>,
     guard: Rc<Guard>,
@@ -105,17 +104,17 @@ impl<D: BlockDevice> SystemDisk<D> {
     /// It is no system disk, or could not be read.
     pub fn open(device: D, booted: Option<RootHash>) -> Result<Self, DiskError> {
         let device = Rc::new(device);
-        let (disk, table) = layout::read_table(device)?;
-        let layout = Layout::of(&table)?;
+        let (disk, table) = places::read_table(device)?;
+        let places = Places::of(&table)?;
         let guard = Rc::new(Guard::default());
         let esp = FileSystem::open(Partition::new(
             Rc::clone(&disk.device),
-            layout.esp,
+            places.esp,
             Rc::clone(&guard),
         )?)?;
         let this = Self {
             disk,
-            layout,
+            places,
             esp,
             booted,
             guard,
@@ -149,10 +148,10 @@ impl<D: BlockDevice> SystemDisk<D> {
 
     fn slot_view(&self, slot: SlotId) -> SlotView {
         let table = self.table.borrow();
-        let places = &self.layout.slots[slot.index()];
-        let (data_id, tree_id) = layout::ids(&table, places);
+        let places = &self.places.slots[slot.index()];
+        let (data_id, tree_id) = places::ids(&table, places);
         SlotView {
-            label: layout::label(&table, places),
+            label: places::label(&table, places),
             data_id,
             tree_id,
             data_length: places.data.length,
@@ -166,7 +165,7 @@ impl<D: BlockDevice> SystemDisk<D> {
     /// # Errors
     /// The disk ends before.
     pub fn slot(&self, slot: SlotId) -> Result<Slot<D>, DiskError> {
-        let places = &self.layout.slots[slot.index()];
+        let places = &self.places.slots[slot.index()];
         let open = |place: Place| {
             Partition::new(Rc::clone(&self.disk.device), place, Rc::clone(&self.guard))
         };
@@ -192,11 +191,11 @@ impl<D: BlockDevice> SystemDisk<D> {
                 Ok(self.esp.remove(&entry::path(STAGED)?)?)
             }
             Action::EmptySlot { slot } => {
-                let places = self.layout.slots[slot.index()];
+                let places = self.places.slots[slot.index()];
                 let guid = self.table.borrow().disk_guid;
                 let ids =
-                    [places.data, places.tree].map(|place| layout::empty_id(&guid, place.number));
-                self.name(*slot, layout::EMPTY, ids)
+                    [places.data, places.tree].map(|place| places::empty_id(&guid, place.number));
+                self.name(*slot, &Label::Empty, ids)
             }
             Action::NameSlot {
                 slot,
@@ -210,7 +209,7 @@ impl<D: BlockDevice> SystemDisk<D> {
                     });
                 }
                 let ids = [root_hash.data_id(), root_hash.tree_id()];
-                self.name(*slot, &layout::name(version), ids)
+                self.name(*slot, &Label::Release(version.clone()), ids)
             }
             Action::PublishUki { file } => {
                 self.staged.set(None);
@@ -229,16 +228,16 @@ impl<D: BlockDevice> SystemDisk<D> {
     }
 
     /// Gives both partitions of a slot a label and their ids, at one moment.
-    fn name(&self, slot: SlotId, label: &str, ids: [[u8; 16]; 2]) -> Result<(), DiskError> {
+    fn name(&self, slot: SlotId, label: &Label, ids: [[u8; 16]; 2]) -> Result<(), DiskError> {
         if self.guard.is_running(slot) {
             return Err(DiskError::Running(slot));
         }
         self.look()?;
-        let places = self.layout.slots[slot.index()];
+        let places = self.places.slots[slot.index()];
         let mut table = self.table.borrow().clone();
         for (place, id) in [places.data, places.tree].into_iter().zip(ids) {
             if let Some(partition) = table.partition_mut(place.number) {
-                partition.set_name(label);
+                partition.set_name(&label.to_string());
                 partition.set_id(id);
             }
         }
@@ -251,8 +250,8 @@ impl<D: BlockDevice> SystemDisk<D> {
     /// Reads the partition table again: others change it too, such as the state
     /// service, and their changes must not be undone.
     fn look(&self) -> Result<(), DiskError> {
-        let (_, table) = layout::read_table(Rc::clone(&self.disk.device))?;
-        if Layout::of(&table)? != self.layout {
+        let (_, table) = places::read_table(Rc::clone(&self.disk.device))?;
+        if Places::of(&table)? != self.places {
             return Err(DiskError::Layout(
                 "its partitions have been moved meanwhile; restart the updater",
             ));

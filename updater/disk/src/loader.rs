@@ -3,12 +3,10 @@
 
 use block_device::BlockDevice;
 use esp::{Error, FileSystem};
+use layout::entry::LOADERS;
 use release::{LOADER_SECTION, UKI_HEAD, Version, loader_version, sections};
 
 use crate::DiskError;
-
-/// Its copies. The second is where firmware looks that has no entry of its own.
-const COPIES: [&str; 2] = ["EFI/systemd/systemd-bootx64.efi", "EFI/BOOT/BOOTX64.EFI"];
 
 /// That section is not longer.
 const MAX_SECTION: u64 = 4096;
@@ -16,7 +14,7 @@ const MAX_SECTION: u64 = 4096;
 /// The older version of the copies that are systemd-boot; `None` where none is.
 pub fn installed<D: BlockDevice>(esp: &FileSystem<D>) -> Result<Option<Version>, DiskError> {
     let mut oldest: Option<Version> = None;
-    for path in COPIES {
+    for path in LOADERS {
         let Some(version) = version_of_copy(esp, path)? else {
             continue;
         };
@@ -82,7 +80,7 @@ pub fn update<D: BlockDevice>(esp: &FileSystem<D>, loader: &[u8]) -> Result<bool
         ));
     };
     let mut changed = false;
-    for path in COPIES {
+    for path in LOADERS {
         match version_of_copy(esp, path)? {
             Some(version) if version < new => {}
             // As new or newer, or someone else's.

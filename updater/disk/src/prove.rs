@@ -1,7 +1,7 @@
 //! Reads a slot back from the medium: is it what it is said to be?
 
 use block_device::BlockDevice;
-use release::{BLOCK, RootHash, TreeBuilder, VerityParameters};
+use release::{BLOCK, BlockHasher, RootHash, TreeBuilder, VerityParameters};
 use slots::{Proof, SlotId};
 
 use crate::{DiskError, Slot, SystemDisk};
@@ -53,9 +53,7 @@ impl<D: BlockDevice> SystemDisk<D> {
         progress: &mut dyn FnMut(u64),
     ) -> Result<bool, DiskError> {
         let view = self.slot_view(slot);
-        let mut root_hash = RootHash([0; 32]);
-        root_hash.0[..16].copy_from_slice(&view.data_id);
-        root_hash.0[16..].copy_from_slice(&view.tree_id);
+        let root_hash = RootHash::of_ids(view.data_id, view.tree_id);
         let tree = self.slot(slot)?.tree;
         let mut superblock = vec![0; BLOCK as usize];
         if tree.length() < BLOCK {
@@ -91,7 +89,7 @@ impl<D: BlockDevice> SystemDisk<D> {
         data.flush().map_err(read(slot))?;
         forget(&data, length)?;
         forget(&tree, parameters.tree_length())?;
-        let hasher = parameters.hasher();
+        let hasher = BlockHasher::new(parameters);
         let mut on_disk = [0; BLOCK as usize];
         let mut compare = |offset: u64, block: &[u8; BLOCK as usize]| {
             tree.read_at(&mut on_disk, offset)

@@ -3,11 +3,12 @@
 use std::io;
 
 use block_device::BlockDevice;
+use layout::entry::{FOLDER, STAGED};
 use release::Sha256Sum;
 use sha2::{Digest, Sha256};
 use slots::Staged;
 
-use crate::{DiskError, ENTRIES, Partition, STAGED, SystemDisk, entry};
+use crate::{DiskError, Partition, SystemDisk, entry};
 
 /// What is read at once.
 const PIECE: usize = 256 * 1024;
@@ -28,10 +29,10 @@ impl<D: BlockDevice> SystemDisk<D> {
     /// # Errors
     /// There is no room, or the disk failed.
     pub fn stage_uki(&self, length: u64) -> Result<Stage<'_, D>, DiskError> {
-        if let Some((parent, _)) = ENTRIES.rsplit_once('/') {
+        if let Some((parent, _)) = FOLDER.rsplit_once('/') {
             self.esp.create_folder(parent)?;
         }
-        self.esp.create_folder(ENTRIES)?;
+        self.esp.create_folder(FOLDER)?;
         Ok(Stage {
             disk: self,
             writer: self.esp.replace(&entry::path(STAGED)?, length)?,
@@ -92,7 +93,7 @@ impl<D: BlockDevice> Stage<'_, D> {
         match disk.staged()? {
             Some(staged) if staged.sha256 == *expected => Ok(()),
             _ => Err(DiskError::ReadBack(format!(
-                "'/{ENTRIES}/{STAGED}' on the EFI system partition"
+                "'/{FOLDER}/{STAGED}' on the EFI system partition"
             ))),
         }
     }

@@ -78,7 +78,7 @@ impl Repository {
         let filling = Filling {
             target,
             seeds: &seeds[..seeds.len().min(SEEDS)],
-            hasher: verity.hasher(),
+            hasher: BlockHasher::new(verity),
             state: RefCell::new(State {
                 wanted: Wanted::new(index),
                 exact: None,

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use layout::command_line;
 use release::{
-    Artifact, BLOCK, BlockIndex, MAX_LOADER, MAX_ROOT, MAX_UKI, RootHash, TreeBuilder, UkiIndex,
-    VerityParameters, Version, sections, short,
+    Artifact, BLOCK, BlockHasher, BlockIndex, MAX_LOADER, MAX_ROOT, MAX_UKI, RootHash, TreeBuilder,
+    UkiIndex, VerityParameters, Version, sections, short,
 };
 
 use crate::error::{Error, Result};
@@ -280,7 +281,7 @@ fn check_tree(
         return Err(differs(()));
     }
     let mut builder = TreeBuilder::new(verity).map_err(|error| Error::release(tree, error))?;
-    let hasher = verity.hasher();
+    let hasher = BlockHasher::new(verity);
     let mut index = Vec::new();
     let mut block = [0; BLOCK as usize];
     for _ in 0..verity.data_blocks {
@@ -302,24 +303,17 @@ fn check_command_line(
     verity: &VerityParameters,
     root_hash: &RootHash,
 ) -> std::result::Result<(), String> {
-    let salt: String = verity.salt.iter().map(|b| format!("{b:02x}")).collect();
-    let table = format!(
-        "0 {} verity 1 PARTUUID={} PARTUUID={} {BLOCK} {BLOCK} {} 1 sha256 {root_hash} {} ",
-        verity.data_length() / 512,
-        uuid(root_hash.data_id()),
-        uuid(root_hash.tree_id()),
-        verity.data_blocks,
-        if salt.is_empty() { "-" } else { &salt },
-    );
+    let table = command_line::verity_table(verity, root_hash);
     let opened = line
         .split_once("dm-mod.create=\"")
         .and_then(|(_, rest)| rest.split_once('"'))
         .map_or("", |(table, _)| table);
-    if !opened.contains(&table) {
+    // A salt that only begins as it should is another.
+    if !format!("{opened} ").contains(&format!("{table} ")) {
         return Err(format!(
             "its command line does not open the root beside it: dm-mod.create= should have \
              '{}', and is '{opened}'",
-            table.trim_end()
+            table
         ));
     }
     let named = line
@@ -332,18 +326,6 @@ fn check_command_line(
         ));
     }
     Ok(())
-}
-
-fn uuid(id: [u8; 16]) -> String {
-    let digits: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-    [
-        &digits[..8],
-        &digits[8..12],
-        &digits[12..16],
-        &digits[16..20],
-        &digits[20..],
-    ]
-    .join("-")
 }
 
 /// The text in a section.

@@ -4,10 +4,6 @@
 /// The longest signed channel, in bytes.
 pub const MAX_CHANNEL: u64 = 256 << 10;
 
-/// The longest root file system. (Whether it fits a slot is the machine's
-/// business.)
-pub const MAX_ROOT: u64 = 4 << 30;
-
 /// The longest unified kernel image; the ESP has 128 MiB for two and a third
 /// that is being written.
 pub const MAX_UKI: u64 = 64 << 20;

@@ -20,24 +20,22 @@ mod block_index;
 mod bounds;
 mod channel;
 mod hash;
-mod hexadecimal;
 mod loader;
 mod manifest;
 mod tree;
 mod uki;
-mod verity;
-mod version;
 
 pub use block_index::{BlockIndex, IndexError, SHORT, Short, short};
 pub use bounds::{
-    MAX_CHANNEL, MAX_DISK, MAX_LOADER, MAX_MIRRORS, MAX_NOTES, MAX_OFFERS, MAX_ROOT, MAX_SBOM,
-    MAX_UKI, MAX_WAVES,
+    MAX_CHANNEL, MAX_DISK, MAX_LOADER, MAX_MIRRORS, MAX_NOTES, MAX_OFFERS, MAX_SBOM, MAX_UKI,
+    MAX_WAVES,
 };
 pub use channel::{Channel, ChannelError, FORMAT, Offer, Wave};
-pub use hash::{RootHash, Sha256Sum, SumError};
+pub use hash::{Sha256Sum, SumError};
 pub use loader::{LOADER_SECTION, loader_version};
 pub use manifest::{Artifact, Manifest};
-pub use tree::{Sink, TreeBuilder, tree};
+pub use tree::{BlockHasher, Sink, TreeBuilder, tree};
 pub use uki::{Chunk, Section, UKI_HEAD, UkiError, UkiIndex, sections};
-pub use verity::{BLOCK, BlockHasher, VerityError, VerityParameters};
-pub use version::{Version, VersionError};
+// A release has the same names on a server as on a disk.
+pub use layout::verity::{BLOCK, MAX_ROOT, VerityError, VerityParameters};
+pub use layout::{RootHash, RootHashError, Version, VersionError};

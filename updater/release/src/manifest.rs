@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounds::{MAX_DISK, MAX_LOADER, MAX_NOTES, MAX_ROOT, MAX_SBOM, MAX_TEXT, MAX_UKI};
+use crate::bounds::{MAX_DISK, MAX_LOADER, MAX_NOTES, MAX_SBOM, MAX_TEXT, MAX_UKI};
 use crate::channel::{Check, time};
 use crate::{BlockIndex, RootHash, Sha256Sum, UkiIndex, VerityParameters, Version};
 
@@ -80,7 +80,7 @@ impl Manifest {
         let exactly = |length: u64| length..=length;
         for (field, artifact, lengths) in [
             ("root", &self.root, exactly(self.verity.data_length())),
-            ("root", &self.root, at_most(MAX_ROOT)),
+            ("root", &self.root, at_most(layout::verity::MAX_ROOT)),
             (
                 "root_index",
                 &self.root_index,

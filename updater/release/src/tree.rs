@@ -6,10 +6,29 @@
 
 use std::convert::Infallible;
 
-use crate::verity::Level;
-use crate::{BLOCK, BlockHasher, RootHash, VerityError, VerityParameters};
+use layout::RootHash;
+use layout::verity::{BLOCK, Level, VerityError, VerityParameters};
+use sha2::{Digest, Sha256};
 
 const BYTES: usize = BLOCK as usize;
+
+/// Hashes blocks as dm-verity does: SHA-256 of the salt and the block.
+#[derive(Clone, Debug)]
+pub struct BlockHasher(Sha256);
+
+impl BlockHasher {
+    /// For the blocks of a tree with these parameters.
+    pub fn new(parameters: &VerityParameters) -> Self {
+        Self(Sha256::new_with_prefix(&parameters.salt))
+    }
+
+    /// Hashes one block.
+    pub fn hash(&self, block: &[u8]) -> [u8; 32] {
+        let mut hash = self.0.clone();
+        hash.update(block);
+        hash.finalize().into()
+    }
+}
 
 /// Takes a block of the tree and its place in the tree's file, in bytes.
 pub type Sink<'a, E> = dyn FnMut(u64, &[u8; BYTES]) -> Result<(), E> + 'a;
@@ -52,7 +71,7 @@ impl TreeBuilder {
             used: 0,
         };
         Ok(Self {
-            hasher: parameters.hasher(),
+            hasher: BlockHasher::new(parameters),
             superblock: Box::new(parameters.superblock()),
             levels: parameters.levels().into_iter().map(open).collect(),
             root: [0; 32],

@@ -39,10 +39,11 @@ mod view;
 pub use loader::{loader_choice, order};
 pub use next::{Action, Goal, Step, Target, check, next};
 pub use refusal::Refusal;
-pub use view::{Entry, Label, Proof, SlotId, SlotView, Staged, Tries, View};
+pub use view::{Entry, Proof, SlotView, Staged, View};
 
-/// The tries of a release that has not been blessed.
-pub const TRIES: u32 = 3;
+// What a view says, in the words of the disk.
+pub use layout::entry::{TRIES, Tries};
+pub use layout::partition::{Label, SlotId};
 
 /// The tries of a blessed release that could give way to another.
 pub const GUARD: u32 = 7;

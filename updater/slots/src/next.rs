@@ -2,11 +2,11 @@
 
 use release::{RootHash, Sha256Sum, Version};
 
-use crate::view::file_name;
 use crate::{
     Entry, GUARD, GUARD_LOW, Label, Proof, Refusal, SlotId, Staged, TRIES, Tries, View,
     loader_choice,
 };
+use layout::entry::EntryName;
 
 /// Room on the ESP beside a kernel image: folders that grow, and a loader while
 /// both versions of it are there.
@@ -335,4 +335,13 @@ fn booted_entry(view: &View) -> Result<&Entry, Refusal> {
 /// Whether an entry is the target's, whole.
 fn is_of(entry: &Entry, target: &Target) -> bool {
     entry.root_hash == Some(target.root_hash) && entry.length == target.uki_length
+}
+
+/// The name of a version's boot entry.
+fn file_name(version: &Version, tries: Option<Tries>) -> String {
+    EntryName {
+        version: version.clone(),
+        tries,
+    }
+    .to_string()
 }

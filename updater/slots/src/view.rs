@@ -1,93 +1,8 @@
 //! The disk as it is.
 
-use std::fmt;
-use std::str::FromStr;
-
+use layout::entry::Tries;
+use layout::partition::{Label, SlotId};
 use release::{RootHash, Sha256Sum, Version};
-
-use crate::TRIES;
-
-/// One of the two slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SlotId {
-    /// The first root partition and its hash tree.
-    A,
-    /// The second.
-    B,
-}
-
-impl SlotId {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::A, Self::B];
-
-    /// Its place in [`View::slots`].
-    pub fn index(self) -> usize {
-        self as usize
-    }
-
-    /// The other one.
-    pub fn other(self) -> Self {
-        match self {
-            Self::A => Self::B,
-            Self::B => Self::A,
-        }
-    }
-}
-
-impl fmt::Display for SlotId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::A => "A",
-            Self::B => "B",
-        })
-    }
-}
-
-/// A boot entry's count: `+left-done`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Tries {
-    /// How often the loader will still try it.
-    pub left: u32,
-    /// How often it has.
-    pub done: u32,
-}
-
-impl Tries {
-    /// That many, none of them done.
-    pub fn fresh(left: u32) -> Self {
-        Self { left, done: 0 }
-    }
-
-    /// Whether it is the count of a release that has not been blessed. A
-    /// guard's count has a larger sum.
-    pub fn is_trial(self) -> bool {
-        self.left.saturating_add(self.done) <= TRIES
-    }
-}
-
-impl fmt::Display for Tries {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "+{}-{}", self.left, self.done)
-    }
-}
-
-impl FromStr for Tries {
-    type Err = ();
-
-    /// Reads `+left` or `+left-done`, as the loader does.
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let text = text.strip_prefix('+').ok_or(())?;
-        let (left, done) = text.split_once('-').unwrap_or((text, "0"));
-        let number = |text: &str| {
-            let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            is_number.then(|| text.parse().ok()).flatten().ok_or(())
-        };
-        Ok(Self {
-            left: number(left)?,
-            done: number(done)?,
-        })
-    }
-}
 
 /// A file of ours in `EFI/Linux` on the ESP.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,23 +25,6 @@ impl Entry {
     pub fn is_bad(&self) -> bool {
         self.tries.is_some_and(|tries| tries.left == 0)
     }
-}
-
-/// The name of a version's boot entry.
-pub(crate) fn file_name(version: &Version, tries: Option<Tries>) -> String {
-    let tries = tries.map(|tries| tries.to_string()).unwrap_or_default();
-    format!("wherry_{version}{tries}.efi")
-}
-
-/// What a slot is labelled as.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Label {
-    /// `_empty`: whatever it holds is not to be booted.
-    Empty,
-    /// `wherry_<version>`.
-    Release(Version),
-    /// Anything else, or not the same on both partitions.
-    Other,
 }
 
 /// What is known of a slot's content.

@@ -5,16 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use block_device::{BlockDevice, Disk};
-use partition_table::gpt::{
-    self, Entry, HeaderPlace, LINUX_GENERIC, PRIMARY, PRIMARY_ARRAY, Sectors, Table,
-};
+use layout::partition;
+use partition_table::gpt::{self, Entry, HeaderPlace, PRIMARY, PRIMARY_ARRAY, Sectors, Table};
 use requirement::LoopDevice;
 use tempfile::TempDir;
 
 use crate::arguments::Request;
 use crate::prepare::prepare;
 use crate::report::Report;
-use crate::{filesystem, layout};
+use crate::{filesystem, table};
 
 pub const MIB: u64 = 1 << 20;
 /// Where the state partition of an image begins, in bytes.
@@ -122,9 +121,7 @@ impl Image {
     /// The file system of the state partition, as e2fsprogs take it.
     fn state(&self) -> String {
         let found = gpt::read(&self.disk()).unwrap();
-        let place = layout::find(&found.valid().unwrap().table)
-            .unwrap()
-            .unwrap();
+        let place = table::find(&found.valid().unwrap().table).unwrap().unwrap();
         assert!(!place.unfinished);
         format!("{}?offset={}", self.path().display(), place.start)
     }
@@ -188,7 +185,13 @@ fn table_of(size: u64, state: u64, sector_size: u64) -> Table {
     table.entries[0] = Entry::new([0x11; 16], [1; 16], table.first_usable, first - 1, "esp");
     if state > 0 {
         let last = first + state / sector_size - 1;
-        table.entries[1] = Entry::new(LINUX_GENERIC, [2; 16], first, last, layout::NAME);
+        table.entries[1] = Entry::new(
+            partition::LINUX_GENERIC,
+            [2; 16],
+            first,
+            last,
+            partition::STATE,
+        );
     }
     table
 }

@@ -4,12 +4,13 @@
 
 use std::fs;
 
+use layout::partition;
 use partition_table::gpt::{self, Entry};
 
 use super::image::{GREETING, Image, MIB, STATE, table};
 use crate::content::{self, Content};
-use crate::layout::{self, UNFINISHED};
 use crate::report::Outcome;
+use crate::table;
 
 /// Large enough for one copy of the superblock, at 128 MiB.
 const DISK: u64 = 160 * MIB;
@@ -132,7 +133,7 @@ fn data_in_unused_space_is_not_written_over() {
 fn a_file_system_half_made_is_made_again() {
     let image = whole();
     let mut unfinished = table(DISK, DISK - STATE - MIB);
-    layout::rename(&mut unfinished, 2, UNFINISHED);
+    table::rename(&mut unfinished, 2, partition::STATE_UNFINISHED);
     image.write_table(&unfinished);
     image.write(STATE + 8192, &garbage(100_000));
     let Some(report) = image.prepare(|_| {}) else {
@@ -266,7 +267,7 @@ fn a_cleared_partition_is_empty_whatever_was_in_it() {
     let disk = image.disk();
     let length = DISK - STATE - MIB;
     let examine = || content::examine(disk.device.file(), STATE, length).unwrap();
-    assert!(matches!(examine(), Content::Ext4(superblock) if superblock.label == layout::NAME));
+    assert!(matches!(examine(), Content::Ext4(superblock) if superblock.label == partition::STATE));
     image.write(STATE, &[0; 4096]);
     assert_eq!(
         examine(),

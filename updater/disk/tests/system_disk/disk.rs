@@ -3,7 +3,8 @@
 use std::io::Write;
 
 use block_device::BlockDevice;
-use partition_table::gpt::{self, HeaderPlace, PRIMARY, PRIMARY_ARRAY};
+use layout::partition;
+use partition_table::gpt::{HeaderPlace, PRIMARY, PRIMARY_ARRAY};
 use partition_table::{Entry, Table};
 use slots::{Action, Goal, Proof, Refusal, SlotId, Step, View, next};
 use system_disk::{DiskError, SystemDisk};
@@ -49,12 +50,12 @@ pub fn disk(content: &Content<'_>) -> Vec<u8> {
     let mut at = FIRST;
     let mut places = Vec::new();
     for (index, (kind, length)) in [
-        (gpt::ESP, esp.len() as u64),
-        (gpt::ROOT, DATA + 4096),
-        (gpt::ROOT_VERITY, TREE),
-        (gpt::ROOT, DATA + 4096),
-        (gpt::ROOT_VERITY, TREE),
-        (gpt::LINUX_GENERIC, 4096),
+        (partition::ESP, esp.len() as u64),
+        (partition::ROOT, DATA + 4096),
+        (partition::ROOT_VERITY, TREE),
+        (partition::ROOT, DATA + 4096),
+        (partition::ROOT_VERITY, TREE),
+        (partition::LINUX_GENERIC, 4096),
     ]
     .into_iter()
     .enumerate()

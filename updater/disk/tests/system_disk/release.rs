@@ -1,6 +1,8 @@
 //! Releases as small as they can be.
 
-use release::{BLOCK, RootHash, Sha256Sum, VerityParameters, Version, tree as hash_tree};
+use release::{
+    BLOCK, BlockHasher, RootHash, Sha256Sum, VerityParameters, Version, tree as hash_tree,
+};
 use sha2::{Digest, Sha256};
 use slots::Target;
 
@@ -31,7 +33,7 @@ impl Release {
             uuid: [n; 16],
             data_blocks: DATA / BLOCK,
         };
-        let hasher = parameters.hasher();
+        let hasher = BlockHasher::new(&parameters);
         let leaves = data.chunks(BLOCK as usize).map(|block| hasher.hash(block));
         let (tree, root_hash) = hash_tree(&parameters, leaves).unwrap();
         let line = format!("root=/dev/dm-0 ro panic=-1 roothash={root_hash}");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use block_device::BlockDevice;
 use fetch::{FetchError, Fetched, Patience, Repository, Retry, Settings, Slot};
 use release::{
-    Artifact, BlockIndex, Channel, Manifest, Offer, RootHash, Sha256Sum, UkiIndex,
+    Artifact, BlockHasher, BlockIndex, Channel, Manifest, Offer, RootHash, Sha256Sum, UkiIndex,
     VerityParameters, tree,
 };
 use sha2::{Digest, Sha256};
@@ -142,7 +142,7 @@ pub fn parameters(length: usize) -> VerityParameters {
 
 pub fn hash_tree(root: &[u8]) -> (Vec<u8>, RootHash) {
     let verity = parameters(root.len());
-    let hasher = verity.hasher();
+    let hasher = BlockHasher::new(&verity);
     tree(&verity, root.chunks(BLOCK).map(|block| hasher.hash(block))).unwrap()
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use release::{BLOCK, Channel, VerityParameters, tree};
+use release::{BLOCK, BlockHasher, Channel, VerityParameters, tree};
 use tempfile::TempDir;
 use tough::{IntoVec, RepositoryLoader, TargetName};
 use url::Url;
@@ -67,7 +67,7 @@ pub fn build(folder: &Path, version: &str, seed: u8) -> PathBuf {
         uuid: [seed; 16],
         data_blocks: blocks,
     };
-    let hasher = verity.hasher();
+    let hasher = BlockHasher::new(&verity);
     let leaves = root.chunks(BLOCK as usize).map(|block| hasher.hash(block));
     let (tree, hash) = tree(&verity, leaves).unwrap();
     let command_line = format!(

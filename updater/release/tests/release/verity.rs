@@ -5,7 +5,7 @@ use std::process::Command;
 
 use machine::{Build, Tools};
 use proptest::prelude::*;
-use release::{BLOCK, BlockIndex, VerityParameters, short, tree};
+use release::{BLOCK, BlockHasher, BlockIndex, VerityParameters, short, tree};
 
 fn tools() -> Tools {
     let build = Build::from_env().expect("`cargo xtask tools` makes the tools tree");
@@ -28,7 +28,7 @@ fn parameters(data_blocks: u64, salt: &[u8]) -> VerityParameters {
 }
 
 fn leaves(parameters: &VerityParameters, data: &[u8]) -> Vec<[u8; 32]> {
-    let hasher = parameters.hasher();
+    let hasher = BlockHasher::new(parameters);
     data.chunks(BLOCK as usize)
         .map(|block| hasher.hash(block))
         .collect()

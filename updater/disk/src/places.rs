@@ -1,24 +1,18 @@
-//! What the partitions are.
+//! Where the ESP and the slots are, by the partition table.
 
 use std::rc::Rc;
 
 use block_device::BlockDevice;
+use layout::partition::{ESP, Label, ROOT, ROOT_VERITY, SlotId};
 use partition_table::{Entry, Sectors, Table, gpt};
-use release::Version;
 use sha2::{Digest, Sha256};
-use slots::{Label, SlotId};
 
 use crate::DiskError;
 use crate::partition::{Place, Role};
 
-/// The label of a slot that holds no release.
-pub const EMPTY: &str = "_empty";
-/// What stands before the version in a slot's label.
-const PREFIX: &str = "wherry_";
-
 /// Where everything is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
+pub struct Places {
     pub esp: Place,
     pub slots: [SlotPlaces; 2],
 }
@@ -53,7 +47,7 @@ pub fn read_table<D: BlockDevice>(device: Rc<D>) -> Result<(Sectors<Rc<D>>, Tabl
     from_backup.ok_or(DiskError::NoTable)
 }
 
-impl Layout {
+impl Places {
     /// Finds the ESP and the slots: the first root and the first hash tree are
     /// slot A's, the second ones slot B's.
     pub fn of(table: &Table) -> Result<Self, DiskError> {
@@ -80,16 +74,16 @@ impl Layout {
             }
         };
         let esp = table
-            .of_type(gpt::ESP)
+            .of_type(ESP)
             .next()
             .ok_or(DiskError::Layout("it has no EFI system partition"))?;
         let data = pair(
-            gpt::ROOT,
+            ROOT,
             "it has not two root partitions (type root x86-64)",
             Role::Data,
         )?;
         let tree = pair(
-            gpt::ROOT_VERITY,
+            ROOT_VERITY,
             "it has not two hash tree partitions (type root verity x86-64)",
             Role::Tree,
         )?;
@@ -122,21 +116,7 @@ pub fn label(table: &Table, places: &SlotPlaces) -> Label {
             .map(Entry::name)
             .unwrap_or_default()
     };
-    let (data, tree) = (name(places.data), name(places.tree));
-    if data != tree {
-        return Label::Other;
-    }
-    if data == EMPTY {
-        return Label::Empty;
-    }
-    data.strip_prefix(PREFIX)
-        .and_then(|version| version.parse().ok())
-        .map_or(Label::Other, Label::Release)
-}
-
-/// The label of a slot that holds a release.
-pub fn name(version: &Version) -> String {
-    format!("{PREFIX}{version}")
+    Label::of(&name(places.data), &name(places.tree))
 }
 
 /// The id of a partition of an empty slot: always the same on one disk, unlike

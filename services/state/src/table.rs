@@ -1,15 +1,8 @@
 //! The partition table as it should be: the state partition up to the end of
 //! the space behind it. Pure.
 
-use partition_table::gpt::{Entry, LINUX_GENERIC, Table};
-
-/// The state partition's name.
-pub const NAME: &str = "state";
-/// Its name while its file system is being made: what is in it is worthless
-/// until it gets its own name, which is the last step. PID 1 does not see a
-/// partition of this name as the state's, so that after a power cut it asks for
-/// it to be made again.
-pub const UNFINISHED: &str = "state-new";
+use layout::partition::{LINUX_GENERIC, STATE, STATE_UNFINISHED};
+use partition_table::{Entry, Table};
 
 /// Partitions begin and end at multiples of this many bytes: more than the
 /// erase block of nearly all flash, and what other tools do.
@@ -18,7 +11,7 @@ const ALIGNMENT: u64 = 1 << 20;
 /// day's log and the configuration.
 const SMALLEST: u64 = 32 << 20;
 
-/// Why a table cannot be made right.
+/// Why a table cannot be corrected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
     /// The partition is called `state` but is of another type.
@@ -28,7 +21,7 @@ pub enum Obstacle {
     },
     /// Two partitions are called `state`.
     Ambiguous,
-    /// No unused entry or no unused stretch of [`SMALLEST`] bytes.
+    /// There is no unused entry, or no unused stretch of [`SMALLEST`] bytes.
     NoRoom,
     /// A partition reaches into where the back-up of the table belongs: the
     /// disk is smaller than the one that the table was made for.
@@ -37,7 +30,7 @@ pub enum Obstacle {
 
 /// The state partition in a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct StatePartition {
     /// Its number, from 1.
     pub number: u32,
     /// Its first byte.
@@ -52,11 +45,11 @@ pub struct Place {
 ///
 /// # Errors
 /// [`Obstacle::Type`] or [`Obstacle::Ambiguous`].
-pub fn find(table: &Table) -> Result<Option<Place>, Obstacle> {
+pub fn find(table: &Table) -> Result<Option<StatePartition>, Obstacle> {
     let mut found = None;
     for (index, entry) in table.entries.iter().enumerate() {
         let name = entry.name();
-        if !entry.is_used() || (name != NAME && name != UNFINISHED) {
+        if !entry.is_used() || (name != STATE && name != STATE_UNFINISHED) {
             continue;
         }
         let number = index as u32 + 1;
@@ -66,11 +59,11 @@ pub fn find(table: &Table) -> Result<Option<Place>, Obstacle> {
         if found.is_some() {
             return Err(Obstacle::Ambiguous);
         }
-        found = Some(Place {
+        found = Some(StatePartition {
             number,
             start: entry.first() * table.sector_size,
             length: (entry.last() + 1 - entry.first()) * table.sector_size,
-            unfinished: name == UNFINISHED,
+            unfinished: name == STATE_UNFINISHED,
         });
     }
     Ok(found)
@@ -136,7 +129,7 @@ pub fn add(table: &mut Table, unique: [u8; 16]) -> Result<u32, Obstacle> {
         .iter()
         .position(|entry| !entry.is_used())
         .ok_or(Obstacle::NoRoom)?;
-    table.entries[index] = Entry::new(LINUX_GENERIC, unique, start, end - 1, UNFINISHED);
+    table.entries[index] = Entry::new(LINUX_GENERIC, unique, start, end - 1, STATE_UNFINISHED);
     Ok(index as u32 + 1)
 }
 
@@ -209,14 +202,14 @@ mod tests {
         let place = find(&table).unwrap().unwrap();
         assert_eq!(
             place,
-            Place {
+            StatePartition {
                 number: 3,
                 start: 900 << 20,
                 length: 123 << 20,
                 unfinished: true,
             }
         );
-        rename(&mut table, 3, NAME);
+        rename(&mut table, 3, STATE);
         assert!(!find(&table).unwrap().unwrap().unfinished);
     }
 

@@ -1,17 +1,18 @@
 //! dm-verity's parameters, in the superblock of veritysetup's version 1.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::{MAX_ROOT, hexadecimal};
+use crate::hexadecimal;
 
 /// Bytes of a block, of data and of hashes.
 pub const BLOCK: u64 = 4096;
 
+/// The longest root file system in bytes. (Whether it fits a slot is the
+/// machine's business.)
+pub const MAX_ROOT: u64 = 4 << 30;
+
 /// Hashes in a block.
-pub(crate) const FANOUT: u64 = BLOCK / 32;
+const FANOUT: u64 = BLOCK / 32;
 
 /// What the superblock has room for.
 const MAX_SALT: usize = 256;
@@ -33,28 +34,13 @@ pub struct VerityParameters {
 }
 
 /// A superblock or parameters that are not those of a release.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the hash tree's {field} is {found}, and has to be {expected}")]
 pub struct VerityError {
     field: &'static str,
     found: String,
     expected: String,
 }
-
-impl fmt::Display for VerityError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            field,
-            found,
-            expected,
-        } = self;
-        write!(
-            f,
-            "the hash tree's {field} is {found}, and has to be {expected}"
-        )
-    }
-}
-
-impl std::error::Error for VerityError {}
 
 impl VerityParameters {
     /// Reads the superblock at a hash tree's begin.
@@ -138,9 +124,11 @@ impl VerityParameters {
         block
     }
 
+    /// Whether they are those of a root that could be.
+    ///
     /// # Errors
-    /// They are not those of a root that could be.
-    pub(crate) fn check(&self) -> Result<(), VerityError> {
+    /// What is out of bounds.
+    pub fn check(&self) -> Result<(), VerityError> {
         if self.data_blocks == 0 || self.data_blocks > MAX_ROOT / BLOCK {
             return Err(VerityError {
                 field: "number of data blocks",
@@ -178,7 +166,7 @@ impl VerityParameters {
     }
 
     /// The tree's levels, that of the data blocks' hashes first.
-    pub(crate) fn levels(&self) -> Vec<Level> {
+    pub fn levels(&self) -> Vec<Level> {
         let mut sizes = Vec::new();
         let mut hashes = self.data_blocks;
         while hashes > 1 {
@@ -200,29 +188,85 @@ impl VerityParameters {
         levels.reverse();
         levels
     }
-
-    /// Hashes blocks as dm-verity does.
-    pub fn hasher(&self) -> BlockHasher {
-        BlockHasher(Sha256::new_with_prefix(&self.salt))
-    }
 }
 
 /// A level of a hash tree, in blocks of the hash tree's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Level {
+pub struct Level {
+    /// Its first block.
     pub start: u64,
+    /// How many blocks it has.
     pub blocks: u64,
 }
 
-/// The hash of a block: SHA-256 of the salt and the block.
-#[derive(Clone, Debug)]
-pub struct BlockHasher(Sha256);
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
 
-impl BlockHasher {
-    /// Hashes one block.
-    pub fn hash(&self, block: &[u8]) -> [u8; 32] {
-        let mut hash = self.0.clone();
-        hash.update(block);
-        hash.finalize().into()
+    use super::*;
+
+    fn parameters() -> impl Strategy<Value = VerityParameters> {
+        (
+            prop::collection::vec(any::<u8>(), 0..=MAX_SALT),
+            any::<[u8; 16]>(),
+            1..=MAX_ROOT / BLOCK,
+        )
+            .prop_map(|(salt, uuid, data_blocks)| VerityParameters {
+                salt,
+                uuid,
+                data_blocks,
+            })
+    }
+
+    #[test]
+    fn a_root_longer_than_any_or_with_too_much_salt_is_refused() {
+        let parameters = |salt: usize, data_blocks| VerityParameters {
+            salt: vec![0; salt],
+            uuid: [0; 16],
+            data_blocks,
+        };
+        assert_eq!(parameters(256, MAX_ROOT / BLOCK).check(), Ok(()));
+        for wrong in [
+            parameters(257, 1),
+            parameters(0, 0),
+            parameters(0, MAX_ROOT / BLOCK + 1),
+            parameters(0, u64::MAX),
+        ] {
+            assert!(wrong.check().is_err(), "{wrong:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_superblock_is_read_as_it_is_written(parameters in parameters()) {
+            prop_assert_eq!(VerityParameters::parse(&parameters.superblock()), Ok(parameters));
+        }
+
+        #[test]
+        fn the_levels_fill_the_tree_without_a_gap(parameters in parameters()) {
+            let mut end = parameters.tree_length() / BLOCK;
+            for level in parameters.levels() {
+                prop_assert_eq!(level.start + level.blocks, end);
+                end = level.start;
+            }
+            prop_assert_eq!(end, 1);
+        }
+
+        #[test]
+        fn no_superblock_makes_the_reader_panic(
+            parameters in parameters(),
+            damage in prop::collection::vec((0..512_usize, any::<u8>()), 0..4),
+            length in 0..600_usize,
+        ) {
+            let mut bytes = parameters.superblock();
+            for (at, byte) in damage {
+                bytes[at] = byte;
+            }
+            let _ = VerityParameters::parse(&bytes[..length]);
+            if let Ok(found) = VerityParameters::parse(&bytes) {
+                prop_assert_eq!(found.check(), Ok(()));
+                prop_assert!(found.tree_length() <= MAX_ROOT);
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// The longest version, in bytes: it is part of file names on the ESP and of a
-/// partition's label (36 UTF-16 units, `wherry_` included).
+/// partition's name (36 UTF-16 units, `wherry_` included).
 const MAX: usize = 29;
 
 /// A version, ordered as the UAPI group's version format specification (UAPI.10)
@@ -21,21 +21,13 @@ const MAX: usize = 29;
 pub struct Version(String);
 
 /// A text that is no version.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{}' is no version: a digit, then at most {} letters, digits, '.', '~', '-'",
+    .0.escape_default(),
+    MAX - 1
+)]
 pub struct VersionError(String);
-
-impl fmt::Display for VersionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "'{}' is no version: a digit, then at most {} letters, digits, '.', '~', '-'",
-            self.0.escape_default(),
-            MAX - 1
-        )
-    }
-}
-
-impl std::error::Error for VersionError {}
 
 impl Version {
     /// As text.
@@ -176,8 +168,15 @@ fn significant(digits: &[u8]) -> &[u8] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Any version.
+    pub fn version() -> impl Strategy<Value = Version> {
+        "[0-9][0-9A-Za-z.~-]{0,28}".prop_map(|text| text.parse().unwrap())
+    }
 
     #[test]
     fn versions_are_ordered_as_the_boot_loader_orders_them() {
@@ -213,6 +212,18 @@ mod tests {
             &"1".repeat(30),
         ] {
             assert!(Version::from_str(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_version_is_read_as_it_is_written(version in version()) {
+            prop_assert_eq!(version.to_string().parse(), Ok(version));
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_panic(text: String) {
+            let _ = text.parse::<Version>();
         }
     }
 }
