@@ -3,50 +3,37 @@
 use std::time::Duration;
 
 use fetch::Settings;
+use http_client::{Bounds, Client};
 use policy::{Answer, HEADER, Request};
 
-/// A server that takes longer counts as one that does not answer.
-const LIMIT: Duration = Duration::from_secs(30);
-/// What is read of an answer: a reason fits.
-const LONGEST: usize = 4096;
+/// A server that takes longer counts as one that does not answer. Of an answer a
+/// reason is read.
+const BOUNDS: Bounds = Bounds {
+    time: Duration::from_secs(30),
+    length: 4096,
+};
 
 /// Sends one request; whatever goes wrong is the answer.
 pub async fn send(request: &Request, settings: &Settings) -> Answer {
-    match tokio::time::timeout(LIMIT, try_send(request, settings)).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(why)) => Answer::None(why),
-        Err(_) => Answer::None(format!("no answer within {} s", LIMIT.as_secs())),
-    }
+    try_send(request, settings)
+        .await
+        .unwrap_or_else(Answer::None)
 }
 
 async fn try_send(request: &Request, settings: &Settings) -> Result<Answer, String> {
-    let client = fetch::http_client(settings).map_err(|error| error.to_string())?;
-    let mut response = client
-        .post(request.url())
-        .header(HEADER.0, HEADER.1)
-        .header("content-type", "application/json")
-        .body(request.body())
-        .send()
+    let url = request.url();
+    let url = url
+        .parse()
+        .map_err(|error| format!("'{url}' is no address: {error}"))?;
+    let settings = http_client::Settings {
+        redirects: 0,
+        ..settings.http()
+    };
+    let client = Client::new(&settings).map_err(|error| error.to_string())?;
+    let headers = [HEADER, ("content-type", "application/json")];
+    let answer = client
+        .post(&url, &headers, request.body(), BOUNDS)
         .await
-        .map_err(|error| sentence(&error))?;
-    let status = response.status().as_u16();
-    let mut body = Vec::new();
-    while body.len() < LONGEST {
-        match response.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => break,
-            Err(error) => return Err(sentence(&error)),
-        }
-    }
-    Ok(Answer::of(status, &body))
-}
-
-fn sentence(error: &reqwest::Error) -> String {
-    let mut sentence = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        sentence = format!("{sentence}: {error}");
-        source = error.source();
-    }
-    sentence
+        .map_err(|failure| failure.to_string())?;
+    Ok(Answer::of(answer.status, &answer.body))
 }

@@ -64,14 +64,7 @@ impl Address {
     /// For people: without user name, password and query, which may be secrets.
     pub(crate) fn shown(&self) -> String {
         match self {
-            Self::Http(url) => {
-                let mut url = url.clone();
-                // Only fails for addresses that cannot have them.
-                let _ = url.set_username("");
-                let _ = url.set_password(None);
-                url.set_query(None);
-                url.to_string()
-            }
+            Self::Http(url) => http_client::shown(url),
             Self::Folder(path) => path.display().to_string(),
         }
     }

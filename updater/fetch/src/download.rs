@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
+use http_client::Wanted;
 use release::{Artifact, Sha256Sum};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::mirrors::Choice;
 use crate::repository::Repository;
-use crate::transport::{Body, Wanted};
+use crate::source::Body;
 use crate::{Failure, Fault, FetchError, jitter};
 
 /// Bytes that are proved and used at once, at most; a connection holds no more.
@@ -139,9 +140,9 @@ impl Repository {
                 }
             };
             self.mirrors.borrow_mut().begin(mirror);
-            let done = match self.transport.get(&address, wanted).await {
+            let done = match self.source.get(&address, &wanted).await {
                 Err(failure) => Err(Trouble::Mirror(failure)),
-                Ok(body) if body.whole && part != (0..work.artifact.length) => {
+                Ok(body) if body.is_whole() && part != (0..work.artifact.length) => {
                     work.put_back(part.clone());
                     at.set(part.end);
                     self.mirrors.borrow_mut().gives_whole_files(mirror);
@@ -334,7 +335,7 @@ impl Repository {
                 }
             };
             let wanted = Wanted::Whole(artifact.length);
-            let all = match self.transport.get(&address, wanted).await {
+            let all = match self.source.get(&address, &wanted).await {
                 Ok(body) => body.all().await,
                 Err(failure) => Err(failure),
             };

@@ -12,27 +12,25 @@
 
 mod address;
 mod datastore;
-mod dns;
 mod download;
 mod error;
 mod local;
 mod metadata;
 mod mirrors;
 mod moves;
-mod rate;
 mod repository;
 mod settings;
 mod slot;
-mod transport;
+mod source;
 mod uki;
 mod wanted;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-pub use error::{Failure, Fault, FetchError};
+pub use error::FetchError;
+pub use http_client::{Failure, Fault, Patience, Retry};
 pub use repository::{Fetched, MirrorUse, Progress, Repository, Slot};
-pub use settings::{Patience, Retry, Settings};
-pub use transport::http_client;
+pub use settings::Settings;
 
 /// A number from 0 to 1 that differs from machine to machine and from call to call.
 fn jitter() -> f64 {

@@ -39,7 +39,7 @@ use url::Url;
 
 use crate::address::Address;
 use crate::datastore::{Datastore, KEPT};
-use crate::transport::{Transport, Wanted};
+use crate::source::Source;
 use crate::{Failure, Fault, FetchError, Retry, jitter};
 
 /// Bounds for each document, so that none fills the memory.
@@ -65,14 +65,14 @@ impl Metadata {
     /// Reads and verifies the metadata at `address`.
     pub(crate) async fn read(
         address: &Address,
-        transport: &Transport,
+        source: &Source,
         retry: Retry,
         anchor: &[u8],
         datastore: &Datastore,
     ) -> Result<Result<Self, Failure>, FetchError> {
         let requests = Documents {
             address: address.clone(),
-            transport: transport.clone(),
+            source: source.clone(),
             retry,
             datastore: datastore.clone(),
             run: Arc::default(),
@@ -153,7 +153,7 @@ fn base(path: &str) -> Url {
 #[derive(Clone, Debug)]
 struct Documents {
     address: Address,
-    transport: Transport,
+    source: Source,
     retry: Retry,
     datastore: Datastore,
     run: Arc<Mutex<Run>>,
@@ -238,8 +238,8 @@ impl Documents {
         let mut failures = 0;
         loop {
             let read = async {
-                let wanted = Wanted::AtMost(LONGEST);
-                self.transport.get(&address, wanted).await?.all().await
+                let wanted = http_client::Wanted::AtMost(LONGEST);
+                self.source.get(&address, &wanted).await?.all().await
             };
             match read.await {
                 Err(failure) if failure.fault.may_pass() => {

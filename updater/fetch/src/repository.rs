@@ -10,7 +10,7 @@ use crate::address::Address;
 use crate::datastore::Datastore;
 use crate::metadata::Metadata;
 use crate::mirrors::Mirrors;
-use crate::transport::Transport;
+use crate::source::Source;
 use crate::{FetchError, Settings};
 
 /// A slot's two partitions.
@@ -63,7 +63,7 @@ pub struct MirrorUse {
 #[derive(Debug)]
 pub struct Repository {
     pub(crate) settings: Settings,
-    pub(crate) transport: Transport,
+    pub(crate) source: Source,
     metadata: Metadata,
     address: Address,
     pub(crate) mirrors: RefCell<Mirrors>,
@@ -92,12 +92,11 @@ impl Repository {
                 why: "none is set, so there is nothing to fetch from".to_owned(),
             });
         }
-        let transport = Transport::new(&settings)?;
+        let source = Source::new(&settings)?;
         let datastore = Datastore::new(datastore)?;
         let mut failures = Vec::new();
         for address in &addresses {
-            let read =
-                Metadata::read(address, &transport, settings.retry, trust, &datastore).await?;
+            let read = Metadata::read(address, &source, settings.retry, trust, &datastore).await?;
             match read {
                 Ok(metadata) => {
                     // The one that has what is newest is asked first.
@@ -110,7 +109,7 @@ impl Repository {
                         address: address.clone(),
                         mirrors: RefCell::new(mirrors),
                         settings,
-                        transport,
+                        source,
                         metadata,
                     });
                 }
@@ -127,7 +126,7 @@ impl Repository {
 
     /// Bytes that came from mirrors so far, metadata included.
     pub fn received(&self) -> u64 {
-        self.transport.received()
+        self.source.received()
     }
 
     /// What `name` has on offer. Its mirrors are asked too from now on.
@@ -164,14 +163,14 @@ impl Repository {
     }
 
     pub(crate) fn count(&self) -> (u64, u64) {
-        (self.transport.received(), self.transport.requests())
+        (self.source.received(), self.source.requests())
     }
 
     pub(crate) fn used(&self, (bytes, requests): (u64, u64), reused: u64) -> Fetched {
         Fetched {
-            bytes: self.transport.received() - bytes,
+            bytes: self.source.received() - bytes,
             reused,
-            requests: self.transport.requests() - requests,
+            requests: self.source.requests() - requests,
             mirrors: self.mirrors.borrow().uses(),
         }
     }

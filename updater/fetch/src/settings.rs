@@ -1,6 +1,6 @@
 //! Where to fetch from, and how patiently.
 
-use std::time::Duration;
+use http_client::{Patience, Retry};
 
 /// What an operator can set. [`Settings::new`] has the usual values.
 #[derive(Clone, Debug)]
@@ -35,84 +35,16 @@ impl Settings {
             retry: Retry::default(),
         }
     }
-}
 
-/// When a server counts as stalled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// A connection must stand within this time.
-    pub connect: Duration,
-    /// The next byte must come within this time.
-    pub idle: Duration,
-    /// The time over which `least_rate` is measured.
-    pub window: Duration,
-    /// Bytes a second that a server must send, so that one that drips a byte now
-    /// and then does not hold an update up for ever.
-    pub least_rate: u64,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(15),
-            idle: Duration::from_secs(20),
-            window: Duration::from_secs(30),
-            least_rate: 256,
+    /// What requests to a server go by.
+    pub fn http(&self) -> http_client::Settings {
+        http_client::Settings {
+            proxy: self.proxy.clone(),
+            rate_limit: self.rate_limit,
+            connections: self.connections,
+            certificates: self.certificates.clone(),
+            patience: self.patience,
+            ..http_client::Settings::new(concat!("wherry-updater/", env!("CARGO_PKG_VERSION")))
         }
-    }
-}
-
-/// What follows a failure that may pass: no connection, a broken one, a server
-/// that is busy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// Requests to one mirror that may fail in a row.
-    pub attempts: u32,
-    /// The wait after the first failure; each next one doubles it.
-    pub first: Duration,
-    /// The longest wait.
-    pub longest: Duration,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self {
-            attempts: 5,
-            first: Duration::from_millis(500),
-            longest: Duration::from_secs(30),
-        }
-    }
-}
-
-impl Retry {
-    /// The wait after the `failures`-th failure in a row. `jitter` (0 to 1) moves
-    /// it within its upper half, so that a fleet does not come back in step.
-    pub(crate) fn delay(&self, failures: u32, jitter: f64) -> Duration {
-        let doubled = self.first.saturating_mul(
-            1_u32
-                .checked_shl(failures.saturating_sub(1))
-                .unwrap_or(u32::MAX),
-        );
-        doubled
-            .min(self.longest)
-            .mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_up_to_the_longest() {
-        let retry = Retry::default();
-        let waits: Vec<u128> = [1, 2, 3, 6, 7, 8, 33, 1000]
-            .map(|failures| retry.delay(failures, 1.0).as_millis())
-            .to_vec();
-        assert_eq!(
-            waits,
-            [500, 1000, 2000, 16_000, 30_000, 30_000, 30_000, 30_000]
-        );
-        assert_eq!(retry.delay(1, 0.0).as_millis(), 250);
     }
 }

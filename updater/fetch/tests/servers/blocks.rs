@@ -3,8 +3,8 @@
 use block_device::BlockDevice;
 use proptest::prelude::*;
 
-use crate::server::{Answer, Server};
 use crate::world::{BLOCK, ROOM, TestSlot, World, fill, hasty, root, says, uki};
+use hostile_server::{Answer, Server};
 
 #[tokio::test]
 async fn only_what_is_on_no_slot_is_fetched() {

@@ -3,8 +3,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::server::{Answer, Request, Server};
 use crate::world::{TestSlot, World, fill, hasty, root, says, uki};
+use hostile_server::{Answer, Request, Server};
 
 fn is_root(request: &Request) -> bool {
     request.path.ends_with("/root")

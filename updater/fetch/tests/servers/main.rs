@@ -5,7 +5,6 @@
 mod blocks;
 mod hostile;
 mod metadata;
-mod server;
 mod tuf;
 mod uki;
 mod world;

@@ -5,9 +5,9 @@ use std::fs;
 use fetch::FetchError;
 use tempfile::TempDir;
 
-use crate::server::{Answer, Server};
 use crate::tuf::{Key, Signer};
 use crate::world::{World, copy, root, says, uki};
+use hostile_server::{Answer, Server};
 
 fn world() -> World {
     let mut world = World::new();

@@ -4,8 +4,8 @@ use block_device::ReadAt;
 use fetch::{FetchError, Fetched, Repository};
 use release::Manifest;
 
-use crate::server::{Answer, Server};
 use crate::world::{World, root, says, uki};
+use hostile_server::{Answer, Server};
 
 fn kernel(from: u32) -> Vec<u8> {
     root(&(from..from + 60).collect::<Vec<_>>())

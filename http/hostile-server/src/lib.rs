@@ -1,4 +1,6 @@
-//! A web server that does what a test tells it, good or bad.
+//! A web server for tests that does what it is told, good or bad: it stalls,
+//! truncates, redirects, and lies about lengths, ranges and encodings.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)] // A test fails by it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
