@@ -13,7 +13,7 @@ use control::{BootRecord, Client, Reply, Request};
 
 use crate::arguments::Place;
 use crate::failure::Failure;
-use crate::{status, terminal};
+use crate::{output, status};
 
 /// Where the picture goes when standard output is a terminal, which could show
 /// it only as text.
@@ -22,15 +22,15 @@ const FILE: &str = "boot-chart.svg";
 pub fn run(place: &Place, output: Option<&Path>) -> Result<(), Failure> {
     let record = ask(place)?;
     if place.json {
-        return terminal::print_json(&record);
+        return output::print_json(&record);
     }
     let picture = draw::picture(&rows::arrange(&record));
     match file(output, std::io::stdout().is_terminal()) {
-        None => terminal::print(&picture),
+        None => output::print(&picture),
         Some(file) => {
             std::fs::write(&file, picture)
                 .map_err(|error| Failure::io(format!("cannot write {}", file.display()), &error))?;
-            terminal::print(&format!("{}\n", file.display()))
+            output::print(&format!("{}\n", file.display()))
         }
     }
 }

@@ -5,7 +5,7 @@ use clap_complete::Shell as Generator;
 
 use crate::arguments::{Arguments, Shell};
 use crate::failure::Failure;
-use crate::terminal;
+use crate::output;
 
 pub fn run(shell: Shell) -> Result<(), Failure> {
     let generator = match shell {
@@ -15,5 +15,5 @@ pub fn run(shell: Shell) -> Result<(), Failure> {
     };
     let mut script = Vec::new();
     clap_complete::generate(generator, &mut Arguments::command(), "wherry", &mut script);
-    terminal::print(&String::from_utf8_lossy(&script))
+    output::print(&String::from_utf8_lossy(&script))
 }

@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use crate::arguments::{Lines, LogSelection, Place};
 use crate::failure::Failure;
+use crate::output;
 use crate::table::{Align, Cell, Table};
-use crate::terminal::{self, Reader, Tone, harmless};
+use crate::terminal::{Reader, Tone, harmless};
 use crate::when;
 
 /// How many old entries precede the new ones while following.
@@ -239,9 +240,9 @@ fn list_boots(place: &Place) -> Result<(), Failure> {
                 entries: boot.entries,
             })
             .collect();
-        return terminal::print_json(&boots);
+        return output::print_json(&boots);
     }
-    terminal::print(&boot_table(&boots, Reader::of_stdout()))
+    output::print(&boot_table(&boots, Reader::of_stdout()))
 }
 
 fn boot_table(boots: &[Boot], reader: Reader) -> String {

@@ -10,6 +10,7 @@ mod completions;
 mod failure;
 mod logs;
 mod outcome;
+mod output;
 mod power;
 mod service;
 mod status;

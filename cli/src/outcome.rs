@@ -18,8 +18,9 @@ use serde::Serialize;
 
 use crate::arguments::{Change, Place};
 use crate::failure::Failure;
+use crate::output;
 use crate::status;
-use crate::terminal::{self, Reader, Tone, harmless};
+use crate::terminal::{Reader, Tone, harmless};
 use crate::units;
 
 /// What is asked of a service.
@@ -222,7 +223,7 @@ fn report(place: &Place, courses: &[Course], took: Duration) -> Result<(), Failu
                 },
             })
             .collect();
-        terminal::print_json(&outcomes)?;
+        output::print_json(&outcomes)?;
     }
     let mut missed = false;
     let reader = Reader::of_stdout();
@@ -244,7 +245,7 @@ fn report(place: &Place, courses: &[Course], took: Duration) -> Result<(), Failu
             Progress::Reached | Progress::UnderWay if place.json => {}
             Progress::Reached | Progress::UnderWay => {
                 let state = reader.paint(Tone::Good, course.service.state.as_str());
-                terminal::print(&format!("{name}: {state} after {took}\n"))?;
+                output::print(&format!("{name}: {state} after {took}\n"))?;
             }
         }
     }

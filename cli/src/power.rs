@@ -6,8 +6,9 @@ use control::{Client, ClientError, Outcome, Reply, Request};
 
 use crate::arguments::Place;
 use crate::failure::Failure;
+use crate::output;
 use crate::status;
-use crate::terminal;
+use crate::terminal::harmless;
 
 /// A fresh PID 1 answers within milliseconds; on an emulated machine under
 /// load it may be a second.
@@ -70,11 +71,11 @@ pub fn reexec(place: &Place) -> Result<(), Failure> {
 
 fn told(place: &Place, outcome: &Outcome, sentence: &str) -> Result<(), Failure> {
     if place.json {
-        return terminal::print_json(outcome);
+        return output::print_json(outcome);
     }
     let mut text = format!("{sentence}\n");
     for note in &outcome.notes {
-        text += &format!("  {}\n", terminal::harmless(note));
+        text += &format!("  {}\n", harmless(note));
     }
-    terminal::print(&text)
+    output::print(&text)
 }

@@ -5,8 +5,9 @@ use control::{Client, Health, Reply, Request, ServiceDetail};
 use crate::arguments::{Place, ServiceCommand};
 use crate::failure::Failure;
 use crate::outcome::{self, Wish};
+use crate::output;
 use crate::status;
-use crate::terminal::{self, Reader, Tone, harmless};
+use crate::terminal::{Reader, Tone, harmless};
 use crate::{logs, units};
 
 pub fn run(place: &Place, command: &ServiceCommand) -> Result<(), Failure> {
@@ -26,9 +27,9 @@ pub fn run(place: &Place, command: &ServiceCommand) -> Result<(), Failure> {
 fn list(place: &Place) -> Result<(), Failure> {
     let status = status::ask(&mut Client::connect(&place.socket)?)?;
     if place.json {
-        return terminal::print_json(&status.services);
+        return output::print_json(&status.services);
     }
-    terminal::print(&status::services(
+    output::print(&status::services(
         &status.services,
         status.machine.uptime_us,
         Reader::of_stdout(),
@@ -45,9 +46,9 @@ fn show(place: &Place, name: &str) -> Result<(), Failure> {
         other => return Err(status::unexpected(&other)),
     };
     if place.json {
-        return terminal::print_json(&detail);
+        return output::print_json(&detail);
     }
-    terminal::print(&render(&detail, units::boottime_us(), Reader::of_stdout()))
+    output::print(&render(&detail, units::boottime_us(), Reader::of_stdout()))
 }
 
 fn reload(place: &Place) -> Result<(), Failure> {
@@ -57,13 +58,13 @@ fn reload(place: &Place) -> Result<(), Failure> {
         other => return Err(status::unexpected(&other)),
     };
     if place.json {
-        return terminal::print_json(&outcome);
+        return output::print_json(&outcome);
     }
     let mut text = String::from("definitions read again\n");
     for note in &outcome.notes {
         text += &format!("  {}\n", harmless(note));
     }
-    terminal::print(&text)
+    output::print(&text)
 }
 
 fn render(detail: &ServiceDetail, now_us: u64, reader: Reader) -> String {

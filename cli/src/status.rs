@@ -4,16 +4,17 @@ use control::{Client, Health, Machine, Reply, Request, Service, ServiceState, St
 
 use crate::arguments::Place;
 use crate::failure::Failure;
+use crate::output;
 use crate::table::{Align, Cell, Table};
-use crate::terminal::{self, Reader, Tone, harmless};
+use crate::terminal::{Reader, Tone, harmless};
 use crate::units;
 
 pub fn run(place: &Place) -> Result<(), Failure> {
     let status = ask(&mut Client::connect(&place.socket)?)?;
     if place.json {
-        return terminal::print_json(&status);
+        return output::print_json(&status);
     }
-    terminal::print(&render(&status, Reader::of_stdout()))
+    output::print(&render(&status, Reader::of_stdout()))
 }
 
 /// Asks PID 1 for its status.

@@ -10,7 +10,8 @@ use updater_control::{Client, Reply, Request};
 
 use crate::arguments::{Place, Reboot, Update, UpdateCommand};
 use crate::failure::Failure;
-use crate::terminal::{self, Reader};
+use crate::output;
+use crate::terminal::Reader;
 use crate::when;
 use bar::Bar;
 
@@ -30,7 +31,7 @@ pub fn run(place: &Place, update: &Update) -> Result<(), Failure> {
         return print_json(&reply);
     }
     let sentence = sentence(&update.command);
-    terminal::print(&render::reply(&reply, &sentence, Reader::of_stdout()))
+    output::print(&render::reply(&reply, &sentence, Reader::of_stdout()))
 }
 
 /// What to ask, where it is `now`.
@@ -127,11 +128,11 @@ fn sentence(command: &UpdateCommand) -> String {
 /// The answer's content, without the wire's envelope.
 fn print_json(reply: &Reply) -> Result<(), Failure> {
     match reply {
-        Reply::Checked(checked) => terminal::print_json(checked),
-        Reply::Applied(applied) => terminal::print_json(applied),
-        Reply::Status(status) => terminal::print_json(status),
-        Reply::History { records } => terminal::print_json(records),
-        Reply::Done { notes } => terminal::print_json(&serde_json::json!({ "notes": notes })),
+        Reply::Checked(checked) => output::print_json(checked),
+        Reply::Applied(applied) => output::print_json(applied),
+        Reply::Status(status) => output::print_json(status),
+        Reply::History { records } => output::print_json(records),
+        Reply::Done { notes } => output::print_json(&serde_json::json!({ "notes": notes })),
         // The client hands out neither.
         Reply::Progress(_) | Reply::Refused(_) => Ok(()),
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::arguments::Place;
 use crate::failure::Failure;
-use crate::{status, terminal};
+use crate::{output, status};
 
 /// As `--json` prints it.
 #[derive(Debug, Serialize)]
@@ -40,7 +40,7 @@ pub fn run(place: &Place) -> Result<(), Failure> {
         machine,
     };
     if place.json {
-        return terminal::print_json(&versions);
+        return output::print_json(&versions);
     }
     let mut text = format!("wherry {}\n", versions.wherry);
     if let Some(machine) = &versions.machine {
@@ -50,5 +50,5 @@ pub fn run(place: &Place) -> Result<(), Failure> {
             text += &format!("root {hash}\n");
         }
     }
-    terminal::print(&text)
+    output::print(&text)
 }

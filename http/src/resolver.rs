@@ -1,9 +1,9 @@
-//! Names to addresses, without the C library.
+//! Names to addresses, without the C library: its lookup blocks a thread that
+//! nobody can take back when the server does not answer.
 //!
-//! glibc's resolver does not work in a static program, and reqwest's own use of
-//! hickory reads `/etc/resolv.conf` once and asks public servers where it finds
-//! none. Here each lookup goes by the file as it is now (the network service
-//! rewrites it), and without one a lookup fails.
+//! reqwest's own use of hickory reads `/etc/resolv.conf` once, and asks public
+//! servers where it finds none. Here each lookup goes by the file as it is now
+//! (the network service rewrites it), and without one a lookup fails.
 
 use std::net::SocketAddr;
 

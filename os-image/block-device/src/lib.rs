@@ -3,8 +3,9 @@
 //!
 //! Everything that changes a system disk is written against [`BlockDevice`], so
 //! that the same code works on `/dev/vda`, on an image file, and on a
-//! [`Recorder`] that tells what a power cut could leave behind.
+//! [`Recorder`] that tells what a power cut could leave behind, or [`Failing`].
 
+mod failing;
 mod overlay;
 mod recorder;
 pub mod sysfs;
@@ -16,6 +17,7 @@ use std::rc::Rc;
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
+pub use failing::Failing;
 pub use overlay::Overlay;
 pub use recorder::{Recorder, Write};
 

@@ -1,6 +1,5 @@
 //! What can go wrong.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -8,9 +7,10 @@ use release::RootHash;
 use slots::{Action, SlotId};
 
 /// Why the disk cannot be read or changed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// The disk could not be opened.
+    #[error("cannot open the system disk {}{}", path.display(), advice(source))]
     Open {
         /// Its node or image.
         path: PathBuf,
@@ -18,6 +18,7 @@ pub enum DiskError {
         source: io::Error,
     },
     /// The disk failed.
+    #[error("cannot {doing} {part}{}", advice(source))]
     Io {
         /// What could not be done.
         doing: &'static str,
@@ -27,16 +28,22 @@ pub enum DiskError {
         source: io::Error,
     },
     /// sysfs does not say which disk the root is on.
+    #[error("it cannot be told which disk the system was booted from: {0}")]
     BootDisk(String),
     /// There is no valid partition table.
+    #[error("the system disk has no valid GUID partition table: install it again")]
     NoTable,
     /// It is no system disk.
+    #[error("this is no system disk: {0}")]
     Layout(&'static str),
-    /// The ESP's file system.
+    /// The ESP's file system; where the disk failed, it is [`DiskError::Io`].
+    #[error(transparent)]
     Esp(esp::Error),
     /// It holds what runs, and is not changed.
+    #[error("slot {0} holds the running release: it is never written")]
     Running(SlotId),
     /// It has not been read back as what it is to be named.
+    #[error("slot {slot} has not been read back as the root {root_hash}: it does not get its name")]
     Unproven {
         /// The slot.
         slot: SlotId,
@@ -44,16 +51,22 @@ pub enum DiskError {
         root_hash: RootHash,
     },
     /// The entry is the only one of what runs.
+    #[error("'{0}' is the only boot entry of the running release: it is not removed")]
     LastEntry(String),
     /// What is on the medium is not what was written.
+    #[error("{0} does not read back as it was written: the disk is failing, replace it")]
     ReadBack(String),
     /// What was to be staged is not what the manifest says.
+    #[error("the kernel image was not staged: {0}")]
     Stage(String),
     /// No name of a file beside the boot entries.
+    #[error("'{}' is no name for a boot entry", .0.escape_debug())]
     Name(String),
     /// The boot loader cannot be replaced.
+    #[error("the boot loader was not replaced: {0}")]
     Loader(String),
     /// The action needs more than the disk.
+    #[error("{0:?} needs the release and not the disk alone")]
     NeedsRelease(Action),
 }
 
@@ -83,74 +96,15 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-impl fmt::Display for DiskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open { path, source } => {
-                write!(f, "cannot open the system disk {}", path.display())?;
-                f.write_str(advice(source))
-            }
-            Self::Io {
-                doing,
-                part,
-                source,
-            } => {
-                write!(f, "cannot {doing} {part}")?;
-                f.write_str(advice(source))
-            }
-            Self::BootDisk(why) => write!(
-                f,
-                "it cannot be told which disk the system was booted from: {why}"
-            ),
-            Self::NoTable => {
-                f.write_str("the system disk has no valid GUID partition table: install it anew")
-            }
-            Self::Layout(why) => write!(f, "this is no system disk: {why}"),
-            Self::Esp(error) => {
-                fmt::Display::fmt(error, f)?;
-                match error {
-                    esp::Error::Io { source, .. } => f.write_str(advice(source)),
-                    _ => Ok(()),
-                }
-            }
-            Self::Running(slot) => write!(
-                f,
-                "slot {slot} holds the running release: it is never written"
-            ),
-            Self::Unproven { slot, root_hash } => write!(
-                f,
-                "slot {slot} has not been read back as the root {root_hash}: it does not get its name"
-            ),
-            Self::LastEntry(file) => write!(
-                f,
-                "'{file}' is the only boot entry of the running release: it is not removed"
-            ),
-            Self::ReadBack(what) => write!(
-                f,
-                "{what} does not read back as it was written: the disk is failing, replace it"
-            ),
-            Self::Stage(why) => write!(f, "the kernel image was not staged: {why}"),
-            Self::Name(name) => write!(f, "'{}' is no name for a boot entry", name.escape_debug()),
-            Self::Loader(why) => write!(f, "the boot loader was not replaced: {why}"),
-            Self::NeedsRelease(action) => {
-                write!(f, "{action:?} needs the release and not the disk alone")
-            }
-        }
-    }
-}
-
-impl std::error::Error for DiskError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Open { source, .. } | Self::Io { source, .. } => Some(source),
-            Self::Esp(error) => std::error::Error::source(error),
-            _ => None,
-        }
-    }
-}
-
 impl From<esp::Error> for DiskError {
     fn from(error: esp::Error) -> Self {
-        Self::Esp(error)
+        match error {
+            esp::Error::Io { doing, source } => Self::Io {
+                doing,
+                part: "the EFI system partition".to_owned(),
+                source,
+            },
+            error => Self::Esp(error),
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! What can go wrong.
 
-use std::fmt;
 use std::io;
 
 /// Why a file system cannot be read or changed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The device failed.
+    #[error("cannot {doing} the EFI system partition")]
     Io {
         /// What could not be done.
         doing: &'static str,
@@ -14,8 +14,10 @@ pub enum Error {
         source: io::Error,
     },
     /// There is no FAT32 file system, or one that this crate does not know.
+    #[error("the EFI system partition cannot be used: {0}")]
     Unsupported(String),
     /// A file or folder is damaged.
+    #[error("'/{path}' on the EFI system partition is damaged: {what}; check it with fsck.vfat")]
     Damaged {
         /// Which.
         path: String,
@@ -23,6 +25,10 @@ pub enum Error {
         what: &'static str,
     },
     /// There is no room.
+    #[error(
+        "the EFI system partition is full: {needed} bytes are needed, {free} are free; remove \
+         files from it that are not the system's"
+    )]
     Full {
         /// Bytes that were asked for.
         needed: u64,
@@ -30,18 +36,25 @@ pub enum Error {
         free: u64,
     },
     /// There is no such file or folder.
+    #[error("there is no '/{0}' on the EFI system partition")]
     NotFound(String),
     /// There is one of this name already.
+    #[error("'/{0}' is on the EFI system partition already")]
     Exists(String),
     /// It is a folder, and a file was asked for.
+    #[error("'/{0}' on the EFI system partition is a folder")]
     IsFolder(String),
     /// It is a file, and a folder was asked for.
+    #[error("'/{0}' on the EFI system partition is no folder")]
     NotAFolder(String),
     /// A folder has something in it.
+    #[error("the folder '/{0}' on the EFI system partition is not empty")]
     NotEmpty(String),
     /// No file can have this name.
+    #[error("'{}' can be no name on the EFI system partition", .0.escape_debug())]
     Name(String),
     /// A file got less or more bytes than it was to have.
+    #[error("a file of {promised} bytes got {written}; nothing of it was kept")]
     Length {
         /// What was said before.
         promised: u64,
@@ -60,60 +73,6 @@ impl Error {
         Self::Damaged {
             path: path.to_owned(),
             what,
-        }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io { doing, .. } => write!(f, "cannot {doing} the EFI system partition"),
-            Self::Unsupported(why) => {
-                write!(f, "the EFI system partition cannot be used: {why}")
-            }
-            Self::Damaged { path, what } => write!(
-                f,
-                "'/{path}' on the EFI system partition is damaged: {what}; check it with fsck.vfat"
-            ),
-            Self::Full { needed, free } => write!(
-                f,
-                "the EFI system partition is full: {needed} bytes are needed, {free} are free; \
-                 remove files from it that are not the system's"
-            ),
-            Self::NotFound(path) => {
-                write!(f, "there is no '/{path}' on the EFI system partition")
-            }
-            Self::Exists(path) => {
-                write!(f, "'/{path}' is on the EFI system partition already")
-            }
-            Self::IsFolder(path) => {
-                write!(f, "'/{path}' on the EFI system partition is a folder")
-            }
-            Self::NotAFolder(path) => {
-                write!(f, "'/{path}' on the EFI system partition is no folder")
-            }
-            Self::NotEmpty(path) => write!(
-                f,
-                "the folder '/{path}' on the EFI system partition is not empty"
-            ),
-            Self::Name(name) => write!(
-                f,
-                "'{}' can be no name on the EFI system partition",
-                name.escape_debug()
-            ),
-            Self::Length { promised, written } => write!(
-                f,
-                "a file of {promised} bytes got {written}; nothing of it was kept"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io { source, .. } => Some(source),
-            _ => None,
         }
     }
 }

@@ -14,6 +14,7 @@ mod address;
 mod datastore;
 mod download;
 mod error;
+mod filling;
 mod local;
 mod metadata;
 mod mirrors;

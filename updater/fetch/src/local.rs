@@ -7,9 +7,9 @@ use block_device::BlockDevice;
 use release::{BLOCK, BlockIndex, Manifest, TreeBuilder, VerityParameters, short};
 
 use crate::FetchError;
+use crate::filling::{BYTES, Filling, State, offset};
 use crate::moves::{Move, Step, order};
 use crate::repository::Slot;
-use crate::slot::{BYTES, Filling, State, offset};
 use crate::wanted::Wanted;
 
 /// Blocks read and hashed at once.

@@ -10,9 +10,10 @@ use release::ChannelError;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why something was not done.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or folder could not be read, written, made.
+    #[error("cannot {step} {}", path.display())]
     File {
         /// What was tried: `read`, `write`, …
         step: &'static str,
@@ -22,6 +23,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A key's file is none, or a key is missing.
+    #[error("{}: {problem}", path.display())]
     Key {
         /// The file or folder.
         path: PathBuf,
@@ -29,6 +31,7 @@ pub enum Error {
         problem: String,
     },
     /// The repository's metadata is not what the pinned root vouches for.
+    #[error("{}: {problem}", path.display())]
     Metadata {
         /// The file.
         path: PathBuf,
@@ -36,6 +39,7 @@ pub enum Error {
         problem: String,
     },
     /// A file of a release is not what it has to be.
+    #[error("{}: {problem}", path.display())]
     Release {
         /// The file.
         path: PathBuf,
@@ -43,6 +47,7 @@ pub enum Error {
         problem: String,
     },
     /// The channel would not be taken by machines.
+    #[error("channel {channel} cannot be published")]
     Channel {
         /// Its name.
         channel: String,
@@ -50,6 +55,7 @@ pub enum Error {
         source: ChannelError,
     },
     /// What was asked for is not done.
+    #[error("{0}")]
     Refused(String),
 }
 
@@ -78,31 +84,6 @@ impl Error {
         Self::Release {
             path: path.to_owned(),
             problem: problem.to_string(),
-        }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File { step, path, .. } => write!(f, "cannot {step} {}", path.display()),
-            Self::Key { path, problem }
-            | Self::Metadata { path, problem }
-            | Self::Release { path, problem } => write!(f, "{}: {problem}", path.display()),
-            Self::Channel { channel, .. } => write!(f, "channel {channel} cannot be published"),
-            Self::Refused(why) => f.write_str(why),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::File { source, .. } => Some(source),
-            Self::Channel { source, .. } => Some(source),
-            Self::Key { .. } | Self::Metadata { .. } | Self::Release { .. } | Self::Refused(_) => {
-                None
-            }
         }
     }
 }

@@ -12,8 +12,6 @@
 //!        the hash tree
 //! ```
 
-use std::fmt;
-
 use crate::VerityParameters;
 
 /// Bytes of a hash in an index.
@@ -35,11 +33,13 @@ pub fn short(hash: &[u8; 32]) -> Short {
 }
 
 /// An index that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IndexError {
     /// It does not begin as one, or has another format.
+    #[error("the index {0}")]
     Header(&'static str),
     /// It has another length than it has to have.
+    #[error("the index has {found} bytes instead of {expected}")]
     Length {
         /// Bytes that are there.
         found: u64,
@@ -47,22 +47,9 @@ pub enum IndexError {
         expected: u64,
     },
     /// Its sections are not ascending within the file.
+    #[error("the index has sections that do not ascend")]
     Sections,
 }
-
-impl fmt::Display for IndexError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Header(what) => write!(f, "the index {what}"),
-            Self::Length { found, expected } => {
-                write!(f, "the index has {found} bytes instead of {expected}")
-            }
-            Self::Sections => f.write_str("the index has sections that do not ascend"),
-        }
-    }
-}
-
-impl std::error::Error for IndexError {}
 
 /// Checks what both kinds of index begin with.
 pub(crate) fn check_header(file: &[u8], magic: &[u8; 8]) -> Result<(), IndexError> {

@@ -1,10 +1,8 @@
 //! The channel: the releases that are on offer, and to whom.
 
-use std::collections::BTreeSet;
-use std::fmt;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 use crate::Manifest;
 use crate::bounds::{MAX_CHANNEL, MAX_MIRRORS, MAX_OFFERS, MAX_TEXT, MAX_WAVES};
@@ -54,13 +52,22 @@ pub struct Channel {
 }
 
 /// A channel that machines do not take.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
     /// It is longer than [`MAX_CHANNEL`].
+    #[error(
+        "the channel has {0} bytes, at most {MAX_CHANNEL} are allowed; `wherry-release prune` \
+         takes old releases away"
+    )]
     Length(u64),
     /// It has a format that this program does not know.
+    #[error(
+        "the channel has format {0}, and this program knows {FORMAT}: a newer release of it is \
+         needed"
+    )]
     Format(u32),
     /// A field is not what it has to be.
+    #[error("the channel's {field}: {problem}")]
     Field {
         /// Where it is, such as `offers[0].manifest.root.length`.
         field: String,
@@ -68,26 +75,6 @@ pub enum ChannelError {
         problem: String,
     },
 }
-
-impl fmt::Display for ChannelError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Length(length) => write!(
-                f,
-                "the channel has {length} bytes, at most {MAX_CHANNEL} are allowed; \
-                 `wherry-release prune` takes old releases away"
-            ),
-            Self::Format(format) => write!(
-                f,
-                "the channel has format {format}, and this program knows {FORMAT}: \
-                 a newer release of it is needed"
-            ),
-            Self::Field { field, problem } => write!(f, "the channel's {field}: {problem}"),
-        }
-    }
-}
-
-impl std::error::Error for ChannelError {}
 
 impl Channel {
     /// A channel without releases.

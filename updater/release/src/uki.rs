@@ -15,8 +15,6 @@
 //!        for each piece, in order: the first 8 bytes of its SHA-256
 //! ```
 
-use std::fmt;
-
 use object::LittleEndian;
 use object::pe::ImageNtHeaders64;
 use object::read::pe::PeFile;
@@ -37,16 +35,9 @@ pub(crate) const MAX_CUTS: u64 = 96;
 pub const UKI_HEAD: usize = 4096;
 
 /// A file that is no unified kernel image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no unified kernel image: {0}")]
 pub struct UkiError(String);
-
-impl fmt::Display for UkiError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no unified kernel image: {}", self.0)
-    }
-}
-
-impl std::error::Error for UkiError {}
 
 /// A section of a PE file.
 #[derive(Clone, Debug, PartialEq, Eq)]

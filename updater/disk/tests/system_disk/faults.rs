@@ -1,54 +1,14 @@
 //! Disks that fail.
 
-use std::cell::Cell;
 use std::error::Error;
 use std::io;
 
-use block_device::{BlockDevice, Overlay};
+use block_device::{Failing, Overlay};
 use slots::{Goal, SlotId};
 use system_disk::SystemDisk;
 
 use crate::disk::{Content, Stop, disk, drive, state};
 use crate::release::Release;
-
-/// A disk whose writes or flushes fail from some moment on.
-struct Failing<'a> {
-    device: &'a Overlay<'a>,
-    left: Cell<u32>,
-    kind: io::ErrorKind,
-}
-
-impl Failing<'_> {
-    fn count(&self) -> io::Result<()> {
-        match self.left.get().checked_sub(1) {
-            Some(left) => {
-                self.left.set(left);
-                Ok(())
-            }
-            None => Err(io::Error::new(self.kind, "the disk failed")),
-        }
-    }
-}
-
-impl BlockDevice for Failing<'_> {
-    fn length(&self) -> u64 {
-        self.device.length()
-    }
-
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        self.device.read_at(bytes, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.count()?;
-        self.device.write_at(bytes, offset)
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.count()?;
-        self.device.flush()
-    }
-}
 
 /// All of an error, as a person sees it.
 fn text(error: &dyn Error) -> String {
@@ -81,11 +41,8 @@ fn a_disk_that_fails_leaves_the_running_release_and_can_be_gone_on_with() {
     let mut failures = 0;
     for left in 0.. {
         let device = Overlay::new(&image);
-        let failing = Failing {
-            device: &device,
-            left: Cell::new(left),
-            kind: io::ErrorKind::Other,
-        };
+        let failing = Failing::new(&device);
+        failing.fail_after(Some(left));
         let system = SystemDisk::open(&failing, booted).unwrap();
         let result = drive(&system, &goal, &two);
         let again = SystemDisk::open(&device, booted).unwrap();
@@ -100,7 +57,7 @@ fn a_disk_that_fails_leaves_the_running_release_and_can_be_gone_on_with() {
             Err(Stop::Disk(error)) => {
                 failures += 1;
                 let text = text(&error);
-                assert!(text.contains("the disk failed"), "{text}");
+                assert!(text.contains(Failing::<()>::MESSAGE), "{text}");
                 let named = ["partition", "slot", "kernel image"];
                 assert!(named.iter().any(|name| text.contains(name)), "{text}");
             }
@@ -123,11 +80,8 @@ fn a_disk_that_is_write_protected_is_told() {
         sector_size: 512,
     });
     let device = Overlay::new(&image);
-    let failing = Failing {
-        device: &device,
-        left: Cell::new(0),
-        kind: io::ErrorKind::ReadOnlyFilesystem,
-    };
+    let failing = Failing::with_kind(&device, io::ErrorKind::ReadOnlyFilesystem);
+    failing.fail_after(Some(0));
     let system = SystemDisk::open(&failing, Some(one.root_hash)).unwrap();
     let Err(Stop::Disk(error)) = drive(&system, &Goal::Install(two.target()), &two) else {
         panic!("it was written");

@@ -1,9 +1,6 @@
 //! File systems that are not sound, and devices that fail.
 
-use std::cell::Cell;
-use std::io;
-
-use block_device::{BlockDevice, Overlay, Recorder};
+use block_device::{Failing, Overlay, Recorder};
 use esp::{Error, FileSystem};
 use proptest::prelude::*;
 
@@ -186,45 +183,14 @@ fn a_full_file_system_says_so_and_stays_as_it_is() {
     assert_eq!(system.free(), free);
 }
 
-/// A device whose writes fail from some moment on.
-struct Failing<'a> {
-    device: &'a Recorder,
-    left: Cell<u32>,
-}
-
-impl BlockDevice for Failing<'_> {
-    fn length(&self) -> u64 {
-        self.device.length()
-    }
-
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        self.device.read_at(bytes, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let left = self.left.get();
-        if left == 0 {
-            return Err(io::Error::other("bad sector"));
-        }
-        self.left.set(left - 1);
-        self.device.write_at(bytes, offset)
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.device.flush()
-    }
-}
-
 #[test]
 fn a_device_that_fails_leaves_what_a_power_cut_leaves() {
     let image = three();
     for left in 0.. {
         let recorder = Recorder::new(image.clone());
-        let system = FileSystem::open(Failing {
-            device: &recorder,
-            left: Cell::new(left),
-        })
-        .unwrap();
+        let failing = Failing::new(&recorder);
+        let system = FileSystem::open(&failing).unwrap();
+        failing.fail_after(Some(left));
         let result = write(&system, "B", &bytes(9, 2000))
             .and_then(|()| system.rename("A", "a longer name than before"))
             .and_then(|()| system.remove("C"));
@@ -238,7 +204,7 @@ fn a_device_that_fails_leaves_what_a_power_cut_leaves() {
             Ok(()) => break,
             Err(error) => {
                 let source = std::error::Error::source(&error).unwrap();
-                assert_eq!(source.to_string(), "bad sector");
+                assert_eq!(source.to_string(), Failing::<()>::MESSAGE);
             }
         }
     }

@@ -3,7 +3,7 @@
 use block_device::BlockDevice;
 use proptest::prelude::*;
 
-use crate::world::{BLOCK, ROOM, TestSlot, World, fill, hasty, root, says, uki};
+use crate::world::{BLOCK, Memory, ROOM, TestSlot, World, fill, hasty, root, says, uki, written};
 use hostile_server::{Answer, Server};
 
 #[tokio::test]
@@ -13,9 +13,7 @@ async fn only_what_is_on_no_slot_is_fetched() {
     new[17] = 1017;
     new.splice(100..100, [2001, 2002, 2003]);
     let (old, new) = (root(&old), root(&new));
-    let mut world = World::new();
-    let manifest = world.add("2", &new, &uki(&[(".linux", b"kernel")]));
-    world.publish();
+    let (world, manifest) = World::with_root(&new);
     let server = Server::good(world.path());
     let repository = world.ready(&[&server.address]).await;
     let (booted, target) = (TestSlot::with(&old), TestSlot::empty());
@@ -38,7 +36,7 @@ async fn only_what_is_on_no_slot_is_fetched() {
         .await
         .unwrap();
     assert_eq!((again.bytes, again.requests), (0, 0));
-    assert_eq!(target.data.bytes_written.get(), new.len() as u64);
+    assert_eq!(written(&target.data), new.len() as u64);
 }
 
 #[tokio::test]
@@ -60,9 +58,7 @@ async fn a_release_with_the_same_root_fetches_nothing_for_it() {
 #[tokio::test]
 async fn a_release_of_which_nothing_is_here_costs_its_blocks_and_the_index() {
     let new = root(&(1..=600).collect::<Vec<_>>());
-    let mut world = World::new();
-    let manifest = world.add("2", &new, &uki(&[(".linux", b"kernel")]));
-    world.publish();
+    let (world, manifest) = World::with_root(&new);
     let server = Server::good(world.path());
     for address in [server.address.as_str(), world.path().to_str().unwrap()] {
         let repository = world.ready(&[address]).await;
@@ -82,9 +78,7 @@ async fn a_release_of_which_nothing_is_here_costs_its_blocks_and_the_index() {
 async fn a_damaged_seed_costs_bytes_and_nothing_else() {
     let old = root(&(1..=100).collect::<Vec<_>>());
     let new = root(&(2..=101).collect::<Vec<_>>());
-    let mut world = World::new();
-    let manifest = world.add("2", &new, &uki(&[(".linux", b"kernel")]));
-    world.publish();
+    let (world, manifest) = World::with_root(&new);
     let server = Server::good(world.path());
     let repository = world.ready(&[&server.address]).await;
     let (booted, target) = (TestSlot::with(&old), TestSlot::empty());
@@ -104,9 +98,7 @@ async fn a_damaged_seed_costs_bytes_and_nothing_else() {
 async fn a_seed_with_another_salt_is_hashed_and_used() {
     let old = root(&(1..=100).collect::<Vec<_>>());
     let new = root(&(2..=101).collect::<Vec<_>>());
-    let mut world = World::new();
-    let manifest = world.add("2", &new, &uki(&[(".linux", b"kernel")]));
-    world.publish();
+    let (world, manifest) = World::with_root(&new);
     let server = Server::good(world.path());
     let repository = world.ready(&[&server.address]).await;
     let (booted, target) = (TestSlot::with(&old), TestSlot::empty());
@@ -125,9 +117,7 @@ async fn connections_are_kept_for_the_next_request() {
     let old: Vec<u32> = (1..=400).collect();
     let new: Vec<u32> = old.iter().map(|block| block + block % 2 * 1000).collect();
     let (old, new) = (root(&old), root(&new));
-    let mut world = World::new();
-    let manifest = world.add("2", &new, &uki(&[(".linux", b"kernel")]));
-    world.publish();
+    let (world, manifest) = World::with_root(&new);
     let server = Server::good(world.path());
     let repository = world.ready(&[&server.address]).await;
     let (booted, target) = (TestSlot::with(&old), TestSlot::empty());
@@ -142,8 +132,7 @@ async fn connections_are_kept_for_the_next_request() {
 #[tokio::test]
 async fn several_mirrors_share_the_work() {
     let new = root(&(1..=600).collect::<Vec<_>>());
-    let mut world = World::new();
-    let manifest = world.add("2", &new, &uki(&[(".linux", b"kernel")]));
+    let (mut world, manifest) = World::with_root(&new);
     let (first, second) = (Server::good(world.path()), Server::good(world.path()));
     world.mirrors = vec![second.address.clone()];
     world.publish();
@@ -165,9 +154,7 @@ async fn a_server_without_ranges_is_read_once_and_no_further_than_needed() {
     new[101] = 1001;
     new[300] = 1002;
     let (old, new) = (root(&old), root(&new));
-    let mut world = World::new();
-    let manifest = world.add("2", &new, &uki(&[(".linux", b"kernel")]));
-    world.publish();
+    let (world, manifest) = World::with_root(&new);
     let server = Server::start(world.path(), |_| Answer::Whole);
     let mut settings = hasty(&[&server.address]);
     settings.connections = 1;
@@ -194,9 +181,7 @@ async fn a_server_without_ranges_is_read_once_and_no_further_than_needed() {
 #[tokio::test]
 async fn a_slot_that_is_too_small_is_told_before_anything_is_fetched() {
     let new = root(&vec![1; ROOM + 1]);
-    let mut world = World::new();
-    let manifest = world.add("2", &new, &uki(&[(".linux", b"kernel")]));
-    world.publish();
+    let (world, manifest) = World::with_root(&new);
     let server = Server::good(world.path());
     let repository = world.ready(&[&server.address]).await;
     let before = server.requests().len();
@@ -232,14 +217,12 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (old_root, new_root, before_root) = (root(&old), root(&new), root(&before));
-            let mut world = World::new();
-            let manifest = world.add("2", &new_root, &uki(&[(".linux", b"kernel")]));
-            world.publish();
+            let (world, manifest) = World::with_root(&new_root);
             let repository = world.ready(&[world.path().to_str().unwrap()]).await;
             let booted = TestSlot::with(&old_root);
             let target = TestSlot::with(&before_root);
             if !has_tree {
-                            target.tree.write_at(b"WHERRYFL", 0).unwrap();
+                target.tree.write_at(b"WHERRYFL", 0).unwrap();
             }
             // Kinds of blocks that are on neither slot. (A slot with a mark is
             // looked at as far as the new root reaches, zeros after the old one
@@ -255,11 +238,11 @@ proptest! {
             // The power is cut after so many writes, again and again.
             let whole = cuts.is_empty();
             for cut in cuts {
-                target.data.writes_left.set(Some(cut));
+                target.data.fail_after(Some(cut));
                 if let Err(error) = fill(&repository, &manifest, &target, &[&booted]).await {
-                    prop_assert!(says(&error).contains("the power is cut"), "{}", says(&error));
+                    prop_assert!(says(&error).contains(Memory::MESSAGE), "{}", says(&error));
                 }
-                target.data.writes_left.set(None);
+                target.data.fail_after(None);
             }
             let before_last = repository.received();
             let last = fill(&repository, &manifest, &target, &[&booted]).await.unwrap();
@@ -282,32 +265,30 @@ proptest! {
 async fn a_power_cut_loses_nothing_that_was_fetched() {
     let old = root(&(1..=10).collect::<Vec<_>>());
     let new = root(&(100..=600).collect::<Vec<_>>());
-    let mut world = World::new();
-    let manifest = world.add("2", &new, &uki(&[(".linux", b"kernel")]));
-    world.publish();
+    let (world, manifest) = World::with_root(&new);
     let server = Server::good(world.path());
     let (booted, target) = (TestSlot::with(&old), TestSlot::with(&old));
     let mut fetched = 0;
     let mut interrupted = 0;
     loop {
         let repository = world.ready(&[&server.address]).await;
-        target.data.writes_left.set(Some(3));
-        let before = target.data.bytes_written.get();
+        target.data.fail_after(Some(3));
+        let before = written(&target.data);
         match fill(&repository, &manifest, &target, &[&booted]).await {
             Ok(last) => {
                 fetched += last.bytes;
                 break;
             }
             Err(error) => {
-                assert!(says(&error).contains("the power is cut"), "{error}");
+                assert!(says(&error).contains(Memory::MESSAGE), "{error}");
                 interrupted += 1;
-                fetched += target.data.bytes_written.get() - before;
+                fetched += written(&target.data) - before;
             }
         }
     }
     assert!(target.holds(&new));
     assert!(interrupted > 3, "{interrupted}");
     // Each block was written once, so none was fetched into the slot twice.
-    assert_eq!(target.data.bytes_written.get(), new.len() as u64);
+    assert_eq!(written(&target.data), new.len() as u64);
     assert_eq!(fetched, new.len() as u64 + manifest.root_index.length);
 }

@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::world::{TestSlot, World, fill, hasty, root, says, uki};
 use hostile_server::{Answer, Request, Server};
+use release::Manifest;
 
 fn is_root(request: &Request) -> bool {
     request.path.ends_with("/root")
 }
 
-/// A repository with a release of 600 blocks.
-fn world() -> (World, Vec<u8>) {
+/// A repository with a release of 600 blocks, and its root.
+fn world() -> (World, Manifest, Vec<u8>) {
     let new = root(&(1..=600).collect::<Vec<_>>());
-    let mut world = World::new();
-    world.add("2", &new, &uki(&[(".linux", b"kernel")]));
-    (world, new)
+    let (world, manifest) = World::with_root(&new);
+    (world, manifest, new)
 }
 
 #[tokio::test]
@@ -55,8 +55,7 @@ async fn what_a_mirror_does_wrong_is_told_and_the_next_one_works() {
             "redirect not followed: to 'file:",
         ),
     ] {
-        let (mut world, new) = world();
-        let manifest = world.offers[0].manifest.clone();
+        let (mut world, manifest, new) = world();
         let wrong = answer.clone();
         let bad = Server::start(world.path(), move |request| match is_root(request) {
             true => wrong.clone(),
@@ -77,7 +76,7 @@ async fn what_a_mirror_does_wrong_is_told_and_the_next_one_works() {
         );
         assert!(text.contains(what), "{answer:?}: {text}");
         assert!(text.contains(&bad.address), "{answer:?}: {text}");
-        assert!(target.tree.content().starts_with(b"WHERRYFL"));
+        assert!(target.tree.device().now().starts_with(b"WHERRYFL"));
         // With another one, the slot is filled.
         let good = Server::good(world.path());
         world.mirrors = vec![good.address.clone()];
@@ -96,8 +95,7 @@ async fn what_a_mirror_does_wrong_is_told_and_the_next_one_works() {
 
 #[tokio::test]
 async fn a_liar_is_dropped_for_good_and_named_with_the_reason() {
-    let (mut world, new) = world();
-    let manifest = world.offers[0].manifest.clone();
+    let (mut world, manifest, new) = world();
     let liar = Server::start(world.path(), |request| match is_root(request) {
         true => Answer::Flipped(5000),
         false => Answer::Good,
@@ -125,9 +123,7 @@ async fn a_liar_is_dropped_for_good_and_named_with_the_reason() {
 
 #[tokio::test]
 async fn a_busy_server_is_asked_again() {
-    let (world, new) = world();
-    let manifest = world.offers[0].manifest.clone();
-    world.publish();
+    let (world, manifest, new) = world();
     let count = AtomicU32::new(0);
     let server = Server::start(world.path(), move |request| {
         match count.fetch_add(1, Ordering::SeqCst) % 5 {
@@ -155,8 +151,7 @@ async fn a_busy_server_is_asked_again() {
 
 #[tokio::test]
 async fn an_index_that_is_not_what_was_signed_is_fetched_elsewhere() {
-    let (mut world, new) = world();
-    let manifest = world.offers[0].manifest.clone();
+    let (mut world, manifest, new) = world();
     let liar = Server::start(world.path(), |request| {
         match request.path.ends_with("/root.index") {
             true => Answer::Flipped(40),
@@ -178,7 +173,7 @@ async fn an_index_that_is_not_what_was_signed_is_fetched_elsewhere() {
 /// with enough computers could make of short hashes: blocks that look right.
 #[tokio::test]
 async fn blocks_that_only_look_right_are_found_out_and_fetched_again() {
-    let (mut world, new) = world();
+    let (mut world, _, new) = world();
     let mut forged = new.clone();
     forged[70 * 4096..72 * 4096].fill(9);
     let looks_right = world.add("3", &forged, &uki(&[(".linux", b"kernel")]));
@@ -217,7 +212,7 @@ async fn blocks_that_only_look_right_are_found_out_and_fetched_again() {
 
 #[tokio::test]
 async fn a_release_whose_files_do_not_fit_together_is_an_error_of_the_release() {
-    let (mut world, _) = world();
+    let (mut world, _, _) = world();
     let other = world.add(
         "3",
         &root(&(2..=601).collect::<Vec<_>>()),
@@ -237,5 +232,5 @@ async fn a_release_whose_files_do_not_fit_together_is_an_error_of_the_release() 
         "{text}"
     );
     assert!(text.contains("has to be published again"), "{text}");
-    assert!(target.tree.content().starts_with(b"WHERRYFL"));
+    assert!(target.tree.device().now().starts_with(b"WHERRYFL"));
 }

@@ -6,14 +6,11 @@ use fetch::FetchError;
 use tempfile::TempDir;
 
 use crate::tuf::{Key, Signer};
-use crate::world::{World, copy, root, says, uki};
+use crate::world::{World, copy, root, says};
 use hostile_server::{Answer, Server};
 
 fn world() -> World {
-    let mut world = World::new();
-    world.add("2", &root(&[1, 2, 3]), &uki(&[(".linux", b"kernel")]));
-    world.publish();
-    world
+    World::with_root(&root(&[1, 2, 3])).0
 }
 
 /// What opening this address says is wrong.

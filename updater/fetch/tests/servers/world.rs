@@ -1,12 +1,10 @@
 //! A repository with releases, and slots to put them into.
 
-use std::cell::{Cell, RefCell};
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use block_device::BlockDevice;
+use block_device::{Failing, Recorder, Write};
 use fetch::{FetchError, Fetched, Patience, Repository, Retry, Settings, Slot};
 use release::{
     Artifact, BlockHasher, BlockIndex, Channel, Manifest, Offer, RootHash, Sha256Sum, UkiIndex,
@@ -97,6 +95,14 @@ impl World {
         channel.mirrors = self.mirrors.clone();
         let file = channel.encode().unwrap();
         self.signer.write(self.path(), &[("stable.json", file)]);
+    }
+
+    /// A published release "2" with this root, in a repository that has no other.
+    pub fn with_root(root: &[u8]) -> (Self, Manifest) {
+        let mut world = Self::new();
+        let manifest = world.add("2", root, &uki(&[(".linux", b"kernel")]));
+        world.publish();
+        (world, manifest)
     }
 
     pub async fn open(&self, addresses: &[&str]) -> Result<Repository, FetchError> {
@@ -197,63 +203,16 @@ pub fn uki(sections: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 /// A device in memory on which writing can come to an end.
-pub struct Memory {
-    content: RefCell<Vec<u8>>,
-    /// Writes that still reach it; `None`: any number.
-    pub writes_left: Cell<Option<u64>>,
-    pub bytes_written: Cell<u64>,
-}
+pub type Memory = Failing<Recorder>;
 
-impl Memory {
-    pub fn new(content: Vec<u8>) -> Self {
-        Self {
-            content: RefCell::new(content),
-            writes_left: Cell::new(None),
-            bytes_written: Cell::new(0),
-        }
-    }
-
-    pub fn content(&self) -> Vec<u8> {
-        self.content.borrow().clone()
-    }
-}
-
-impl BlockDevice for Memory {
-    fn length(&self) -> u64 {
-        self.content.borrow().len() as u64
-    }
-
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        let content = self.content.borrow();
-        let from = content.get(offset as usize..).unwrap_or_default();
-        let from = from
-            .get(..bytes.len())
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
-        bytes.copy_from_slice(from);
-        Ok(())
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if let Some(left) = self.writes_left.get() {
-            let less = left.checked_sub(1);
-            self.writes_left.set(Some(
-                less.ok_or_else(|| io::Error::other("the power is cut"))?,
-            ));
-        }
-        let mut content = self.content.borrow_mut();
-        let to = content.get_mut(offset as usize..).unwrap_or_default();
-        let to = to
-            .get_mut(..bytes.len())
-            .ok_or(io::ErrorKind::StorageFull)?;
-        to.copy_from_slice(bytes);
-        self.bytes_written
-            .set(self.bytes_written.get() + bytes.len() as u64);
-        Ok(())
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        Ok(())
-    }
+/// How many bytes were written to a device.
+pub fn written(device: &Memory) -> u64 {
+    let writes = device.device().writes();
+    let lengths = writes.iter().map(|write| match write {
+        Write::Bytes { bytes, .. } => bytes.len() as u64,
+        Write::Flush => 0,
+    });
+    lengths.sum()
 }
 
 /// A slot in memory.
@@ -267,19 +226,24 @@ pub const ROOM: usize = 640;
 
 impl TestSlot {
     pub fn empty() -> Self {
-        Self {
-            data: Memory::new(vec![0; ROOM * BLOCK]),
-            tree: Memory::new(vec![0; 16 * BLOCK]),
-        }
+        Self::holding(&[], &[])
     }
 
     /// A slot with a root and its tree.
     pub fn with(root: &[u8]) -> Self {
-        let slot = Self::empty();
-        slot.data.write_at(root, 0).unwrap();
-        slot.tree.write_at(&hash_tree(root).0, 0).unwrap();
-        slot.data.bytes_written.set(0);
-        slot
+        Self::holding(root, &hash_tree(root).0)
+    }
+
+    fn holding(data: &[u8], tree: &[u8]) -> Self {
+        let memory = |content: &[u8], blocks: usize| {
+            let mut all = vec![0; blocks * BLOCK];
+            all[..content.len()].copy_from_slice(content);
+            Failing::new(Recorder::new(all))
+        };
+        Self {
+            data: memory(data, ROOM),
+            tree: memory(tree, 16),
+        }
     }
 
     pub fn slot(&self) -> Slot<'_> {
@@ -290,13 +254,13 @@ impl TestSlot {
     }
 
     pub fn root(&self, length: usize) -> Vec<u8> {
-        self.data.content()[..length].to_vec()
+        self.data.device().now()[..length].to_vec()
     }
 
     /// Whether it holds this root with its tree, byte for byte.
     pub fn holds(&self, root: &[u8]) -> bool {
         let (tree, _) = hash_tree(root);
-        self.root(root.len()) == root && self.tree.content()[..tree.len()] == tree
+        self.root(root.len()) == root && self.tree.device().now()[..tree.len()] == tree
     }
 }
 
