@@ -116,12 +116,14 @@
 //! - A check that is due begins as soon as the worker is idle.
 //! - A damaged slot is repaired before any update, if the mode is not `manual`;
 //!   nothing is installed by itself in mode `manual`.
-//! - A release that somebody left is not blessed.
+//! - A release that somebody left is not blessed, and the renewal of a guard does not
+//!   change what boots next.
+//! - A disk that is seen late hides no trial.
 //! - While a FleetLock server may hold a slot, the record says so.
 //! - A tick never leaves a deadline in the past: the shell cannot spin.
-//! - From every state, in a calm future: clients are answered, the trial is decided,
-//!   the slot of the fleet is given back, damage is repaired, and what may be
-//!   restarted into runs.
+//! - From every state, in a calm future: clients are answered, the trial is decided
+//!   and PID 1 knows, the slot of the fleet is given back, damage is repaired, and
+//!   what may be restarted into runs.
 
 mod action;
 mod boot_evidence;

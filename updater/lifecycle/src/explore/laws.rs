@@ -8,6 +8,7 @@ use crate::boot_evidence::Ended;
 use crate::checks::Offers;
 use crate::event::{ClientId, Event, RestartWhen};
 use crate::restart::Restart;
+use crate::running::Running;
 
 /// So much of a calm future is followed.
 const CALM: usize = 400;
@@ -176,6 +177,10 @@ impl World {
         if !core.work.is_idle() && core.work.progress().is_none() {
             return Err("there is work that nobody begins".to_owned());
         }
+        let is_left = self.saved.staged.is_some();
+        if self.disk.is_on_trial() && !is_left && matches!(core.running, Running::Proven(_)) {
+            return Err("a release on trial counts as proven".to_owned());
+        }
         if core.is_check_due(self.now) {
             // At the next tick at the latest.
             let mut core = core.clone();
@@ -247,6 +252,8 @@ impl World {
             && !self.pid1.stops
             && self.clients.is_empty();
         let is_decided = core.running.is_known() && !core.running.is_on_trial();
+        // Or it restarts what works when its own limit is over.
+        let is_confirmed = !self.boot.on_trial || self.boot.known;
         let is_repaired = self.saved.damaged.is_none() || self.config().mode == Mode::Manual;
         // A release that needs an operator's restart may wait for ever.
         let is_operators = self
@@ -259,6 +266,7 @@ impl World {
         let is_done = self.saved.staged.is_none() || is_operators;
         is_quiet
             && is_decided
+            && is_confirmed
             && is_repaired
             && is_done
             && !self.lock_slot

@@ -25,6 +25,8 @@ use crate::record::Record;
 pub enum Rare {
     /// Time passes while somebody owes an answer.
     Stall,
+    /// The disk cannot be read.
+    Unreadable,
     /// A client asks.
     Ask,
     /// A service fails, or comes back.
@@ -58,6 +60,8 @@ pub enum Choice {
     Writing,
     WorkerDone,
     WorkerFailed,
+    /// The worker has looked for the disk and does not see it.
+    NoDisk,
     LockAnswer(bool),
     RestartAnswer(bool),
     ConfirmAnswer(bool),
@@ -83,6 +87,8 @@ pub struct Boot {
     pub given_up: bool,
     /// It was blessed, or PID 1 was told that it works.
     pub confirmed: bool,
+    /// PID 1 knows that it works.
+    pub known: bool,
     /// It was on trial when the boot began.
     pub on_trial: bool,
 }
@@ -325,6 +331,9 @@ impl World {
             None => {}
             Some(order) => {
                 choices.push(Choice::WorkerDone);
+                if self.may(Rare::Unreadable) && matches!(order, Order::Look) {
+                    choices.push(Choice::NoDisk);
+                }
                 if self.may(Rare::Failure) && !matches!(order, Order::Look) {
                     choices.push(Choice::WorkerFailed);
                 }
@@ -408,6 +417,14 @@ impl World {
                 self.spend(Rare::Failure);
                 self.worker_ends(false)?;
             }
+            Choice::NoDisk => {
+                self.spend(Rare::Unreadable);
+                self.order = None;
+                self.step(Event::Worker(News::Ended {
+                    result: Ok(Done::Looked),
+                    view: Err("there is no disk".to_owned()),
+                }))?;
+            }
             Choice::LockAnswer(granted) => self.lock_answers(*granted)?,
             Choice::RestartAnswer(accepted) => {
                 self.pid1.restart = false;
@@ -417,6 +434,7 @@ impl World {
             }
             Choice::ConfirmAnswer(done) => {
                 self.pid1.confirm = false;
+                self.boot.known |= *done;
                 let answer = self.answer(*done);
                 self.step(Event::BootConfirmed(answer))?;
             }

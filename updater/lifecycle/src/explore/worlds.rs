@@ -10,7 +10,7 @@ use super::world::{Rare, Setup, World, apply, config};
 use crate::event::{Request, RestartWhen};
 
 /// No exploration may be larger: what is found to be is made smaller.
-const MOST: usize = 60_000;
+const MOST: usize = 100_000;
 
 const HOLD: Request = Request::Hold {
     until: None,
@@ -249,4 +249,20 @@ fn going_down_and_up_again_is_lawful() {
         Request::Unpin,
     ];
     walk("down", setup, Disk::new(2, &[(1, ""), (2, "+7-0")]));
+}
+
+#[test]
+fn a_disk_that_comes_late_hides_neither_a_trial_nor_a_fall_back() {
+    for disk in [on_trial(), Disk::new(1, &[(1, ""), (2, "+0-3")])] {
+        let setup = setup(
+            Mode::Automatic,
+            &[
+                (Rare::Unreadable, 3),
+                (Rare::Crash, 1),
+                (Rare::Service, 1),
+                (Rare::Stall, 1),
+            ],
+        );
+        walk("late disk", setup, disk);
+    }
 }
