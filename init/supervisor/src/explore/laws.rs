@@ -462,11 +462,23 @@ impl World<'_> {
         for _ in 0..200 {
             let Some(lucky) = world.lucky_choice() else {
                 law(world.settled, "it settles in the end")?;
+                world.check_what_is_removed()?;
                 return world.check_what_is_down();
             };
             world.take(&lucky)?;
         }
         Err("with good luck all comes up in the end".into())
+    }
+
+    /// A service without a definition was stopped, and nothing is known of it.
+    fn check_what_is_removed(&self) -> Result<(), String> {
+        for service in self.supervisor.services() {
+            law(
+                self.definitions.contains_key(service.name()),
+                "what is removed is stopped and forgotten in the end",
+            )?;
+        }
+        Ok(())
     }
 
     /// Nothing is down without a reason that still holds.
