@@ -6,22 +6,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::OnceLock;
 
+pub use log_line::Level;
 use nix::fcntl::OFlag;
-
-/// How serious a message is: the numbers of syslog(3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// The machine is about to end.
-    Emergency = 0,
-    /// Something failed.
-    Error = 3,
-    /// Something is not as it should be.
-    Warning = 4,
-    /// Worth knowing.
-    Notice = 5,
-    /// What happens.
-    Info = 6,
-}
 
 /// The facility `daemon` of syslog(3): the kernel's own messages have 0.
 const FACILITY: u8 = 3 << 3;
@@ -63,7 +49,7 @@ fn line(level: Level, message: &str) -> String {
         text.truncate(end);
         text.push('…');
     }
-    format!("<{}>init: {text}\n", FACILITY | level as u8)
+    format!("<{}>init: {text}\n", FACILITY | level.number())
 }
 
 /// Says something at a level, as `format!` does.

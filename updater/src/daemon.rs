@@ -109,7 +109,7 @@ async fn begin(arguments: Run) -> Result<(Daemon, UnboundedReceiver<Event>), Str
         .map_err(|error| format!("cannot listen at {}: {error}", socket.display()))?;
     // Whoever asks from now on gets an answer; nothing of the boot waits for the
     // disk to be looked at.
-    notify.send("READY=1");
+    notify.ready();
     let status = ask_pid1(&arguments).await;
     let machine = machine(&status)?;
     let (events, received) = unbounded_channel();
@@ -223,7 +223,7 @@ impl Daemon {
         loop {
             self.tick();
             self.show();
-            self.notify.send("WATCHDOG=1");
+            self.notify.alive();
             tokio::select! {
                 Some(event) = received.recv() => self.take(event),
                 () = tokio::time::sleep(self.wait()) => {}
@@ -300,7 +300,7 @@ impl Daemon {
 
     /// The end of this process: of the machine too, or of the service alone.
     async fn end(&mut self, received: &mut UnboundedReceiver<Event>) {
-        self.notify.send("STOPPING=1");
+        self.notify.stopping();
         let machine_stops = pid1::status(&self.arguments.pid1)
             .await
             .is_ok_and(|status| status.machine.phase == "stopping");

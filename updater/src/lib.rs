@@ -50,7 +50,8 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("<3>the runtime does not start: {error}");
+            let problem = format!("the runtime does not start: {error}");
+            say::event(say::Level::Error, "not-started", &[], &problem);
             return ExitCode::FAILURE;
         }
     };

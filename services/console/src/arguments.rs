@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// What to type.
+pub const USAGE: &str = "console [--shell PROGRAM] [--socket PATH] [TTY...]";
+
 /// What the program was asked to do.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Arguments {
@@ -36,9 +39,7 @@ impl Arguments {
                 "--shell" => parsed.shell = value()?,
                 "--socket" => parsed.socket = value()?,
                 option if option.starts_with('-') => {
-                    return Err(format!(
-                        "there is no option {option}; usage: console [--shell PROGRAM] [--socket PATH] [TTY...]"
-                    ));
+                    return Err(format!("there is no option {option}"));
                 }
                 _ => parsed.consoles.push(argument),
             }

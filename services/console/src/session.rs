@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use service::Level;
 
 use crate::arguments::Arguments;
 use crate::consoles::Console;
@@ -123,7 +124,8 @@ impl Session {
     }
 
     fn fail(&mut self, what: &str, error: &io::Error, now: Instant) {
-        eprintln!("<4>cannot {what} {}: {error}", self.console.path.display());
+        let path = self.console.path.display();
+        service::say(Level::Warning, &format!("cannot {what} {path}: {error}"));
         self.take_rest(now);
     }
 

@@ -4,7 +4,6 @@
 //! the image are the defaults.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::path::PathBuf;
 
 use journal::Limits;
@@ -20,24 +19,14 @@ pub struct Arguments {
     pub limits: Limits,
 }
 
-/// An argument that means nothing.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Unusable(pub String);
-
-impl fmt::Display for Unusable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}; usage: log [--directory DIR] [--kernel-log FILE] [--max-bytes N]",
-            self.0
-        )
-    }
-}
-
-impl std::error::Error for Unusable {}
+/// What to type.
+pub const USAGE: &str = "log [--directory DIR] [--kernel-log FILE] [--max-bytes N]";
 
 /// Parses what follows the program's name.
-pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, Unusable> {
+///
+/// # Errors
+/// A sentence about the first mistake.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, String> {
     let mut arguments = Arguments {
         directory: "/state/log".into(),
         kernel_log: "/dev/kmsg".into(),
@@ -48,7 +37,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, Unu
         let name = word.to_string_lossy().into_owned();
         let value = words
             .next()
-            .ok_or_else(|| Unusable(format!("{name} needs a value")))?;
+            .ok_or_else(|| format!("{name} needs a value"))?;
         match name.as_str() {
             "--directory" => arguments.directory = value.into(),
             "--kernel-log" => arguments.kernel_log = value.into(),
@@ -56,9 +45,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, Unu
                 arguments.limits.max_bytes = value
                     .to_str()
                     .and_then(|digits| digits.parse().ok())
-                    .ok_or_else(|| Unusable(format!("{name} takes a number of bytes")))?;
+                    .ok_or_else(|| format!("{name} takes a number of bytes"))?;
             }
-            _ => return Err(Unusable(format!("{name} is no option"))),
+            _ => return Err(format!("there is no option {name}")),
         }
     }
     Ok(arguments)
@@ -71,12 +60,11 @@ mod tests {
     #[test]
     fn the_manual_has_every_option() {
         let manual = include_str!("../../../docs/log.md");
-        let usage = Unusable(String::new()).to_string();
-        let options: Vec<&str> = usage
+        let options: Vec<&str> = USAGE
             .split(['[', ']'])
             .filter(|part| part.starts_with("--"))
             .collect();
-        assert!(!options.is_empty(), "{usage}");
+        assert!(!options.is_empty(), "{USAGE}");
         for option in options {
             assert!(manual.contains(&format!("| `{option}` |")), "{option}");
         }

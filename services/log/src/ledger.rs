@@ -28,8 +28,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::unistd::{pipe2, read, write};
+use service::Notify;
 
-use crate::notify;
 use crate::peek::{Peek, Peeked, SIZE};
 
 /// The name of both descriptors in `LISTEN_FDNAMES`.
@@ -80,14 +80,14 @@ impl Ledger {
 
     /// Takes up what PID 1 kept, or makes a new ledger and gives it to PID 1
     /// to keep.
-    pub fn open(kept: Vec<OwnedFd>) -> (Ledger, Option<Open>) {
+    pub fn open(kept: Vec<OwnedFd>, notify: &Notify) -> (Ledger, Option<Open>) {
         let mut ledger = Ledger {
             pipe: sort(kept),
             scratch: vec![0; SIZE + CLAIM],
         };
         let open = ledger.read_open().unwrap_or_default();
         if ledger.pipe.is_none() {
-            ledger.pipe = create().ok();
+            ledger.pipe = create(notify).ok();
         } else if open.is_none() {
             ledger.clear();
         }
@@ -215,11 +215,11 @@ fn sort(kept: Vec<OwnedFd>) -> Option<(OwnedFd, OwnedFd)> {
     reader.zip(writer)
 }
 
-fn create() -> io::Result<(OwnedFd, OwnedFd)> {
+fn create(notify: &Notify) -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     // Where it is refused the ledger has fewer buffers, and is full sooner.
     let _ = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(CAPACITY as i32));
-    notify::keep(NAME, &[reader.as_fd(), writer.as_fd()]);
+    notify.store(NAME, &[reader.as_fd(), writer.as_fd()]);
     Ok((reader, writer))
 }
 
@@ -234,6 +234,10 @@ mod tests {
         length: 5,
     };
 
+    fn taken_up(kept: Vec<OwnedFd>) -> (Ledger, Option<Open>) {
+        Ledger::open(kept, &Notify::from_environment())
+    }
+
     fn kept(ledger: &Ledger) -> Vec<OwnedFd> {
         let (reader, writer) = ledger.pipe.as_ref().unwrap();
         // In any order.
@@ -243,9 +247,9 @@ mod tests {
     #[test]
     fn the_next_log_service_finds_what_was_claimed_and_how_much_was_taken() {
         let (service, writer) = pipe2(OFlag::O_NONBLOCK).unwrap();
-        let (mut ledger, open) = Ledger::open(Vec::new());
+        let (mut ledger, open) = taken_up(Vec::new());
         assert_eq!(open, None);
-        assert_eq!(Ledger::open(kept(&ledger)).1, None);
+        assert_eq!(taken_up(kept(&ledger)).1, None);
 
         ledger.claim(&OF_FIVE);
         let claimed = |taken| {
@@ -254,19 +258,19 @@ mod tests {
                 taken,
             })
         };
-        assert_eq!(Ledger::open(kept(&ledger)).1, claimed(0));
+        assert_eq!(taken_up(kept(&ledger)).1, claimed(0));
         // Looking changes nothing.
-        assert_eq!(Ledger::open(kept(&ledger)).1, claimed(0));
+        assert_eq!(taken_up(kept(&ledger)).1, claimed(0));
 
         write(&writer, b"12345678").unwrap();
         let flags = SpliceFFlags::empty();
         let to = &ledger.pipe.as_ref().unwrap().1;
         splice(&service, None, to, None, 2, flags).unwrap();
-        assert_eq!(Ledger::open(kept(&ledger)).1, claimed(2));
+        assert_eq!(taken_up(kept(&ledger)).1, claimed(2));
 
         // It goes on where the one before stopped.
         ledger.take(service.as_fd(), 3).unwrap();
-        assert_eq!(Ledger::open(kept(&ledger)).1, None);
+        assert_eq!(taken_up(kept(&ledger)).1, None);
         let mut rest = [0; 10];
         assert_eq!(read(&service, &mut rest), Ok(3));
         assert_eq!(&rest[..3], b"678");
@@ -274,13 +278,13 @@ mod tests {
 
     #[test]
     fn all_taken_and_not_cleared_is_as_good_as_cleared() {
-        let (mut ledger, _) = Ledger::open(Vec::new());
+        let (mut ledger, _) = taken_up(Vec::new());
         ledger.claim(&OF_FIVE);
         write(&ledger.pipe.as_ref().unwrap().1, b"12345").unwrap();
-        assert_eq!(Ledger::open(kept(&ledger)).1, None);
+        assert_eq!(taken_up(kept(&ledger)).1, None);
         ledger.claim(&OF_FIVE);
         ledger.clear();
-        assert_eq!(Ledger::open(kept(&ledger)).1, None);
+        assert_eq!(taken_up(kept(&ledger)).1, None);
     }
 
     #[test]
@@ -291,10 +295,10 @@ mod tests {
         for _ in 0..200 {
             write(&writer, b"x").unwrap();
         }
-        let (mut ledger, _) = Ledger::open(Vec::new());
+        let (mut ledger, _) = taken_up(Vec::new());
         ledger.claim(&OF_FIVE);
         ledger.take(service.as_fd(), 150).unwrap();
-        assert_eq!(Ledger::open(kept(&ledger)).1, None);
+        assert_eq!(taken_up(kept(&ledger)).1, None);
         let mut left = 0;
         while read(&service, &mut [0; 10]).is_ok() {
             left += 1;
@@ -304,9 +308,9 @@ mod tests {
 
     #[test]
     fn garbage_in_the_ledger_is_thrown_away() {
-        let (ledger, _) = Ledger::open(Vec::new());
+        let (ledger, _) = taken_up(Vec::new());
         write(&ledger.pipe.as_ref().unwrap().1, b"who are you?").unwrap();
-        let (again, open) = Ledger::open(kept(&ledger));
+        let (again, open) = taken_up(kept(&ledger));
         assert_eq!(open, None);
         again.pipe.as_ref().unwrap();
         assert_eq!(

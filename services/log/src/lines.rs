@@ -5,6 +5,7 @@
 //! rest does not come.
 
 use journal::{Level, MAX_MESSAGE};
+use log_line::split_level;
 
 /// A line, or a piece of one.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,29 +53,17 @@ pub fn first<'a>(bytes: &'a [u8], begun: Option<Begun>, rest: Rest) -> Option<Li
         None if bytes.is_empty() || rest == Rest::Wait => return None,
         None => (bytes, bytes.len(), rest == Rest::Take),
     };
-    let prefix = match begun {
-        Some(Begun { certain: true, .. }) => None,
-        _ => level_prefix(raw),
+    let (level, text) = match begun {
+        Some(Begun { certain: true, .. }) => (None, raw),
+        Some(Begun { certain: false, .. }) | None => split_level(raw),
     };
-    let (level, text) = match (prefix, begun) {
-        (Some(level), _) => (level, &raw[3..]),
-        (None, Some(begun)) => (begun.level, raw),
-        (None, None) => (Level::Info, raw),
-    };
+    let level = level.unwrap_or_else(|| begun.map_or(Level::Info, |begun| begun.level));
     Some(Line {
         text,
         level,
         unfinished,
         length,
     })
-}
-
-/// The level that sd-daemon(3)'s prefix `<0>` … `<7>` says.
-fn level_prefix(line: &[u8]) -> Option<Level> {
-    match line {
-        [b'<', digit, b'>', ..] => Level::from_number(digit.wrapping_sub(b'0')),
-        _ => None,
-    }
 }
 
 /// The last place at `end` or up to three bytes before where no UTF-8

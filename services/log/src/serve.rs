@@ -14,12 +14,12 @@ use journal::{Error, KERNEL_SEQUENCE, Level, Record};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signalfd::SignalFd;
+use service::Notify;
 
 use crate::clock::Stamp;
 use crate::kernel_log::{KernelLog, Next};
 use crate::ledger::{Ledger, Open};
 use crate::lines::{Begun, Rest};
-use crate::notify;
 use crate::output::{Drained, Output, Trouble};
 use crate::outputs::{Outputs, Received};
 use crate::peek::{self, Peek};
@@ -51,6 +51,7 @@ pub struct Server {
     ready: VecDeque<u64>,
     peek: Peek,
     ledger: Ledger,
+    notify: Notify,
     /// Stored by the log service before this one, and not all taken yet.
     untaken: Option<Open>,
     store: Store,
@@ -77,6 +78,7 @@ impl Server {
             ready: VecDeque::new(),
             peek: Peek::new(peek::SIZE)?,
             ledger: Ledger::unused(),
+            notify: Notify::from_environment(),
             untaken: None,
             store,
         })
@@ -85,13 +87,13 @@ impl Server {
     /// Tells PID 1 that lines are taken. Where they cannot be stored now, that
     /// is no reason to keep the machine from starting.
     pub fn announce(&self) {
-        notify::say("READY=1");
+        self.notify.ready();
     }
 
     /// Goes on where the log service before this one was killed, with the
     /// ledger that PID 1 kept.
     pub fn take_up(&mut self, kept: Vec<OwnedFd>) {
-        let (ledger, open) = Ledger::open(kept);
+        let (ledger, open) = Ledger::open(kept, &self.notify);
         self.ledger = ledger;
         self.untaken = open.filter(|open| {
             // Where that cannot be told, lines twice are better than none.
@@ -127,7 +129,7 @@ impl Server {
 
     /// Takes what is there in a last look, and closes the journal.
     pub fn stop(mut self) -> Result<(), Error> {
-        notify::say("STOPPING=1");
+        self.notify.stopping();
         let deadline = Instant::now() + FAREWELL;
         self.ready = self.pipes.keys().copied().collect();
         self.ready.push_front(KERNEL);

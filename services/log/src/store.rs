@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use journal::{BootId, Error, Level, Limits, Record, Writer};
+use service::Notify;
 
 use crate::clock::Stamp;
 use crate::ledger::Claim;
-use crate::notify;
 use crate::sync::Schedule;
 
 /// How long to wait before storing is tried again.
@@ -28,6 +28,7 @@ pub struct Store {
     boot_id: BootId,
     writer: Option<Writer>,
     schedule: Schedule,
+    notify: Notify,
     batch: usize,
     failure: Option<Failure>,
     /// What is to be told once something can be stored: lines given up, by
@@ -66,6 +67,7 @@ impl Store {
             boot_id,
             writer: None,
             schedule: Schedule::default(),
+            notify: Notify::from_environment(),
             batch: BATCH.1,
             failure: None,
             dropped: BTreeMap::new(),
@@ -255,7 +257,7 @@ impl Store {
         let now = Instant::now();
         let reason = format!("{}: {}", error, source(error));
         if self.failure.is_none() {
-            notify::say(&format!("STATUS=cannot store: {reason}"));
+            self.notify.status(&format!("cannot store: {reason}"));
         }
         self.failure = Some(Failure {
             reason,
@@ -289,7 +291,7 @@ impl Store {
             );
         }
         if let Some(failure) = self.failure.take() {
-            notify::say("STATUS=");
+            self.notify.status("");
             let seconds = failure.since.elapsed().as_secs();
             let message = format!(
                 "nothing could be stored for {seconds} s: {}",

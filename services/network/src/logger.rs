@@ -1,6 +1,5 @@
-//! Lines on standard error with their level as sd-daemon(3) writes it.
-
-use std::io::Write;
+//! What this program and its libraries say by way of the crate `log`, as lines
+//! of the service's log.
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
@@ -25,17 +24,12 @@ impl Log for Lines {
             return;
         }
         let level = match record.level() {
-            Level::Error => 3,
-            Level::Warn => 4,
-            Level::Info => 6,
-            Level::Debug | Level::Trace => 7,
+            Level::Error => service::Level::Error,
+            Level::Warn => service::Level::Warning,
+            Level::Info => service::Level::Info,
+            Level::Debug | Level::Trace => service::Level::Debug,
         };
-        // One write, so that no other line comes between.
-        let line = format!(
-            "<{level}>{}\n",
-            record.args().to_string().replace('\n', " ")
-        );
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        service::say(level, &record.args().to_string());
     }
 
     fn flush(&self) {}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// What to type.
 pub const USAGE: &str =
-    "usage: network [check | status] [--config FILE] [--last-good FILE] [--directory DIRECTORY]";
+    "network [check | status] [--config FILE] [--last-good FILE] [--directory DIRECTORY]";
 
 /// What was typed.
 #[derive(Debug, PartialEq)]

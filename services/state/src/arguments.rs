@@ -3,12 +3,8 @@
 use std::path::PathBuf;
 
 /// Shown beside a mistake in the arguments.
-pub const USAGE: &str = "\
-usage: state prepare --disk DEVICE --partition NUMBER|none
-                     [--check quick|full] [--erase-policy keep|erase] [--report FILE]";
-
-/// The exit code for a mistake in the arguments (EX_USAGE of sysexits.h).
-pub const USAGE_EXIT: u8 = 64;
+pub const USAGE: &str = "state prepare --disk DEVICE --partition NUMBER|none \
+    [--check quick|full] [--erase-policy keep|erase] [--report FILE]";
 
 /// Where the report goes unless `--report` says otherwise: a directory that the
 /// definition mounts from the machine.

@@ -74,14 +74,21 @@ impl Report {
     pub fn publish(&self, path: &Path) {
         let line = match serde_json::to_string(self) {
             Ok(line) => line,
-            Err(error) => return eprintln!("<3>cannot write the report: {error}"),
+            Err(error) => return say(&format!("cannot write the report: {error}")),
         };
         println!("{line}");
         // Renamed into place: PID 1 reads it whole or not at all.
         let beside = path.with_extension("new");
         let written = fs::write(&beside, line + "\n").and_then(|()| fs::rename(&beside, path));
         if let Err(error) = written {
-            eprintln!("<3>cannot write the report to {}: {error}", path.display());
+            say(&format!(
+                "cannot write the report to {}: {error}",
+                path.display()
+            ));
         }
     }
+}
+
+fn say(text: &str) {
+    service::say(service::Level::Error, text);
 }

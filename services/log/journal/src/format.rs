@@ -13,7 +13,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::entry::{BootId, Entry, Level};
+use log_line::Level;
+
+use crate::entry::{BootId, Entry};
 
 /// First bytes of a segment; the digit is the format's version.
 const MAGIC: [u8; 8] = *b"WhryJnl1";

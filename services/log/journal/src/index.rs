@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::entry::Level;
 use crate::format::{self, Bytes};
+use log_line::Level;
 
 /// What is in one segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

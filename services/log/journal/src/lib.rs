@@ -42,10 +42,11 @@ mod segment;
 mod space;
 mod writer;
 
-pub use entry::{Boot, BootId, Entry, InvalidBootId, Level, Service, UnknownLevel};
+pub use entry::{Boot, BootId, Entry, InvalidBootId, Service};
 pub use error::Error;
 pub use follow::Follow;
 pub use format::Record;
+pub use log_line::{Level, UnknownLevel};
 pub use query::{BootSelector, InvalidBootSelector, Query};
 pub use reader::{Entries, Journal};
 pub use space::Limits;

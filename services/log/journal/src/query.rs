@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::SystemTime;
 
-use crate::entry::{BootId, Entry, Level};
+use log_line::Level;
+
+use crate::entry::{BootId, Entry};
 
 /// What to read. The default is everything; each field narrows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -26,7 +26,9 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::entry::{BootId, Level};
+use log_line::Level;
+
+use crate::entry::BootId;
 use crate::error::Error;
 use crate::format::{self, Header, Kind, Record};
 use crate::index::Index;

@@ -14,6 +14,7 @@ use std::fs;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use service::Notify;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -23,7 +24,6 @@ use crate::files::{self, Sync};
 use crate::kernel::{Kernel, KernelError, Snapshot};
 use crate::last_good::{self, Loaded};
 use crate::learned::{Lease4, Lease6};
-use crate::notify::Notify;
 use crate::options::Options;
 use crate::plan::{self, Link, Wanted};
 use crate::status::{self, State, Status, View};
@@ -156,7 +156,7 @@ impl Service {
     }
 
     fn stop(&self) -> ExitCode {
-        self.notify.send("STOPPING=1");
+        self.notify.stopping();
         ExitCode::SUCCESS
     }
 
@@ -445,9 +445,11 @@ impl Service {
         self.ready |= ready;
         if news || ready {
             log::info!("{}", status.summary);
-            let ready = if ready { "READY=1\n" } else { "" };
-            self.notify
-                .send(&format!("{ready}STATUS={}", status.summary));
+            if ready {
+                self.notify.ready_with_status(&status.summary);
+            } else {
+                self.notify.status(&status.summary);
+            }
         }
         self.said = Some(status);
     }
@@ -490,7 +492,7 @@ impl Service {
 
     /// Reads the configuration again and gives up what it no longer names.
     async fn reload(&mut self) {
-        self.notify.send("RELOADING=1");
+        self.notify.reloading();
         self.loaded = last_good::load(&self.options.config, &self.options.last_good);
         self.complain_of_configuration();
         if let Ok(snapshot) = self.kernel.snapshot().await {
@@ -512,7 +514,7 @@ impl Service {
                 }
             }
         }
-        self.notify.send("READY=1");
+        self.notify.ready();
     }
 
     fn complain_of_configuration(&self) {
