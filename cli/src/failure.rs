@@ -44,10 +44,7 @@ impl Failure {
     pub fn report(&self) -> ExitCode {
         let code = match self {
             Self::Unreachable(error) => {
-                match std::error::Error::source(error) {
-                    Some(source) => eprintln!("wherry: {error}: {source}"),
-                    None => eprintln!("wherry: {error}"),
-                }
+                eprintln!("wherry: {}", whole(error));
                 UNREACHABLE
             }
             Self::Refused(refusal) => {
@@ -55,10 +52,7 @@ impl Failure {
                 REFUSED
             }
             Self::NoUpdater(error) => {
-                match std::error::Error::source(error) {
-                    Some(source) => eprintln!("wherry: {error}: {source}"),
-                    None => eprintln!("wherry: {error}"),
-                }
+                eprintln!("wherry: {}", whole(error));
                 UNREACHABLE
             }
             Self::Declined(refusal) => {
@@ -87,10 +81,10 @@ impl From<ClientError> for Failure {
         match error {
             ClientError::Refused(refusal) => Self::Refused(refusal),
             error @ (ClientError::Connect { .. }
-            | ClientError::Connection(_)
-            | ClientError::Frame(_)
-            | ClientError::Malformed(_)
-            | ClientError::Closed) => Self::Unreachable(error),
+            | ClientError::Connection { .. }
+            | ClientError::Request(_)
+            | ClientError::Protocol { .. }
+            | ClientError::Closed { .. }) => Self::Unreachable(error),
         }
     }
 }
@@ -109,12 +103,18 @@ impl From<updater_control::ClientError> for Failure {
                 | Refusal::Declined { .. }),
             ) => Self::Declined(refusal),
             error @ (ClientError::Connect { .. }
-            | ClientError::Connection(_)
-            | ClientError::Frame(_)
-            | ClientError::Malformed(_)
-            | ClientError::Closed) => Self::NoUpdater(error),
+            | ClientError::Connection { .. }
+            | ClientError::Request(_)
+            | ClientError::Protocol { .. }
+            | ClientError::Closed { .. }) => Self::NoUpdater(error),
         }
     }
+}
+
+/// An error with all its causes, in one sentence.
+fn whole(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Prints what is wrong with the command line, or the help that was asked for.

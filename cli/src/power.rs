@@ -45,7 +45,7 @@ pub fn reexec(place: &Place) -> Result<(), Failure> {
     let before = status::ask(&mut client)?.machine.reexecuted;
     match client.ask(&Request::Reexec) {
         // The connection may end with the old program.
-        Ok(Reply::Done(_)) | Err(ClientError::Closed | ClientError::Connection(_)) => {}
+        Ok(Reply::Done(_)) | Err(ClientError::Closed { .. } | ClientError::Connection { .. }) => {}
         Ok(other) => return Err(status::unexpected(&other)),
         Err(error) => return Err(error.into()),
     }

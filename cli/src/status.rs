@@ -1,6 +1,9 @@
 //! `wherry status`: the machine and its services on one screen.
 
-use control::{Client, Health, Machine, Reply, Request, Service, ServiceState, Status, Storage};
+use control::{
+    Client, Health, Machine, Phase, Reply, Request, Service, ServiceState, Status, Storage,
+    StorageState,
+};
 
 use crate::arguments::Place;
 use crate::failure::Failure;
@@ -46,14 +49,14 @@ fn render(status: &Status, reader: Reader) -> String {
 }
 
 fn head(machine: &Machine, reader: Reader) -> Vec<String> {
-    let slot = machine.slot.as_ref().map_or_else(
+    let slot = machine.slot.map_or_else(
         || String::from("no slot"),
-        |slot| format!("slot {}", slot.to_uppercase()),
+        |slot| format!("slot {}", slot.as_str()),
     );
-    let phase = match machine.phase.as_str() {
-        "ready" => Tone::Good,
-        "degraded" => Tone::Bad,
-        _ => Tone::Busy,
+    let phase = match machine.phase {
+        Phase::Ready => Tone::Good,
+        Phase::Degraded => Tone::Bad,
+        Phase::Booting | Phase::Stopping => Tone::Busy,
     };
     let title = format!(
         "{} on {}",
@@ -64,7 +67,7 @@ fn head(machine: &Machine, reader: Reader) -> Vec<String> {
         format!(
             "{}: {}",
             reader.paint(Tone::Heading, &title),
-            reader.paint(phase, &machine.phase)
+            reader.paint(phase, machine.phase.as_str())
         ),
         format!(
             "version {}, {slot}, kernel {}, up {}",
@@ -107,12 +110,11 @@ fn state(storage: &Storage, reader: Reader) -> String {
             units::size(disk.total)
         );
     }
-    let tone = if storage.state == "persistent" {
-        Tone::Plain
-    } else {
-        Tone::Bad
+    let tone = match storage.state {
+        StorageState::Persistent => Tone::Plain,
+        StorageState::Pending | StorageState::Volatile => Tone::Bad,
     };
-    line += &reader.paint(tone, &storage.state);
+    line += &reader.paint(tone, storage.state.as_str());
     if let Some(device) = &storage.device {
         line += &format!(" on {}", harmless(device));
     }
@@ -176,7 +178,7 @@ pub fn state_of(service: &Service) -> (Tone, &'static str) {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use control::{Disk, Memory};
+    use control::{Disk, Memory, Slot};
 
     pub fn service(name: &str, state: ServiceState) -> Service {
         Service {
@@ -210,14 +212,14 @@ pub mod tests {
             machine: Machine {
                 system: "Wherry 0.1.0".into(),
                 version: "0.1.0".into(),
-                slot: Some("a".into()),
+                slot: Some(Slot::A),
                 root_hash: Some("ab".repeat(32)),
                 kernel: "6.12.57-wherry".into(),
                 hostname: "wherry-1a2b".into(),
                 machine_id: "1a2b".repeat(8),
                 boot_id: "3c4d".repeat(8),
                 uptime_us: 252_400_000,
-                phase: "degraded".into(),
+                phase: Phase::Degraded,
                 degraded: vec![
                     "the state partition does not mount; state is volatile".into(),
                     "service 'web' failed".into(),
@@ -233,7 +235,7 @@ pub mod tests {
                 init_private: 983_040,
             },
             storage: Storage {
-                state: "persistent".into(),
+                state: StorageState::Persistent,
                 device: Some("/dev/vda6".into()),
                 disk: Some(Disk {
                     total: 3_435_973_836,

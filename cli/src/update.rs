@@ -19,7 +19,11 @@ pub fn run(place: &Place, update: &Update) -> Result<(), Failure> {
     let request = request(&update.command, SystemTime::now())?;
     let mut client = Client::connect(&update.updater)?;
     let mut bar = Bar::new(place.json);
-    let result = client.ask(&request, |progress| bar.show(progress));
+    let result = client.ask_with_progress(&request, |reply| {
+        if let Reply::Progress(progress) = reply {
+            bar.show(progress);
+        }
+    });
     bar.clear();
     let mut reply = result?;
     if let (Reply::History { records }, UpdateCommand::History { lines: Some(lines) }) =

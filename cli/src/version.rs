@@ -1,7 +1,7 @@
 //! `wherry version`: this command's version and, where PID 1 can be asked,
 //! the machine's.
 
-use control::Client;
+use control::{Client, Slot};
 use serde::Serialize;
 
 use crate::arguments::Place;
@@ -19,7 +19,7 @@ struct Versions {
 struct MachineVersions {
     version: String,
     kernel: String,
-    slot: Option<String>,
+    slot: Option<Slot>,
     root_hash: Option<String>,
 }
 

@@ -3,17 +3,18 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Command, Output};
-use std::sync::{Arc, Mutex};
+use std::process::{Command, Output as Ran};
 use std::time::{Duration, UNIX_EPOCH};
 
 use control::{
-    BootRecord, FrameBuffer, Health, MAX_REPLY, MAX_REQUEST, Machine, Memory, Refusal, Reply,
-    Request, Service, ServiceDetail, ServiceState, Status, Storage, encode,
+    Hello, MAX_REPLY, Outcome, Refusal, Reply, Request, ServerEnd, Service, ServiceState, Status,
+    encode,
 };
+use fake_init::{FakeInit, service};
 use journal::{BootId, Level, Record, Writer};
+use updater_control::Updater;
 
 /// What the command printed and how it ended.
 struct Ended {
@@ -23,7 +24,7 @@ struct Ended {
 }
 
 fn wherry(socket: &Path, arguments: &[&str]) -> Ended {
-    let Output {
+    let Ran {
         status,
         stdout,
         stderr,
@@ -40,187 +41,27 @@ fn wherry(socket: &Path, arguments: &[&str]) -> Ended {
     }
 }
 
-/// A machine whose PID 1 goes through `script`, one step a change of state,
-/// after it has accepted to start, stop or restart the service `web`.
-struct Pid1 {
-    web: Service,
-    script: Vec<(ServiceState, &'static str)>,
-    refuses: Option<Refusal>,
-    watching: Vec<UnixStream>,
+/// Runs `test` with a machine whose service `web` is in this state, and the path of
+/// its control socket.
+fn with_pid1(web: ServiceState, test: impl FnOnce(&FakeInit, &Path)) {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("init.sock");
+    let pid1 = FakeInit::listen(&socket);
+    pid1.change(service("web", web));
+    test(&pid1, &socket);
 }
 
-fn service(name: &str, state: ServiceState) -> Service {
-    Service {
-        name: name.into(),
-        description: String::new(),
-        state,
-        since_us: 1_000_000,
-        detail: String::new(),
-        health: Health::Unknown,
-        pid: None,
-        restarts: 0,
-        memory: None,
-        essential: false,
-        operator: false,
-    }
-}
-
-impl Pid1 {
-    fn new(state: ServiceState, script: &[(ServiceState, &'static str)]) -> Self {
-        Self {
-            web: service("web", state),
-            script: script.to_vec(),
-            refuses: None,
-            watching: Vec::new(),
-        }
-    }
-
-    fn refusing(refusal: Refusal) -> Self {
-        Self {
-            refuses: Some(refusal),
-            ..Self::new(ServiceState::Ready, &[])
-        }
-    }
-
-    /// Runs `test` with the path of this machine's control socket.
-    fn while_it_runs(self, test: impl FnOnce(&Path)) {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("init.sock");
-        let listener = UnixListener::bind(&socket).unwrap();
-        let machine = Arc::new(Mutex::new(self));
-        // The thread ends with the test's process.
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let machine = Arc::clone(&machine);
-                std::thread::spawn(move || Self::serve(&machine, stream.unwrap()));
-            }
-        });
-        test(&socket);
-    }
-
-    fn serve(machine: &Mutex<Self>, mut stream: UnixStream) {
-        let mut buffer = FrameBuffer::new(MAX_REQUEST);
-        while let Some(request) = next_request(&mut stream, &mut buffer) {
-            let mut machine = machine.lock().unwrap();
-            if request == Request::Watch {
-                send(&mut stream, &Reply::Changed(machine.web.clone()));
-                machine.watching.push(stream);
-                return;
-            }
-            send(&mut stream, &machine.answer(&request));
-            if matches!(
-                request,
-                Request::Start { .. } | Request::Stop { .. } | Request::Restart { .. }
-            ) {
-                machine.go_through_the_script();
-            }
-        }
-    }
-
-    fn go_through_the_script(&mut self) {
-        for (second, (state, detail)) in (2..).zip(self.script.clone()) {
-            self.web.state = state;
-            self.web.since_us = second * 1_000_000;
-            self.web.detail = detail.into();
-            for watching in &mut self.watching {
-                send(watching, &Reply::Changed(self.web.clone()));
-            }
-        }
-    }
-
-    fn answer(&self, request: &Request) -> Reply {
-        if let Some(refusal) = &self.refuses {
-            return Reply::Refused(refusal.clone());
-        }
-        match request {
-            Request::Status => Reply::Status(Box::new(self.status())),
-            Request::Show { .. } => Reply::Service(Box::new(self.detail())),
-            Request::Boot => Reply::Boot(BootRecord {
-                version: "1.2.3".into(),
-                init_us: 900_000,
-                settled_us: Some(1_200_000),
-                stages: vec![],
-                services: vec![],
-            }),
-            Request::Start { .. }
-            | Request::Stop { .. }
-            | Request::Restart { .. }
-            | Request::Poweroff
-            | Request::Reboot
-            | Request::Halt => Reply::Done(control::Outcome::default()),
-            Request::Reload => Reply::Done(control::Outcome {
-                notes: vec!["/state/services/x/service.toml:3: key `commando`: unknown".into()],
-            }),
-            Request::Watch
-            | Request::Reexec
-            | Request::ConfirmBoot
-            | Request::ExtendTrial { .. } => Reply::Refused(Refusal::NotPermitted),
-        }
-    }
-
-    fn status(&self) -> Status {
-        Status {
-            machine: Machine {
-                system: "Wherry 1.2.3".into(),
-                version: "1.2.3".into(),
-                slot: Some("b".into()),
-                root_hash: Some("abcd".into()),
-                kernel: "6.12".into(),
-                hostname: "boat-7".into(),
-                machine_id: String::new(),
-                boot_id: String::new(),
-                uptime_us: 61_000_000,
-                phase: "ready".into(),
-                degraded: vec![],
-                reexecuted: 0,
-                trial: None,
-                watchdog_reset: false,
-            },
-            memory: Memory::default(),
-            storage: Storage {
-                state: "persistent".into(),
-                device: None,
-                disk: None,
-                notes: vec![],
-            },
-            services: vec![self.web.clone()],
-        }
-    }
-
-    fn detail(&self) -> ServiceDetail {
-        ServiceDetail {
-            service: self.web.clone(),
-            definition: "/state/services/web/service.toml".into(),
-            text: String::new(),
-            requires: vec![],
-            after: vec![],
-            required_by: vec![],
-            cgroup: String::new(),
-            tasks: None,
-            cpu_us: None,
-            last_exit: None,
-            stored_descriptors: 0,
-        }
-    }
-}
-
-fn send(stream: &mut UnixStream, reply: &Reply) {
-    stream
-        .write_all(&encode(reply, MAX_REPLY).unwrap())
-        .unwrap();
-}
-
-fn next_request(stream: &mut UnixStream, buffer: &mut FrameBuffer) -> Option<Request> {
-    let mut bytes = [0; 1024];
-    loop {
-        if let Some(json) = buffer.next_frame().unwrap() {
-            return Some(serde_json::from_slice(&json).unwrap());
-        }
-        match stream.read(&mut bytes).unwrap() {
-            0 => return None,
-            count => buffer.push(&bytes[..count]),
-        }
-    }
+/// Runs `test` with the control socket of a machine whose service `web` goes
+/// through `script` when it is started or stopped.
+fn with_script(
+    web: ServiceState,
+    script: &[(ServiceState, &'static str)],
+    test: impl FnOnce(&Path),
+) {
+    with_pid1(web, |pid1, socket| {
+        pid1.script(script);
+        test(socket);
+    });
 }
 
 use ServiceState as S;
@@ -232,7 +73,7 @@ fn a_start_waits_until_the_service_is_ready() {
         (S::Starting, ""),
         (S::Ready, ""),
     ];
-    Pid1::new(S::Stopped, &script).while_it_runs(|socket| {
+    with_script(S::Stopped, &script, |socket| {
         let ended = wherry(socket, &["service", "start", "web"]);
         assert_eq!(ended.code, 0, "{}", ended.errors);
         assert!(ended.out.starts_with("web: ready after "), "{}", ended.out);
@@ -243,7 +84,7 @@ fn a_start_waits_until_the_service_is_ready() {
 #[test]
 fn a_start_that_fails_says_why_and_exits_with_1() {
     let script = [(S::Starting, ""), (S::Failed, "exited with 3")];
-    Pid1::new(S::Stopped, &script).while_it_runs(|socket| {
+    with_script(S::Stopped, &script, |socket| {
         let ended = wherry(socket, &["service", "start", "web", "--json"]);
         assert_eq!(ended.code, 1);
         assert_eq!(
@@ -251,7 +92,9 @@ fn a_start_that_fails_says_why_and_exits_with_1() {
             "[{\"service\":\"web\",\"state\":\"failed\",\"reached\":false,\"detail\":\"exited with 3\"}]\n"
         );
         assert!(
-            ended.errors.contains("web did not get ready: exited with 3"),
+            ended
+                .errors
+                .contains("web did not get ready: exited with 3"),
             "{}",
             ended.errors
         );
@@ -261,7 +104,7 @@ fn a_start_that_fails_says_why_and_exits_with_1() {
 #[test]
 fn a_restart_waits_for_the_new_run() {
     let script = [(S::Stopping, ""), (S::Starting, ""), (S::Ready, "")];
-    Pid1::new(S::Ready, &script).while_it_runs(|socket| {
+    with_script(S::Ready, &script, |socket| {
         let ended = wherry(socket, &["service", "restart", "web"]);
         assert_eq!(ended.code, 0, "{}", ended.errors);
         assert!(ended.out.starts_with("web: ready after "), "{}", ended.out);
@@ -271,7 +114,7 @@ fn a_restart_waits_for_the_new_run() {
 #[test]
 fn a_stop_waits_until_the_service_is_down() {
     let script = [(S::Stopping, ""), (S::Stopped, "")];
-    Pid1::new(S::Ready, &script).while_it_runs(|socket| {
+    with_script(S::Ready, &script, |socket| {
         let ended = wherry(socket, &["service", "stop", "web"]);
         assert_eq!(ended.code, 0, "{}", ended.errors);
         assert!(
@@ -285,7 +128,7 @@ fn a_stop_waits_until_the_service_is_down() {
 #[test]
 fn a_wait_ends_when_its_time_is_over() {
     let script = [(S::Starting, "asks for an address")];
-    Pid1::new(S::Stopped, &script).while_it_runs(|socket| {
+    with_script(S::Stopped, &script, |socket| {
         let ended = wherry(socket, &["service", "start", "web", "--timeout", "300ms"]);
         assert_eq!(ended.code, 1);
         let why = "still starting after 300ms: asks for an address";
@@ -295,7 +138,7 @@ fn a_wait_ends_when_its_time_is_over() {
 
 #[test]
 fn who_does_not_wait_returns_at_once() {
-    Pid1::new(S::Stopped, &[]).while_it_runs(|socket| {
+    with_script(S::Stopped, &[], |socket| {
         let ended = wherry(socket, &["service", "start", "web", "--no-wait"]);
         assert_eq!((ended.code, ended.out.as_str()), (0, ""));
     });
@@ -314,7 +157,8 @@ fn a_refusal_exits_with_4() {
         ),
     ];
     for (refusal, words) in cases {
-        Pid1::refusing(refusal).while_it_runs(|socket| {
+        with_pid1(S::Ready, |pid1, socket| {
+            pid1.refuse(refusal);
             let ended = wherry(socket, &["service", "start", "web"]);
             assert_eq!(ended.code, 4);
             assert!(ended.errors.contains(words), "{}", ended.errors);
@@ -332,6 +176,33 @@ fn without_pid_1_the_code_is_3_and_the_path_is_named() {
         ended.errors
     );
     assert_eq!(ended.out, "");
+}
+
+#[test]
+fn a_pid_1_of_another_version_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("init.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    // The thread ends with the test's process.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let hello = Hello {
+                protocol: "init".into(),
+                version: 7,
+            };
+            let frame = encode(&hello, MAX_REPLY).unwrap();
+            stream.unwrap().write_all(&frame).unwrap();
+        }
+    });
+    let ended = wherry(&socket, &["status"]);
+    assert_eq!(ended.code, 3);
+    assert!(
+        ended
+            .errors
+            .contains("it speaks init 7 and this program init 1"),
+        "{}",
+        ended.errors
+    );
 }
 
 #[test]
@@ -368,7 +239,7 @@ fn help_and_completions_need_no_machine() {
 
 #[test]
 fn machines_get_json_and_people_a_table() {
-    Pid1::new(S::Ready, &[]).while_it_runs(|socket| {
+    with_script(S::Ready, &[], |socket| {
         let list = wherry(socket, &["service", "list"]);
         assert!(list.out.starts_with("SERVICE  STATE"), "{}", list.out);
         let json = wherry(socket, &["--json", "service", "list"]);
@@ -382,7 +253,9 @@ fn machines_get_json_and_people_a_table() {
 
 #[test]
 fn a_reload_shows_what_is_wrong_with_a_definition() {
-    Pid1::new(S::Ready, &[]).while_it_runs(|socket| {
+    with_pid1(S::Ready, |pid1, socket| {
+        let notes = vec!["/state/services/x/service.toml:3: key `commando`: unknown".into()];
+        pid1.answer(Request::Reload, Reply::Done(Outcome { notes }));
         let ended = wherry(socket, &["service", "reload"]);
         assert_eq!(ended.code, 0);
         assert!(
@@ -395,7 +268,7 @@ fn a_reload_shows_what_is_wrong_with_a_definition() {
 
 #[test]
 fn the_boot_chart_goes_where_it_is_sent() {
-    Pid1::new(S::Ready, &[]).while_it_runs(|socket| {
+    with_script(S::Ready, &[], |socket| {
         let chart = wherry(socket, &["boot-chart"]);
         assert!(chart.out.starts_with("<svg "), "{}", chart.out);
         let file = socket.with_file_name("chart.svg");
@@ -409,7 +282,7 @@ fn the_boot_chart_goes_where_it_is_sent() {
 
 #[test]
 fn a_link_called_reboot_reboots() {
-    Pid1::new(S::Ready, &[]).while_it_runs(|socket| {
+    with_script(S::Ready, &[], |socket| {
         let link = socket.with_file_name("reboot");
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_wherry"), &link).unwrap();
         let output = Command::new(link)
@@ -507,11 +380,16 @@ fn update(answers: Vec<updater_control::Reply>, arguments: &[&str]) -> Ended {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
+            let (mut end, hello) = ServerEnd::<Updater>::accept();
+            stream.write_all(&hello).unwrap();
             let mut bytes = [0; 1024];
-            assert!(stream.read(&mut bytes).unwrap() > 4);
+            while end.next_request().unwrap().is_none() {
+                let count = stream.read(&mut bytes).unwrap();
+                end.push(&bytes[..count]);
+            }
             for answer in &answers {
                 stream
-                    .write_all(&encode(answer, MAX_REPLY).unwrap())
+                    .write_all(&ServerEnd::<Updater>::reply(answer).unwrap())
                     .unwrap();
             }
         }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use control::{FrameBuffer, MAX_REPLY, MAX_REQUEST, Refusal, Reply, Request, encode};
+use control::{Init, MAX_REPLY, ProtocolError, Reply, Request, ServerEnd};
 use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::kernel_log::log;
@@ -23,12 +23,14 @@ const MOST_WAITING: usize = 2 * MAX_REPLY;
 pub struct Connection {
     stream: UnixStream,
     uid: u32,
-    incoming: FrameBuffer,
+    end: ServerEnd<Init>,
     outgoing: Vec<u8>,
     /// Whether it wants to hear of changes.
     pub watches: bool,
     /// Whether it is closed once everything is sent.
     closing: bool,
+    /// Whether it sent what cannot be used: nothing more is read of it.
+    is_rejected: bool,
     /// Whether it did not read for so long that it is closed at once.
     overflowed: bool,
 }
@@ -94,6 +96,7 @@ impl Connections {
         let (stream, _) = self.listener.accept().ok()?;
         stream.set_nonblocking(true).ok()?;
         let uid = getsockopt(&stream, sockopt::PeerCredentials).ok()?.uid();
+        let (end, hello) = ServerEnd::accept();
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         self.clients.insert(
@@ -101,10 +104,11 @@ impl Connections {
             Connection {
                 stream,
                 uid,
-                incoming: FrameBuffer::new(MAX_REQUEST),
-                outgoing: Vec::new(),
+                end,
+                outgoing: hello,
                 watches: false,
                 closing: false,
+                is_rejected: false,
                 overflowed: false,
             },
         );
@@ -123,7 +127,7 @@ impl Connections {
 
     /// Sends a change to everyone who watches; returns those clients.
     pub fn tell_watchers(&mut self, reply: &Reply) -> Vec<u32> {
-        let Ok(frame) = encode(reply, MAX_REPLY) else {
+        let Ok(frame) = ServerEnd::<Init>::reply(reply) else {
             return Vec::new();
         };
         let mut told = Vec::new();
@@ -160,41 +164,31 @@ impl Connection {
         let mut requests = Vec::new();
         match self.stream.read(&mut bytes) {
             Ok(0) => self.closing = true,
-            Ok(count) if !self.closing => self.incoming.push(&bytes[..count]),
+            Ok(count) if !self.closing => self.end.push(&bytes[..count]),
             Ok(_) => {}
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => self.closing = true,
         }
-        loop {
-            let frame = match self.incoming.next_frame() {
-                Ok(Some(frame)) => frame,
+        while !self.is_rejected {
+            match self.end.next_request() {
+                Ok(Some(request)) => requests.push(request),
                 Ok(None) => break,
-                Err(error) => {
-                    self.refuse_and_close(error.to_string());
-                    break;
-                }
-            };
-            match serde_json::from_slice(&frame) {
-                Ok(request) => requests.push(request),
-                Err(error) => {
-                    self.refuse_and_close(error.to_string());
-                    break;
-                }
+                Err(error) => self.reject(&error),
             }
         }
         requests
     }
 
-    fn refuse_and_close(&mut self, message: String) {
-        self.reply(&Reply::Refused(Refusal::Malformed { message }));
+    fn reject(&mut self, error: &ProtocolError) {
+        self.queue(&ServerEnd::<Init>::rejection(error));
+        self.is_rejected = true;
         self.closing = true;
-        self.incoming = FrameBuffer::new(MAX_REQUEST);
     }
 
     /// Puts a reply behind what waits to be sent.
     pub fn reply(&mut self, reply: &Reply) {
-        match encode(reply, MAX_REPLY) {
+        match ServerEnd::<Init>::reply(reply) {
             Ok(frame) => self.queue(&frame),
             Err(error) => {
                 log!(Error, "a reply cannot be sent: {error}");
@@ -243,6 +237,7 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use control::{ClientEnd, Refusal};
     use std::io::Read;
 
     /// A small generator of numbers (xorshift), so that a failure repeats.
@@ -292,6 +287,11 @@ mod tests {
         understood
     }
 
+    /// A client's first bytes: hello and request.
+    fn asking(request: &Request) -> Vec<u8> {
+        ClientEnd::<Init>::new().request(request).unwrap()
+    }
+
     #[test]
     fn garbage_is_refused_and_the_connection_closed() {
         let mut server = server();
@@ -310,34 +310,33 @@ mod tests {
         let mut server = server();
         let mut client = UnixStream::connect(&server.path).unwrap();
         let number = server.connections.accept().unwrap();
-        client
-            .write_all(&encode(&Request::Status, MAX_REQUEST).unwrap())
-            .unwrap();
+        client.write_all(&asking(&Request::Status)).unwrap();
         client.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(serve(&mut server, number), [Request::Status]);
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).unwrap();
-        assert!(!answer.is_empty());
+        let mut end = ClientEnd::<Init>::new();
+        end.push(&answer);
+        assert!(end.next_reply().unwrap().is_some());
     }
 
     #[test]
     fn whatever_is_sent_the_server_goes_on_and_keeps_little() {
         let mut server = server();
         let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
-        let whole = encode(
-            &Request::Show {
-                service: "network".to_owned(),
-            },
-            MAX_REQUEST,
-        )
-        .unwrap();
+        let mut end = ClientEnd::<Init>::new();
+        let request = Request::Show {
+            service: "network".to_owned(),
+        };
+        let first = end.request(&request).unwrap();
+        let further = end.request(&request).unwrap();
         let mut understood = 0;
         for round in 0..3000 {
             let mut bytes = match round % 3 {
                 0 => (0..numbers.next(300))
                     .map(|_| numbers.next(256) as u8)
                     .collect(),
-                _ => whole.repeat(1 + numbers.next(3)),
+                _ => [first.clone(), further.repeat(numbers.next(3))].concat(),
             };
             if round % 3 == 1 && !bytes.is_empty() {
                 for _ in 0..=numbers.next(4) {

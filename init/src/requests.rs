@@ -4,8 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use control::{
-    Disk, Health, Memory, Outcome, Refusal, Reply, Request, ServiceDetail, ServiceState, Status,
-    Storage,
+    Disk, Health, Memory, Outcome, Phase, Refusal, Reply, Request, ServiceDetail, ServiceState,
+    Slot, Status, Storage, StorageState,
 };
 use nix::sys::epoll::EpollFlags;
 use supervisor::{Event, ServiceName, Shutdown, State};
@@ -34,7 +34,10 @@ impl Init {
             if let Err(error) = watched {
                 log!(Error, "{error}");
                 self.connections.close(number);
+                continue;
             }
+            // The first frame, which is the same for all.
+            self.flush_client(number);
         }
         if !self.connections.has_room() {
             // The others wait in the kernel until one goes.
@@ -332,27 +335,27 @@ impl Init {
                 }),
         );
         let phase = if self.supervisor.shutdown().is_some() {
-            "stopping"
+            Phase::Stopping
         } else if !degraded.is_empty() {
-            "degraded"
+            Phase::Degraded
         } else if self.settled {
-            "ready"
+            Phase::Ready
         } else {
-            "booting"
+            Phase::Booting
         };
         let machine = &self.machine;
         Status {
             machine: control::Machine {
                 system: machine.system.clone(),
                 version: machine.version.clone(),
-                slot: machine.slot.clone(),
+                slot: machine.slot.as_deref().and_then(Slot::from_letter),
                 root_hash: self.cmdline.root_hash.clone(),
                 kernel: machine.kernel.clone(),
                 hostname: machine.hostname.clone(),
                 machine_id: machine.machine_id.clone(),
                 boot_id: machine.boot_id.clone(),
                 uptime_us: u64::try_from(machine::now().as_micros()).unwrap_or(u64::MAX),
-                phase: phase.to_owned(),
+                phase,
                 degraded,
                 reexecuted: self.reexecuted,
                 trial: self.trial.waiting.as_ref().map(|waiting| control::Trial {
@@ -369,9 +372,9 @@ impl Init {
 
     fn storage(&self) -> Storage {
         let (state, device) = match &self.state_partition.mounted {
-            Mounted::Pending => ("pending", None),
-            Mounted::Persistent { device } => ("persistent", Some(device.clone())),
-            Mounted::Volatile => ("volatile", None),
+            Mounted::Pending => (StorageState::Pending, None),
+            Mounted::Persistent { device } => (StorageState::Persistent, Some(device.clone())),
+            Mounted::Volatile => (StorageState::Volatile, None),
         };
         let disk = (self.state_partition.mounted != Mounted::Pending)
             .then(|| nix::sys::statvfs::statvfs(crate::storage::STATE).ok())
@@ -381,7 +384,7 @@ impl Init {
                 available: space.blocks_available() * space.fragment_size(),
             });
         Storage {
-            state: state.to_owned(),
+            state,
             device,
             disk,
             notes: self.state_partition.notes.clone(),

@@ -19,16 +19,17 @@ use jiff::Timestamp;
 use lifecycle::{Lifecycle, Machine, News, Now, Order, Traces};
 use nix::time::{ClockId, clock_gettime};
 use policy::MachineId;
+use service::Server;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use updater_control::{Reply, Request};
+use updater_control::{Reply, Request, Updater};
 
 use crate::arguments::Run;
 use crate::record::Keeper;
 use crate::say::{self, Level, Notify};
 use crate::settings::{self, Loaded};
 use crate::worker::{self, Place};
-use crate::{health, listener, pid1, pstore};
+use crate::{health, pid1, pstore};
 
 use clients::Clients;
 
@@ -105,7 +106,7 @@ async fn begin(arguments: Run) -> Result<(Daemon, UnboundedReceiver<Event>), Str
         say::event(Level::Warning, "locks", &[], &why);
     }
     let socket = arguments.run.join("updater.sock");
-    let listener = listener::listen(&socket)
+    let server = Server::<Updater>::listen(&socket)
         .map_err(|error| format!("cannot listen at {}: {error}", socket.display()))?;
     // Whoever asks from now on gets an answer; nothing of the boot waits for the
     // disk to be looked at.
@@ -113,7 +114,11 @@ async fn begin(arguments: Run) -> Result<(Daemon, UnboundedReceiver<Event>), Str
     let status = ask_pid1(&arguments).await;
     let machine = machine(&status)?;
     let (events, received) = unbounded_channel();
-    tokio::spawn(listener::serve(listener, events.clone()));
+    let asked = events.clone();
+    tokio::spawn(server.serve(move |request, answers| {
+        // Where the daemon ends, the client's connection does too.
+        let _ = asked.send(Event::Asked { request, answers });
+    }));
     tokio::spawn(pid1::watch(arguments.pid1.clone(), events.clone()));
     let orders = worker::start(place(&arguments, &machine), events.clone())
         .map_err(|error| format!("the worker does not start: {error}"))?;
@@ -127,7 +132,7 @@ async fn begin(arguments: Run) -> Result<(Daemon, UnboundedReceiver<Event>), Str
     let config = settings.config.clone();
     let daemon = Daemon {
         arguments,
-        slot: status.slot,
+        slot: status.slot.map(|slot| slot.letter().to_owned()),
         settings,
         keeper,
         notify,
@@ -303,7 +308,7 @@ impl Daemon {
         self.notify.stopping();
         let machine_stops = pid1::status(&self.arguments.pid1)
             .await
-            .is_ok_and(|status| status.machine.phase == "stopping");
+            .is_ok_and(|status| status.machine.phase == control::Phase::Stopping);
         self.step(lifecycle::Event::Terminated { machine_stops });
         let last_work = async {
             while !self.lifecycle.is_over() {

@@ -11,7 +11,6 @@ mod daemon;
 mod error;
 mod health;
 mod install;
-mod listener;
 mod lock_client;
 mod metered;
 mod one_shot;

@@ -3,21 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use control::{FrameBuffer, MAX_REPLY, MAX_REQUEST, Reply, Request, encode};
+use control::{ClientEnd, Init, Protocol, Reply, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::daemon::Event;
 
-/// PID 1 never blocks; a longer silence means that it is stuck.
-const LIMIT: Duration = Duration::from_secs(10);
 /// Before PID 1 is tried again: a fresh one takes over within milliseconds.
 const RETRY: Duration = Duration::from_secs(1);
 
 struct Connection {
     stream: UnixStream,
-    buffer: FrameBuffer,
+    end: ClientEnd<Init>,
 }
 
 impl Connection {
@@ -25,31 +23,26 @@ impl Connection {
         let mut stream = UnixStream::connect(path)
             .await
             .map_err(|error| format!("cannot reach PID 1 at {}: {error}", path.display()))?;
-        let frame = encode(request, MAX_REQUEST).map_err(|error| error.to_string())?;
+        let mut end = ClientEnd::new();
+        let bytes = end.request(request).map_err(|error| error.to_string())?;
         stream
-            .write_all(&frame)
+            .write_all(&bytes)
             .await
             .map_err(|error| format!("the connection to PID 1 failed: {error}"))?;
-        Ok(Self {
-            stream,
-            buffer: FrameBuffer::new(MAX_REPLY),
-        })
+        Ok(Self { stream, end })
     }
 
     async fn next(&mut self) -> Result<Reply, String> {
         loop {
-            let frame = self
-                .buffer
-                .next_frame()
-                .map_err(|error| error.to_string())?;
-            if let Some(json) = frame {
-                return serde_json::from_slice(&json)
-                    .map_err(|error| format!("PID 1's answer cannot be read: {error}"));
+            match self.end.next_reply() {
+                Ok(Some(reply)) => return Ok(reply),
+                Ok(None) => {}
+                Err(error) => return Err(format!("PID 1's answer cannot be used: {error}")),
             }
             let mut bytes = [0; 4096];
             match self.stream.read(&mut bytes).await {
                 Ok(0) => return Err("PID 1 closed the connection".to_owned()),
-                Ok(count) => self.buffer.push(&bytes[..count]),
+                Ok(count) => self.end.push(&bytes[..count]),
                 Err(error) => return Err(format!("the connection to PID 1 failed: {error}")),
             }
         }
@@ -65,12 +58,12 @@ pub async fn ask(path: &Path, request: &Request) -> Result<Reply, String> {
         let mut connection = Connection::open(path, request).await?;
         connection.next().await
     };
-    match tokio::time::timeout(LIMIT, answer).await {
+    match tokio::time::timeout(Init::ANSWER_LIMIT, answer).await {
         Ok(Ok(Reply::Refused(refusal))) => Err(format!("PID 1 refuses: {refusal}")),
         Ok(result) => result,
         Err(_) => Err(format!(
             "PID 1 does not answer within {} s",
-            LIMIT.as_secs()
+            Init::ANSWER_LIMIT.as_secs()
         )),
     }
 }

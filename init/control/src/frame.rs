@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 /// Why bytes are not a frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The announced length is over the limit.
+    #[error("a frame of {length} bytes is over the limit of {limit}")]
     TooLong {
         /// The announced length in bytes.
         length: usize,
@@ -13,21 +14,9 @@ pub enum FrameError {
         limit: usize,
     },
     /// The value cannot be written as JSON.
+    #[error("cannot write the message as JSON: {0}")]
     Unrepresentable(String),
 }
-
-impl std::fmt::Display for FrameError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::TooLong { length, limit } => {
-                write!(f, "a frame of {length} bytes is over the limit of {limit}")
-            }
-            Self::Unrepresentable(why) => write!(f, "cannot write the message as JSON: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for FrameError {}
 
 /// One message as a frame of at most `limit` bytes of JSON.
 pub fn encode<T: Serialize>(message: &T, limit: usize) -> Result<Vec<u8>, FrameError> {

@@ -30,22 +30,26 @@ pub struct Outcome {
 }
 
 /// Why a request was refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "because", rename_all = "kebab-case")]
 pub enum Refusal {
     /// The request could not be read.
+    #[error("malformed request: {message}")]
     Malformed {
         /// What was wrong with it.
         message: String,
     },
     /// The peer's user may not do this.
+    #[error("not permitted: only user 0 may do this")]
     NotPermitted,
     /// There is no service of that name.
+    #[error("there is no service '{service}'; `wherry service list` names them")]
     UnknownService {
         /// The name asked for.
         service: String,
     },
     /// The service's definition has an error, so that it cannot start.
+    #[error("the definition of '{service}' is not valid: {message}")]
     InvalidDefinition {
         /// The service's name.
         service: String,
@@ -53,30 +57,14 @@ pub enum Refusal {
         message: String,
     },
     /// The machine is shutting down.
+    #[error("the machine is shutting down")]
     ShuttingDown,
     /// It was tried and failed.
+    #[error("{message}")]
     Failed {
         /// What failed.
         message: String,
     },
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Malformed { message } => write!(f, "malformed request: {message}"),
-            Self::NotPermitted => write!(f, "not permitted: only user 0 may do this"),
-            Self::UnknownService { service } => write!(
-                f,
-                "there is no service '{service}'; `wherry service list` names them"
-            ),
-            Self::InvalidDefinition { service, message } => {
-                write!(f, "the definition of '{service}' is not valid: {message}")
-            }
-            Self::ShuttingDown => write!(f, "the machine is shutting down"),
-            Self::Failed { message } => write!(f, "{message}"),
-        }
-    }
 }
 
 /// The whole machine on one screen.
@@ -99,8 +87,8 @@ pub struct Machine {
     pub system: String,
     /// The release's version (`IMAGE_VERSION` of os-release).
     pub version: String,
-    /// The booted slot, `a` or `b`; `None` when the root is not in a slot.
-    pub slot: Option<String>,
+    /// The booted slot; `None` when the root is not in a slot.
+    pub slot: Option<Slot>,
     /// The verity root hash that was booted, in hexadecimal.
     pub root_hash: Option<String>,
     /// The kernel's release.
@@ -113,8 +101,8 @@ pub struct Machine {
     pub boot_id: String,
     /// How long the machine has been up, in microseconds.
     pub uptime_us: u64,
-    /// `booting`, `ready`, `degraded` or `stopping`.
-    pub phase: String,
+    /// How far it is.
+    pub phase: Phase,
     /// Why the machine is degraded, a sentence each; empty where it is not.
     pub degraded: Vec<String>,
     /// How often PID 1 has re-executed itself since boot.
@@ -122,9 +110,64 @@ pub struct Machine {
     /// Where the release is on trial.
     #[serde(default)]
     pub trial: Option<Trial>,
-    /// Whether the hardware watchdog has started the machine anew.
+    /// Whether the hardware watchdog has restarted the machine.
     #[serde(default)]
     pub watchdog_reset: bool,
+}
+
+/// One of the two places for a release on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Slot {
+    /// The first.
+    A,
+    /// The second.
+    B,
+}
+
+impl Slot {
+    /// The slot of that letter, lower case.
+    pub fn from_letter(letter: &str) -> Option<Self> {
+        match letter {
+            "a" => Some(Self::A),
+            "b" => Some(Self::B),
+            _ => None,
+        }
+    }
+
+    /// Its letter, lower case, as JSON has it.
+    pub fn letter(self) -> &'static str {
+        match self {
+            Self::A => "a",
+            Self::B => "b",
+        }
+    }
+}
+
+/// How far the machine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Services are being started.
+    Booting,
+    /// All services have settled.
+    Ready,
+    /// Something has failed: [`Machine::degraded`] says what.
+    Degraded,
+    /// Services are being stopped.
+    Stopping,
+}
+
+impl Phase {
+    /// The phase as people read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Booting => "booting",
+            Self::Ready => "ready",
+            Self::Degraded => "degraded",
+            Self::Stopping => "stopping",
+        }
+    }
 }
 
 /// A release that nobody has confirmed yet.
@@ -154,14 +197,37 @@ pub struct Memory {
 /// The state partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Storage {
-    /// `persistent`, `volatile`, or `pending` before it is mounted.
-    pub state: String,
+    /// Whether it is mounted.
+    pub state: StorageState,
     /// The device that is mounted.
     pub device: Option<String>,
     /// Its size and what is left of it.
     pub disk: Option<Disk>,
     /// What was done to it at this boot (grown, repaired, made), a sentence each.
     pub notes: Vec<String>,
+}
+
+/// Where the state is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StorageState {
+    /// Not known yet: nothing is mounted.
+    Pending,
+    /// On the state partition.
+    Persistent,
+    /// In memory, since the state partition cannot be used.
+    Volatile,
+}
+
+impl StorageState {
+    /// The state as people read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Persistent => "persistent",
+            Self::Volatile => "volatile",
+        }
+    }
 }
 
 /// A file system's space in bytes.

@@ -54,7 +54,8 @@ fn describe(status: &Status) -> Machine {
 fn state(status: &Status) -> String {
     let machine = &status.machine;
     if !machine.degraded.is_empty() {
-        return format!("{}: {}", machine.phase, machine.degraded.join("; "));
+        let degraded = machine.degraded.join("; ");
+        return format!("{}: {degraded}", machine.phase.as_str());
     }
     let with = |states: &[ServiceState]| -> Vec<&str> {
         let found = |service: &&Service| states.contains(&service.state);
@@ -65,7 +66,8 @@ fn state(status: &Status) -> String {
     let starting = with(&[ServiceState::Waiting, ServiceState::Starting]);
     let ready = with(&[ServiceState::Ready]).len();
     let plural = if ready == 1 { "" } else { "s" };
-    let mut line = format!("{}: {ready} service{plural} ready", machine.phase);
+    let phase = machine.phase.as_str();
+    let mut line = format!("{phase}: {ready} service{plural} ready");
     for (names, what) in [(starting, "starting"), (failed, "failed")] {
         if !names.is_empty() {
             line += &format!(", {what}: {}", names.join(" "));
@@ -105,60 +107,25 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use control::{Health, Machine as Wire, Memory, Storage};
+    use control::Phase;
 
-    fn status(phase: &str, services: &[(&str, ServiceState)]) -> Status {
-        Status {
-            machine: Wire {
-                system: "Wherry 0.1.0".into(),
-                version: "0.1.0".into(),
-                slot: None,
-                root_hash: None,
-                kernel: "6.12".into(),
-                hostname: "boat$(reboot)\x1b".into(),
-                machine_id: String::new(),
-                boot_id: String::new(),
-                uptime_us: 0,
-                phase: phase.into(),
-                degraded: vec![],
-                reexecuted: 0,
-                trial: None,
-                watchdog_reset: false,
-            },
-            memory: Memory::default(),
-            storage: Storage {
-                state: "persistent".into(),
-                device: None,
-                disk: None,
-                notes: vec![],
-            },
-            services: services
-                .iter()
-                .map(|(name, state)| Service {
-                    name: (*name).into(),
-                    description: String::new(),
-                    state: *state,
-                    since_us: 0,
-                    detail: String::new(),
-                    health: Health::Unknown,
-                    pid: None,
-                    restarts: 0,
-                    memory: None,
-                    essential: false,
-                    operator: false,
-                })
-                .collect(),
-        }
+    fn status(phase: Phase, services: &[(&str, ServiceState)]) -> Status {
+        let mut status = fake_init::status();
+        status.machine.phase = phase;
+        status.machine.hostname = "boat$(reboot)\x1b".into();
+        let service = |(name, state): &(&str, ServiceState)| fake_init::service(name, *state);
+        status.services = services.iter().map(service).collect();
+        status
     }
 
     #[test]
     fn the_state_is_one_line() {
         use ServiceState as S;
-        let ready = status("ready", &[("log", S::Ready), ("state", S::Ended)]);
+        let ready = status(Phase::Ready, &[("log", S::Ready), ("state", S::Ended)]);
         assert_eq!(state(&ready), "ready: 1 service ready");
-        let booting = status("booting", &[("log", S::Ready), ("web", S::Waiting)]);
+        let booting = status(Phase::Booting, &[("log", S::Ready), ("web", S::Waiting)]);
         assert_eq!(state(&booting), "booting: 1 service ready, starting: web");
-        let mut degraded = status("degraded", &[("web", S::Failed)]);
+        let mut degraded = status(Phase::Degraded, &[("web", S::Failed)]);
         assert_eq!(state(&degraded), "degraded: 0 services ready, failed: web");
         degraded.machine.degraded = vec!["state is volatile".into(), "web failed".into()];
         assert_eq!(state(&degraded), "degraded: state is volatile; web failed");
@@ -166,7 +133,7 @@ mod tests {
 
     #[test]
     fn neither_greeting_nor_prompt_carries_what_a_terminal_or_shell_obeys() {
-        let machine = describe(&status("ready", &[]));
+        let machine = describe(&status(Phase::Ready, &[]));
         assert_eq!(machine.prompt(), "boatreboot:$PWD# ");
         assert!(!machine.greeting("ttyS0").contains('\x1b'));
         assert!(machine.greeting("ttyS0").contains("(ttyS0)\r\n"));

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use control::{Client, Reply, Request, ServiceState};
+use control::{Client, Phase, Reply, Request, ServiceState};
 
 /// A machine that takes longer has a problem, and who waits for a prompt may
 /// not know that a key brings it. Long enough for a slow machine under load, so
@@ -62,7 +62,7 @@ impl AsFd for Settling {
 fn is_booting(socket: &Path) -> bool {
     let status = Client::connect(socket).and_then(|mut client| client.ask(&Request::Status));
     match status {
-        Ok(Reply::Status(status)) => status.machine.phase == "booting",
+        Ok(Reply::Status(status)) => status.machine.phase == Phase::Booting,
         Ok(_) | Err(_) => false,
     }
 }

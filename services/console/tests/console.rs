@@ -4,15 +4,13 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use control::{
-    FrameBuffer, Health, MAX_REPLY, MAX_REQUEST, Machine, Memory, Reply, Request, Service,
-    ServiceState, Status, Storage, encode,
-};
+use control::{Phase, ServiceState};
+use fake_init::{FakeInit, service};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
@@ -106,66 +104,12 @@ impl Drop for Running {
     }
 }
 
-/// A machine as PID 1 describes it on its control socket.
-fn status(phase: &str, service: ServiceState) -> Status {
-    Status {
-        machine: Machine {
-            system: "Wherry 1.2.3".into(),
-            version: "1.2.3".into(),
-            slot: None,
-            root_hash: None,
-            kernel: "6.12".into(),
-            hostname: "boat-7".into(),
-            machine_id: String::new(),
-            boot_id: String::new(),
-            uptime_us: 0,
-            phase: phase.into(),
-            degraded: vec![],
-            reexecuted: 0,
-            trial: None,
-            watchdog_reset: false,
-        },
-        memory: Memory::default(),
-        storage: Storage {
-            state: "persistent".into(),
-            device: None,
-            disk: None,
-            notes: vec![],
-        },
-        services: vec![Service {
-            name: "network".into(),
-            description: String::new(),
-            state: service,
-            since_us: 0,
-            detail: String::new(),
-            health: Health::Unknown,
-            pid: None,
-            restarts: 0,
-            memory: None,
-            essential: false,
-            operator: false,
-        }],
-    }
-}
-
-fn send(stream: &mut UnixStream, reply: &Reply) {
-    stream
-        .write_all(&encode(reply, MAX_REPLY).unwrap())
-        .unwrap();
-}
-
-fn next_request(stream: &mut UnixStream) -> Option<Request> {
-    let mut buffer = FrameBuffer::new(MAX_REQUEST);
-    let mut bytes = [0; 1024];
-    loop {
-        if let Some(json) = buffer.next_frame().unwrap() {
-            return Some(serde_json::from_slice(&json).unwrap());
-        }
-        match stream.read(&mut bytes).unwrap() {
-            0 => return None,
-            count => buffer.push(&bytes[..count]),
-        }
-    }
+/// A machine that boots.
+fn booting(socket: &Path) -> FakeInit {
+    let pid1 = FakeInit::listen(socket);
+    pid1.edit(|status| status.machine.phase = Phase::Booting);
+    pid1.change(service("network", ServiceState::Starting));
+    pid1
 }
 
 #[test]
@@ -255,32 +199,11 @@ fn when_the_service_is_stopped_it_hangs_up() {
     }
 }
 
-/// PID 1's side of one boot: the machine boots until it is told to settle.
-fn boot(listener: UnixListener, settled: std::sync::mpsc::Receiver<()>) {
-    let (mut watching, _) = listener.accept().unwrap();
-    assert_eq!(next_request(&mut watching), Some(Request::Watch));
-    let booting = status("booting", ServiceState::Starting);
-    send(&mut watching, &Reply::Changed(booting.services[0].clone()));
-    let mut phase = booting;
-    if settled.recv().is_ok() {
-        phase = status("ready", ServiceState::Ready);
-        send(&mut watching, &Reply::Changed(phase.services[0].clone()));
-    }
-    for stream in listener.incoming() {
-        let mut stream = stream.unwrap();
-        if next_request(&mut stream) == Some(Request::Status) {
-            send(&mut stream, &Reply::Status(Box::new(phase.clone())));
-        }
-    }
-}
-
 #[test]
 fn the_prompt_comes_when_the_machine_has_settled() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("init.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let (settle, settled) = std::sync::mpsc::channel();
-    std::thread::spawn(move || boot(listener, settled));
+    let pid1 = booting(&socket);
     let mut person = Person::new();
     let _console = Running::start(&socket, &[&person]);
     assert!(
@@ -288,7 +211,8 @@ fn the_prompt_comes_when_the_machine_has_settled() {
         "while the machine boots the console says nothing: {:?}",
         person.seen
     );
-    settle.send(()).unwrap();
+    pid1.edit(|status| status.machine.phase = Phase::Ready);
+    pid1.change(service("network", ServiceState::Ready));
     let greeting = person.read_until("wherry status");
     assert!(greeting.contains("Wherry 1.2.3 on boat-7"), "{greeting}");
     assert!(greeting.contains("ready: 1 service ready"), "{greeting}");
@@ -299,14 +223,11 @@ fn the_prompt_comes_when_the_machine_has_settled() {
 fn a_key_brings_the_shell_before_the_machine_has_settled_and_is_not_lost() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("init.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let (settle, settled) = std::sync::mpsc::channel();
-    std::thread::spawn(move || boot(listener, settled));
+    // It never settles: only the key can bring the shell.
+    let _pid1 = booting(&socket);
     let mut person = Person::new();
     let _console = Running::start(&socket, &[&person]);
     std::thread::sleep(Duration::from_millis(500));
-    // Says no more, and so never settles: only the key can bring the shell.
-    drop(settle);
     let begun = Instant::now();
     person.type_keys("echo typed-$((1 + 1))\r");
     person.read_until("typed-2");

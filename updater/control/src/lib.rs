@@ -1,7 +1,7 @@
 //! The updater's control protocol: what `wherry update` asks of the service
 //! `updater`, and what it answers, over the Unix stream socket [`SOCKET`].
 //!
-//! The framing is that of PID 1's control socket (`control`). A client sends one
+//! Frames and versions are those of PID 1's control socket (`control`). A client sends one
 //! [`Request`] a frame. What takes time ([`Request::Check`], [`Request::Apply`],
 //! [`Request::RollBack`]) is answered by any number of [`Reply::Progress`], one a
 //! second at least, and then by one other [`Reply`]; everything else by one
@@ -12,11 +12,11 @@
 //! The types here are the wire's own: versions and times are texts, so that a
 //! client needs no knowledge of either. `docs/updates.md` is the manual page.
 
-mod client;
+mod protocol;
 mod reply;
 mod request;
 
-pub use client::{Client, ClientError};
+pub use protocol::{Client, ClientError, Updater};
 pub use reply::{
     Applied, Available, Booted, Checked, Failed, Hold, LastCheck, Phase, Progress, Record,
     RecordKind, Refusal, Reply, SlotState, SlotStatus, Status, Trial,

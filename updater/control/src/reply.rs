@@ -29,45 +29,36 @@ pub enum Reply {
 }
 
 /// Why a request was not done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "because", rename_all = "kebab-case")]
 pub enum Refusal {
     /// The request could not be read, or a value in it has no meaning.
+    #[error("malformed request: {message}")]
     Malformed {
         /// What is wrong with it.
         message: String,
     },
     /// The peer's user may not do this.
+    #[error("not permitted: only user 0 may do this")]
     NotPermitted,
     /// Something else is under way.
+    #[error("the updater is busy {doing}; `wherry update status` shows how far it is")]
     Busy {
         /// What.
         doing: String,
     },
     /// The policy or the state of the machine forbids it.
+    #[error("{message}")]
     Declined {
         /// Why, and what would change it.
         message: String,
     },
     /// It was tried and failed.
+    #[error("{message}")]
     Failed {
         /// What failed, on what.
         message: String,
     },
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Malformed { message } => write!(f, "malformed request: {message}"),
-            Self::NotPermitted => write!(f, "not permitted: only user 0 may do this"),
-            Self::Busy { doing } => write!(
-                f,
-                "the updater is busy {doing}; `wherry update status` shows how far it is"
-            ),
-            Self::Declined { message } | Self::Failed { message } => write!(f, "{message}"),
-        }
-    }
 }
 
 /// What the updater is doing.

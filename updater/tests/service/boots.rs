@@ -1,14 +1,14 @@
 //! What becomes of a release after the restart.
 
-use control::{Request as Pid1Request, ServiceState};
+use control::{Phase, Request as Pid1Request, ServiceState};
+use fake_init::FakeInit;
 use updater_control::Request;
 
-use crate::pid1::service;
-use crate::world::{World, entries, wait_until};
+use crate::world::{World, entries, service, wait_until};
 
 const QUICK: &str = "mode = \"manual\"\nhealth-time = \"1s\"\nhealth-limit = \"10m\"\n";
 
-fn ends_in_reboot(world: &World, pid1: &crate::pid1::Pid1) {
+fn ends_in_reboot(world: &World, pid1: &FakeInit) {
     wait_until("PID 1 was not asked to restart", || {
         pid1.was_asked(&Pid1Request::Reboot)
     });
@@ -96,7 +96,7 @@ fn a_panic_is_the_reason_where_the_kernel_has_left_one() {
 fn a_watchdogs_reset_is_a_reason_too() {
     let world = World::new(&[("wherry_1.0.efi", 1), ("wherry_2.0+0-3.efi", 2)]);
     let pid1 = world.pid1(1, "second");
-    pid1.0.lock().unwrap().machine.watchdog_reset = true;
+    pid1.edit(|status| status.machine.watchdog_reset = true);
     let updater = world.start();
     let reason = &updater.history()[0].2;
     assert!(reason.contains("watchdog"), "{reason}");
@@ -113,7 +113,7 @@ fn a_power_loss_and_an_ordered_end_burn_no_try() {
         let updater = world.start();
         assert_eq!(updater.history(), []);
         if is_ordered {
-            pid1.0.lock().unwrap().machine.phase = "stopping".into();
+            pid1.edit(|status| status.machine.phase = Phase::Stopping);
             updater.end();
         } else {
             drop(updater);

@@ -10,7 +10,6 @@ mod fleet_lock;
 #[path = "../../esp/tests/file_system/format.rs"]
 mod format;
 mod one_shot;
-mod pid1;
 #[path = "../../disk/tests/system_disk/release.rs"]
 #[allow(dead_code)] // As above.
 mod release;

@@ -1,6 +1,6 @@
 //! What an operator asks for, from the first check to a pin.
 
-use control::Request as Pid1Request;
+use control::{Phase, Request as Pid1Request};
 use updater_control::{Reboot, Refusal, Reply, Request, SlotState};
 
 use crate::world::{World, entries, wait_until};
@@ -95,7 +95,7 @@ fn an_ordered_end_makes_known_what_the_operator_was_to_restart_into() {
     let updater = world.start();
     updater.wait_for("staged release", |status| status.reboot_required.is_some());
     assert_eq!(entries(&world.look(1)), ["wherry_1.0.efi"]);
-    pid1.0.lock().unwrap().machine.phase = "stopping".into();
+    pid1.edit(|status| status.machine.phase = Phase::Stopping);
     updater.end();
     assert_eq!(
         entries(&world.look(1)),
@@ -175,7 +175,7 @@ fn a_roll_back_makes_the_other_release_boot_and_is_not_undone_by_itself() {
     };
     assert_eq!(applied.version, "1.0");
     assert_eq!(world.look(2)["next"], "wherry_1.0.efi");
-    pid1.0.lock().unwrap().machine.phase = "stopping".into();
+    pid1.edit(|status| status.machine.phase = Phase::Stopping);
     updater.end();
 
     let _pid1 = world.pid1(1, "second");

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use control::{Service, ServiceState, Slot};
+use fake_init::FakeInit;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -13,13 +15,20 @@ use wherry_release::progress::Silent;
 use wherry_release::{Init, KeyFolder, Publish, ReleaseFolder, Repository};
 
 use crate::disk::{Content, disk};
-use crate::pid1::Pid1;
 use crate::release::{Release, pe};
 
 /// Long enough for a busy host; what does not come at all fails the test.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
 const LOADER: &str = "257.9";
+
+/// An essential service.
+pub fn service(name: &str, state: ServiceState) -> Service {
+    Service {
+        essential: true,
+        ..fake_init::service(name, state)
+    }
+}
 
 /// A release as a build makes it.
 pub fn release(number: u8) -> Release {
@@ -140,14 +149,17 @@ impl World {
     }
 
     /// PID 1 of a boot of release `number`.
-    pub fn pid1(&self, number: u8, boot_id: &str) -> Pid1 {
-        let root_hash = release(number).root_hash.to_string();
-        Pid1::start(
-            &self.path("init.sock"),
-            &format!("{number}.0"),
-            &root_hash,
-            boot_id,
-        )
+    pub fn pid1(&self, number: u8, boot_id: &str) -> FakeInit {
+        let pid1 = FakeInit::listen(&self.path("init.sock"));
+        pid1.edit(|status| {
+            let machine = &mut status.machine;
+            machine.version = format!("{number}.0");
+            machine.slot = Some(Slot::A);
+            machine.root_hash = Some(release(number).root_hash.to_string());
+            machine.boot_id = boot_id.into();
+        });
+        pid1.change(service("log", ServiceState::Ready));
+        pid1
     }
 
     /// Starts the updater and waits until it answers.
@@ -215,7 +227,7 @@ impl Updater {
     /// Asks, and gives the answer with the number of reports before it.
     pub fn ask(&self, request: &Request) -> Result<Reply, Refusal> {
         let mut client = Client::connect(&self.socket).unwrap();
-        match client.ask(request, |_| {}) {
+        match client.ask(request) {
             Ok(reply) => Ok(reply),
             Err(ClientError::Refused(refusal)) => Err(refusal),
             Err(error) => panic!("{error}: {error:?}"),
@@ -245,7 +257,7 @@ impl Updater {
         let begun = Instant::now();
         loop {
             if let Ok(mut client) = Client::connect(&self.socket)
-                && let Ok(Reply::Status(status)) = client.ask(&Request::Status, |_| {})
+                && let Ok(Reply::Status(status)) = client.ask(&Request::Status)
             {
                 if is_so(&status) {
                     return *status;
