@@ -54,12 +54,17 @@ pub enum Command {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Give the machine a name
+    #[command(subcommand)]
+    Hostname(HostnameCommand),
+    /// Run a command, and inhibit a shutdown for as long as it runs
+    Inhibit(Inhibit),
     /// Stop all services and switch the machine off
-    Poweroff,
+    Poweroff(Shutdown),
     /// Stop all services and restart the machine
-    Reboot,
+    Reboot(Shutdown),
     /// Stop all services and halt without switching off
-    Halt,
+    Halt(Shutdown),
     /// Replace the running PID 1 by a fresh copy; no service notices
     Reexec,
     /// Print the versions of this command and of the machine
@@ -98,6 +103,74 @@ pub enum ServiceCommand {
     },
     /// Read the operator's definitions again
     Reload,
+    /// Define a service until the next boot, and start it
+    Define {
+        /// The service
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Its definition, a service.toml; `-` for standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The root of its container on the machine, where the definition names no `image`
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+    },
+    /// Stop and forget a service that was defined until the next boot
+    Remove {
+        /// The service
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+/// What to do with the machine's name.
+#[derive(Debug, Subcommand)]
+pub enum HostnameCommand {
+    /// Give the machine this name until the next boot
+    Set {
+        /// 1 to 63 letters, digits and '-'
+        #[arg(value_name = "HOSTNAME")]
+        hostname: String,
+    },
+}
+
+/// What to run, and what a shutdown does meanwhile.
+#[derive(Debug, Args)]
+pub struct Inhibit {
+    /// Who inhibits it, for whoever is blocked [default: the command]
+    #[arg(long, value_name = "TEXT")]
+    pub who: Option<String>,
+    /// Why, for whoever is blocked
+    #[arg(long, value_name = "TEXT", default_value = "no reason given")]
+    pub why: String,
+    /// Refuse a shutdown, or delay it by some seconds
+    #[arg(long, value_name = "MODE", default_value = "block")]
+    pub mode: InhibitMode,
+    /// The command and its arguments
+    #[arg(
+        value_name = "COMMAND",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub command: Vec<OsString>,
+}
+
+/// What a shutdown does while it is inhibited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum InhibitMode {
+    /// It is refused
+    Block,
+    /// It waits for the command's end, 5 s at most
+    Delay,
+}
+
+/// How to end the machine.
+#[derive(Debug, Args)]
+pub struct Shutdown {
+    /// Even while it is inhibited
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Which services to change, and how long to wait for the outcome.
@@ -218,7 +291,7 @@ pub struct Lines {
     /// Only until then, written as for --since
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
-    /// Only this level and what is graver: emerg, alert, crit, err, warning, notice, info, debug
+    /// Only this level and what is more severe: emerg, alert, crit, err, warning, notice, info, debug
     #[arg(short, long, value_name = "LEVEL")]
     pub level: Option<journal::Level>,
     /// Only the last LINES entries
@@ -270,9 +343,9 @@ mod tests {
     #[test]
     fn a_link_called_reboot_reboots() {
         let arguments = parse(words("/usr/bin/reboot")).unwrap();
-        assert!(matches!(arguments.command, Command::Reboot));
+        assert!(matches!(arguments.command, Command::Reboot(_)));
         let arguments = parse(words("poweroff --json")).unwrap();
-        assert!(matches!(arguments.command, Command::Poweroff));
+        assert!(matches!(arguments.command, Command::Poweroff(_)));
         assert!(arguments.place.json);
     }
 

@@ -3,7 +3,9 @@
 
 use std::process::ExitCode;
 
-use control::{ClientError, Refusal};
+use control::{ConnectionError, Reason};
+
+use crate::terminal::harmless;
 
 /// Something was tried and failed.
 const FAILED: u8 = 1;
@@ -18,14 +20,10 @@ const REFUSED: u8 = 4;
 /// Why the command did not do what was asked.
 #[derive(Debug)]
 pub enum Failure {
-    /// PID 1 did not answer.
-    Unreachable(ClientError),
-    /// PID 1 refused.
-    Refused(Refusal),
-    /// The updater did not answer.
-    NoUpdater(updater_control::ClientError),
-    /// The updater refused; it changed nothing.
-    Declined(updater_control::Refusal),
+    /// PID 1 or a service did not answer, as one sentence.
+    Unreachable(String),
+    /// PID 1 or a service refused, as one sentence; it changed nothing.
+    Refused(String),
     /// A value of the command line has no meaning.
     Usage(String),
     /// Anything else, as one sentence.
@@ -43,23 +41,12 @@ impl Failure {
     /// Prints the sentence and gives the exit code.
     pub fn report(&self) -> ExitCode {
         let code = match self {
-            Self::Unreachable(error) => {
-                eprintln!("wherry: {}", whole(error));
+            Self::Unreachable(message) => {
+                eprintln!("wherry: {message}");
                 UNREACHABLE
             }
-            Self::Refused(refusal) => {
-                eprintln!("wherry: {refusal}");
-                REFUSED
-            }
-            Self::NoUpdater(error) => {
-                eprintln!("wherry: {}", whole(error));
-                UNREACHABLE
-            }
-            Self::Declined(refusal) => {
-                eprintln!(
-                    "wherry: {}",
-                    crate::terminal::harmless(&refusal.to_string())
-                );
+            Self::Refused(message) => {
+                eprintln!("wherry: {message}");
                 REFUSED
             }
             Self::Usage(message) => {
@@ -76,37 +63,19 @@ impl Failure {
     }
 }
 
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Self {
+/// What a server refuses and what it says of it is shown, never obeyed.
+impl<R: Reason + 'static> From<ConnectionError<R>> for Failure {
+    fn from(error: ConnectionError<R>) -> Self {
         match error {
-            ClientError::Refused(refusal) => Self::Refused(refusal),
-            error @ (ClientError::Connect { .. }
-            | ClientError::Connection { .. }
-            | ClientError::Request(_)
-            | ClientError::Protocol { .. }
-            | ClientError::Closed { .. }) => Self::Unreachable(error),
-        }
-    }
-}
-
-impl From<updater_control::ClientError> for Failure {
-    fn from(error: updater_control::ClientError) -> Self {
-        use updater_control::{ClientError, Refusal};
-        match error {
-            ClientError::Refused(Refusal::Failed { message }) => {
-                Self::Failed(crate::terminal::harmless(&message))
+            ConnectionError::Refused(refusal) if refusal.was_tried() => {
+                Self::Failed(harmless(&refusal.to_string()))
             }
-            ClientError::Refused(
-                refusal @ (Refusal::Malformed { .. }
-                | Refusal::NotPermitted
-                | Refusal::Busy { .. }
-                | Refusal::Declined { .. }),
-            ) => Self::Declined(refusal),
-            error @ (ClientError::Connect { .. }
-            | ClientError::Connection { .. }
-            | ClientError::Request(_)
-            | ClientError::Protocol { .. }
-            | ClientError::Closed { .. }) => Self::NoUpdater(error),
+            ConnectionError::Refused(refusal) => Self::Refused(harmless(&refusal.to_string())),
+            error @ (ConnectionError::Connect { .. }
+            | ConnectionError::Connection { .. }
+            | ConnectionError::Request(_)
+            | ConnectionError::Protocol { .. }
+            | ConnectionError::Closed { .. }) => Self::Unreachable(harmless(&whole(&error))),
         }
     }
 }

@@ -8,6 +8,8 @@ mod arguments;
 mod boot_chart;
 mod completions;
 mod failure;
+mod hostname;
+mod inhibit;
 mod logs;
 mod outcome;
 mod output;
@@ -23,7 +25,8 @@ mod when;
 
 use std::process::ExitCode;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, HostnameCommand};
+use control::Shutdown;
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -32,12 +35,12 @@ fn main() -> ExitCode {
         Err(error) => return failure::usage(&error),
     };
     match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => failure.report(),
     }
 }
 
-fn run(arguments: &Arguments) -> Result<(), Failure> {
+fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let place = &arguments.place;
     match &arguments.command {
         Command::Status => status::run(place),
@@ -45,11 +48,14 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Update(update) => update::run(place, update),
         Command::Logs(selection) => logs::run(place, selection),
         Command::BootChart { output } => boot_chart::run(place, output.as_deref()),
-        Command::Poweroff => power::poweroff(place),
-        Command::Reboot => power::reboot(place),
-        Command::Halt => power::halt(place),
+        Command::Hostname(HostnameCommand::Set { hostname }) => hostname::set(place, hostname),
+        Command::Inhibit(inhibit) => return inhibit::run(place, inhibit),
+        Command::Poweroff(how) => power::shut_down(place, Shutdown::Poweroff, how),
+        Command::Reboot(how) => power::shut_down(place, Shutdown::Reboot, how),
+        Command::Halt(how) => power::shut_down(place, Shutdown::Halt, how),
         Command::Reexec => power::reexec(place),
         Command::Version => version::run(place),
         Command::Completions { shell } => completions::run(*shell),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use control::{Client, ClientError, Outcome, Reply, Request};
+use control::{Client, ClientError, Outcome, Reply, Request, Shutdown};
 
-use crate::arguments::Place;
+use crate::arguments::{self, Place};
 use crate::failure::Failure;
 use crate::output;
 use crate::status;
@@ -16,28 +16,31 @@ const REEXEC_LIMIT: Duration = Duration::from_secs(10);
 /// Between two tries to reach the fresh PID 1.
 const REEXEC_STEP: Duration = Duration::from_millis(50);
 
-pub fn poweroff(place: &Place) -> Result<(), Failure> {
-    shut_down(place, &Request::Poweroff, "switching off")
-}
-
-pub fn reboot(place: &Place) -> Result<(), Failure> {
-    shut_down(place, &Request::Reboot, "rebooting")
-}
-
-pub fn halt(place: &Place) -> Result<(), Failure> {
-    shut_down(place, &Request::Halt, "halting")
-}
-
-fn shut_down(place: &Place, request: &Request, doing: &str) -> Result<(), Failure> {
-    let outcome = match Client::connect(&place.socket)?.ask(request)? {
+pub fn shut_down(
+    place: &Place,
+    shutdown: Shutdown,
+    how: &arguments::Shutdown,
+) -> Result<(), Failure> {
+    let (request, doing) = match shutdown {
+        Shutdown::Poweroff => (Request::Poweroff, "switching off"),
+        Shutdown::Reboot => (Request::Reboot, "rebooting"),
+        Shutdown::Halt => (Request::Halt, "halting"),
+    };
+    let request = if how.force {
+        Request::ForceShutdown { shutdown }
+    } else {
+        request
+    };
+    let outcome = match Client::connect(&place.socket)?.ask(&request)? {
         Reply::Done(outcome) => outcome,
         other => return Err(status::unexpected(&other)),
     };
-    told(
-        place,
-        &outcome,
-        &format!("{doing}: services are being stopped"),
-    )
+    let sentence = if outcome.notes.is_empty() {
+        format!("{doing}: services are being stopped")
+    } else {
+        format!("{doing} after a delay")
+    };
+    told(place, &outcome, &sentence)
 }
 
 pub fn reexec(place: &Place) -> Result<(), Failure> {

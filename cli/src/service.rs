@@ -1,5 +1,7 @@
 //! `wherry service …`
 
+use std::path::Path;
+
 use control::{Client, Health, Reply, Request, ServiceDetail};
 
 use crate::arguments::{Place, ServiceCommand};
@@ -21,6 +23,8 @@ pub fn run(place: &Place, command: &ServiceCommand) -> Result<(), Failure> {
             logs::show(place, std::slice::from_ref(name), selection)
         }
         ServiceCommand::Reload => reload(place),
+        ServiceCommand::Define { name, file, root } => define(place, name, file, root.as_deref()),
+        ServiceCommand::Remove { name } => remove(place, name),
     }
 }
 
@@ -52,15 +56,43 @@ fn show(place: &Place, name: &str) -> Result<(), Failure> {
 }
 
 fn reload(place: &Place) -> Result<(), Failure> {
-    let mut client = Client::connect(&place.socket)?;
-    let outcome = match client.ask(&Request::Reload)? {
+    done(place, &Request::Reload, "definitions read again")
+}
+
+fn define(place: &Place, name: &str, file: &Path, root: Option<&Path>) -> Result<(), Failure> {
+    let text = if file == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let request = Request::Define {
+        service: name.to_owned(),
+        text: text.map_err(|error| Failure::io(file.display(), &error))?,
+        root: root.map(|root| root.display().to_string()),
+    };
+    done(
+        place,
+        &request,
+        &format!("{name}: defined until the next boot"),
+    )
+}
+
+fn remove(place: &Place, name: &str) -> Result<(), Failure> {
+    let request = Request::Remove {
+        service: name.to_owned(),
+    };
+    done(place, &request, &format!("{name}: removed"))
+}
+
+fn done(place: &Place, request: &Request, sentence: &str) -> Result<(), Failure> {
+    let outcome = match Client::connect(&place.socket)?.ask(request)? {
         Reply::Done(outcome) => outcome,
         other => return Err(status::unexpected(&other)),
     };
     if place.json {
         return output::print_json(&outcome);
     }
-    let mut text = String::from("definitions read again\n");
+    let mut text = format!("{sentence}\n");
     for note in &outcome.notes {
         text += &format!("  {}\n", harmless(note));
     }
@@ -87,6 +119,9 @@ fn render(detail: &ServiceDetail, now_us: u64, reader: Reader) -> String {
     } else {
         "the system's"
     }];
+    if service.for_this_boot {
+        kind.push("until the next boot");
+    }
     if service.essential {
         kind.push("essential");
     }

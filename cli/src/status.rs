@@ -1,8 +1,8 @@
 //! `wherry status`: the machine and its services on one screen.
 
 use control::{
-    Client, Health, Machine, Phase, Reply, Request, Service, ServiceState, Status, Storage,
-    StorageState,
+    Client, Health, InhibitMode, Machine, Phase, Reply, Request, Service, ServiceState, Status,
+    Storage, StorageState,
 };
 
 use crate::arguments::Place;
@@ -43,6 +43,14 @@ fn render(status: &Status, reader: Reader) -> String {
     for note in &status.storage.notes {
         lines.push(format!("         {}", harmless(note)));
     }
+    for inhibitor in &status.inhibitors {
+        let what = match inhibitor.mode {
+            InhibitMode::Block => "blocked",
+            InhibitMode::Delay => "delayed",
+        };
+        let line = format!("Shutdown {what} by {}", harmless(&inhibitor.to_string()));
+        lines.push(reader.paint(Tone::Busy, &line));
+    }
     lines.push(String::new());
     // A reason is read whole: what is too long for a line goes on in the next.
     lines.join("\n") + "\n" + &services(&status.services, status.machine.uptime_us, reader)
@@ -51,7 +59,7 @@ fn render(status: &Status, reader: Reader) -> String {
 fn head(machine: &Machine, reader: Reader) -> Vec<String> {
     let slot = machine.slot.map_or_else(
         || String::from("no slot"),
-        |slot| format!("slot {}", slot.as_str()),
+        |slot| format!("slot {}", slot.letter().to_uppercase()),
     );
     let phase = match machine.phase {
         Phase::Ready => Tone::Good,
@@ -178,7 +186,7 @@ pub fn state_of(service: &Service) -> (Tone, &'static str) {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use control::{Disk, Memory, Slot};
+    use control::{Disk, Inhibitor, Memory, Slot};
 
     pub fn service(name: &str, state: ServiceState) -> Service {
         Service {
@@ -193,6 +201,7 @@ pub mod tests {
             memory: None,
             essential: false,
             operator: false,
+            for_this_boot: false,
         }
     }
 
@@ -243,6 +252,11 @@ pub mod tests {
                 }),
                 notes: vec!["grown to the end of the disk".into()],
             },
+            inhibitors: vec![Inhibitor {
+                who: "backup".into(),
+                why: "writes to the disk".into(),
+                mode: InhibitMode::Block,
+            }],
             services: vec![
                 Service {
                     since_us: 0,

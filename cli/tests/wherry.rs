@@ -9,8 +9,8 @@ use std::process::{Command, Output as Ran};
 use std::time::{Duration, UNIX_EPOCH};
 
 use control::{
-    Hello, MAX_REPLY, Outcome, Refusal, Reply, Request, ServerEnd, Service, ServiceState, Status,
-    encode,
+    Hello, InhibitMode, Inhibitor, MAX_REPLY, Outcome, Refusal, Reply, Request, ServerEnd, Service,
+    ServiceState, Shutdown, Status, encode,
 };
 use fake_init::{FakeInit, service};
 use journal::{BootId, Level, Record, Writer};
@@ -176,6 +176,102 @@ fn without_pid_1_the_code_is_3_and_the_path_is_named() {
         ended.errors
     );
     assert_eq!(ended.out, "");
+}
+
+#[test]
+fn a_service_is_defined_until_the_next_boot_and_removed() {
+    with_pid1(S::Ready, |pid1, socket| {
+        let file = socket.with_file_name("job.toml");
+        let text = "description = \"x\"\ncommand = [\"/x\"]\n";
+        std::fs::write(&file, text).unwrap();
+        let file = file.to_str().unwrap();
+        let ended = wherry(
+            socket,
+            &["service", "define", "job", file, "--root", "/state/r"],
+        );
+        assert_eq!(ended.code, 0, "{}", ended.errors);
+        assert_eq!(ended.out, "job: defined until the next boot\n");
+        let define = Request::Define {
+            service: "job".into(),
+            text: text.into(),
+            root: Some("/state/r".into()),
+        };
+        assert_eq!(pid1.asked(), [define]);
+        let shown = wherry(socket, &["service", "show", "job"]);
+        assert!(shown.out.contains("until the next boot"), "{}", shown.out);
+        let ended = wherry(socket, &["service", "remove", "job"]);
+        assert_eq!(ended.out, "job: removed\n");
+        assert_eq!(wherry(socket, &["service", "show", "job"]).code, 4);
+        let ended = wherry(socket, &["service", "define", "job", "/nonexistent"]);
+        assert_eq!(ended.code, 1);
+        assert!(ended.errors.contains("/nonexistent"), "{}", ended.errors);
+    });
+}
+
+#[test]
+fn the_host_name_is_set() {
+    with_pid1(S::Ready, |_, socket| {
+        let ended = wherry(socket, &["hostname", "set", "boat-8"]);
+        assert_eq!(
+            ended.out,
+            "the machine is called boat-8 until the next boot\n"
+        );
+        let status = wherry(socket, &["status"]);
+        assert!(status.out.contains("on boat-8"), "{}", status.out);
+    });
+}
+
+#[test]
+fn a_command_runs_while_a_shutdown_is_inhibited_and_gives_its_exit_code() {
+    with_pid1(S::Ready, |pid1, socket| {
+        let script = ["sh", "-c", "exit 7"];
+        let ended = wherry(
+            socket,
+            &[
+                &["inhibit", "--why", "test", "--mode", "delay", "--"],
+                &script[..],
+            ]
+            .concat(),
+        );
+        assert_eq!(ended.code, 7, "{}", ended.errors);
+        let inhibit = Request::Inhibit {
+            who: "sh".into(),
+            why: "test".into(),
+            mode: InhibitMode::Delay,
+        };
+        assert_eq!(pid1.asked(), [inhibit]);
+        let ended = wherry(socket, &["inhibit", "/nonexistent/program"]);
+        assert_eq!(ended.code, 1);
+        assert!(
+            ended.errors.contains("/nonexistent/program"),
+            "{}",
+            ended.errors
+        );
+    });
+}
+
+#[test]
+fn a_blocked_shutdown_names_who_blocks_it_and_force_goes_ahead() {
+    with_pid1(S::Ready, |pid1, socket| {
+        let by = vec![Inhibitor {
+            who: "backup".into(),
+            why: "writes to the disk".into(),
+            mode: InhibitMode::Block,
+        }];
+        pid1.answer(Request::Poweroff, Reply::Refused(Refusal::Inhibited { by }));
+        let ended = wherry(socket, &["poweroff"]);
+        assert_eq!(ended.code, 4);
+        assert_eq!(
+            ended.errors,
+            "wherry: blocked by backup (writes to the disk); `--force` shuts down in spite of it\n"
+        );
+        let ended = wherry(socket, &["poweroff", "--force"]);
+        assert_eq!(ended.code, 0, "{}", ended.errors);
+        let force = Request::ForceShutdown {
+            shutdown: Shutdown::Poweroff,
+        };
+        assert!(pid1.was_asked(&force));
+    });
 }
 
 #[test]

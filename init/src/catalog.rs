@@ -62,6 +62,24 @@ pub fn read(folder: &Path) -> Vec<Reading> {
     readings
 }
 
+/// Parses the definition of a service that a client defines until the next boot.
+/// It may block, as [`read`] does.
+pub fn for_this_boot(name: String, text: String, root: Option<String>) -> Reading {
+    let found = Found {
+        path: format!("service.toml of {name}"),
+        text: Ok(text),
+        root: root
+            .map(PathBuf::from)
+            .filter(|root| root.is_absolute() && root.is_dir()),
+        images: images(),
+        name,
+    };
+    Reading {
+        entry: found.understand(),
+        name: found.name,
+    }
+}
+
 /// The names of the folders in `folder`, sorted.
 fn folders(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)

@@ -22,6 +22,7 @@ use crate::boot_record::BootRecord;
 use crate::catalog::{self, Reading};
 use crate::cmdline::Cmdline;
 use crate::connection::Connections;
+use crate::inhibit::Inhibitors;
 use crate::kernel_log::log;
 use crate::machine::{self, Machine};
 use crate::outputs::{LOG, Outputs};
@@ -49,6 +50,7 @@ pub struct Init {
     pub(crate) sources: Sources,
     pub(crate) signals: SignalFd,
     pub(crate) connections: Connections,
+    pub(crate) inhibitors: Inhibitors,
     pub(crate) outputs: Outputs,
     pub(crate) watchdog: Option<Watchdog>,
     pub(crate) power_keys: PowerKeys,
@@ -117,6 +119,7 @@ impl Init {
             sources: Sources::new()?,
             signals: open_signals()?,
             connections: Connections::listen(control::SOCKET)?,
+            inhibitors: Inhibitors::default(),
             outputs: Outputs::default(),
             watchdog: Watchdog::open(),
             power_keys: PowerKeys::open(),
@@ -282,6 +285,7 @@ impl Init {
             self.watch_trial();
             self.give_up_remains();
             self.forget_removed();
+            self.end_delay();
             self.continue_ending();
             if std::mem::take(&mut self.reexec_wanted) {
                 self.reexecute();
@@ -302,6 +306,7 @@ impl Init {
             .chain(self.watchdog.as_ref().map(Watchdog::deadline))
             .chain(self.ending.as_ref().map(Ending::deadline))
             .chain(self.trial.deadline())
+            .chain(self.inhibitors.deadline())
             .chain(remains)
             .min()
     }
@@ -321,7 +326,7 @@ impl Init {
             Source::PowerKey(number) => {
                 if self.power_keys.pressed(number) {
                     log!(Notice, "the power key was pressed");
-                    self.feed(Event::Shutdown(Shutdown::Poweroff));
+                    self.begin_shutdown(Shutdown::Poweroff);
                 }
             }
         }
@@ -338,7 +343,7 @@ impl Init {
                         "asked to restart by a signal from process {}",
                         info.ssi_pid
                     );
-                    self.feed(Event::Shutdown(Shutdown::Reboot));
+                    self.begin_shutdown(Shutdown::Reboot);
                 }
                 // The signals of other systems' power programs.
                 Ok(Signal::SIGUSR2 | Signal::SIGPWR) => {
@@ -347,7 +352,7 @@ impl Init {
                         "asked to power off by a signal from process {}",
                         info.ssi_pid
                     );
-                    self.feed(Event::Shutdown(Shutdown::Poweroff));
+                    self.begin_shutdown(Shutdown::Poweroff);
                 }
                 Ok(Signal::SIGHUP) => self.reload(None),
                 Ok(_) | Err(_) => {}

@@ -13,6 +13,7 @@ mod cmdline;
 mod connection;
 mod console;
 mod emergency;
+mod inhibit;
 mod init;
 mod job;
 mod kernel_log;

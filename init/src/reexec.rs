@@ -2,7 +2,7 @@
 //! through a memfd, all descriptors stay open, and no container notices.
 //!
 //! What cannot be carried over is left behind: control connections (their
-//! clients connect again) and probes under way (they count as cancelled by
+//! clients connect again, and those who inhibit a shutdown ask once more) and probes under way (they count as cancelled by
 //! the supervisor's own deadline).
 
 use std::collections::BTreeMap;
@@ -22,6 +22,7 @@ use nix::sys::epoll::EpollFlags;
 use crate::boot_record::BootRecord;
 use crate::cmdline;
 use crate::connection::Connections;
+use crate::inhibit::Inhibitors;
 use crate::init::{Init, open_signals};
 use crate::kernel_log::log;
 use crate::machine::Machine;
@@ -37,7 +38,7 @@ use crate::{mount, sys};
 
 /// The form of the snapshot. A program of another release that does not know it
 /// refuses, and the old one is asked to stay.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 
 /// Everything that the fresh program needs. Descriptors are numbers here, and
 /// stay the same over execve(2).
@@ -65,6 +66,7 @@ struct Snapshot {
 struct HeldService {
     entry: Entry,
     operator: bool,
+    for_this_boot: bool,
     output: (RawFd, RawFd),
     notify: RawFd,
     sockets: Vec<RawFd>,
@@ -214,6 +216,7 @@ impl Init {
             sources,
             signals: open_signals()?,
             connections: Connections::inherited(inherit(snapshot.listener)?)?,
+            inhibitors: Inhibitors::default(),
             outputs,
             watchdog: snapshot
                 .watchdog
@@ -272,6 +275,7 @@ fn hold(service: &Service) -> HeldService {
     HeldService {
         entry: service.entry.clone(),
         operator: service.operator,
+        for_this_boot: service.for_this_boot,
         output: (
             service.output.read.as_raw_fd(),
             service.output.write.as_raw_fd(),
@@ -349,6 +353,7 @@ fn release(
     Ok(Service {
         entry: held.entry,
         operator: held.operator,
+        for_this_boot: held.for_this_boot,
         output: Output {
             read: inherit(held.output.0)?,
             write: inherit(held.output.1)?,

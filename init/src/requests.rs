@@ -4,12 +4,14 @@ use std::fs;
 use std::time::Duration;
 
 use control::{
-    Disk, Health, Memory, Outcome, Phase, Refusal, Reply, Request, ServiceDetail, ServiceState,
-    Slot, Status, Storage, StorageState,
+    Disk, Health, Inhibitor, Memory, Outcome, Phase, Refusal, Reply, Request, ServiceDetail,
+    ServiceState, Slot, Status, Storage, StorageState,
 };
 use nix::sys::epoll::EpollFlags;
 use supervisor::{Event, ServiceName, Shutdown, State};
 
+use crate::catalog::Reading;
+use crate::inhibit::{self, Verdict};
 use crate::init::Init;
 use crate::kernel_log::log;
 use crate::machine;
@@ -82,6 +84,7 @@ impl Init {
         if client.flush() {
             self.sources.remove(client.stream());
             self.connections.close(number);
+            self.inhibitors.release(number);
             self.sources.modify(
                 self.connections.listener(),
                 Source::Listener,
@@ -114,9 +117,23 @@ impl Init {
                 self.begin_watch(client);
                 return None;
             }
-            Request::Poweroff => Ok(self.shut_down(Shutdown::Poweroff)),
-            Request::Reboot => Ok(self.shut_down(Shutdown::Reboot)),
-            Request::Halt => Ok(self.shut_down(Shutdown::Halt)),
+            Request::Define {
+                service,
+                text,
+                root,
+            } => match self.define_for_boot(client, service, text, root) {
+                Ok(()) => return None,
+                Err(refusal) => Err(refusal),
+            },
+            Request::Remove { service } => self.remove_for_boot(&service),
+            Request::SetHostname { hostname } => self.set_hostname(hostname),
+            Request::Inhibit { who, why, mode } => {
+                self.inhibit(client, Inhibitor { who, why, mode })
+            }
+            Request::Poweroff => self.shut_down(Shutdown::Poweroff),
+            Request::Reboot => self.shut_down(Shutdown::Reboot),
+            Request::Halt => self.shut_down(Shutdown::Halt),
+            Request::ForceShutdown { shutdown } => Ok(self.force_shutdown(shutdown)),
             Request::Reexec => self.ask_reexec(),
             Request::ConfirmBoot => {
                 self.confirm_boot();
@@ -164,16 +181,170 @@ impl Init {
         })
     }
 
-    fn shut_down(&mut self, shutdown: Shutdown) -> Reply {
+    fn shut_down(&mut self, shutdown: Shutdown) -> Result<Reply, Refusal> {
+        if self.supervisor.shutdown().is_none()
+            && let Verdict::Blocked(by) = self.inhibitors.ask(shutdown, machine::now())
+        {
+            return Err(Refusal::Inhibited { by });
+        }
         log!(Notice, "asked to end the machine: {shutdown:?}");
+        let notes = self.begin_shutdown(shutdown);
+        Ok(Reply::Done(Outcome { notes }))
+    }
+
+    fn force_shutdown(&mut self, shutdown: control::Shutdown) -> Reply {
+        let shutdown = match shutdown {
+            control::Shutdown::Poweroff => Shutdown::Poweroff,
+            control::Shutdown::Reboot => Shutdown::Reboot,
+            control::Shutdown::Halt => Shutdown::Halt,
+        };
+        log!(Notice, "asked to end the machine by force: {shutdown:?}");
+        self.inhibitors.cancel();
         self.feed(Event::Shutdown(shutdown));
         Reply::Done(Outcome::default())
     }
 
-    fn ask_reexec(&mut self) -> Result<Reply, Refusal> {
-        if self.state_partition.is_busy() || self.trial.is_busy() || self.ending.is_some() {
+    /// Ends the machine, after a delay where someone has asked for one. Returns
+    /// what it waits for, a sentence each.
+    pub(crate) fn begin_shutdown(&mut self, shutdown: Shutdown) -> Vec<String> {
+        // While the services stop, a second one only changes how it ends.
+        let verdict = match self.supervisor.shutdown() {
+            Some(_) => Verdict::Now,
+            None => self.inhibitors.begin(shutdown, machine::now()),
+        };
+        let Verdict::Waits(waiting, connections) = verdict else {
+            self.feed(Event::Shutdown(shutdown));
+            return Vec::new();
+        };
+        let until_us = u64::try_from(waiting.until.as_micros()).unwrap_or(u64::MAX);
+        for number in connections {
+            if let Some(connection) = self.connections.get_mut(number) {
+                connection.reply(&Reply::ShutdownWaits { until_us });
+            }
+            self.flush_client(number);
+        }
+        let limit = inhibit::LIMIT.as_secs();
+        let note = |inhibitor| format!("waits up to {limit} s for {inhibitor}");
+        self.inhibitors.all().map(note).collect()
+    }
+
+    /// Ends the machine where a delay is over.
+    pub(crate) fn end_delay(&mut self) {
+        if let Some(shutdown) = self.inhibitors.due(machine::now()) {
+            self.feed(Event::Shutdown(shutdown));
+        }
+    }
+
+    fn inhibit(&mut self, client: u32, inhibitor: Inhibitor) -> Result<Reply, Refusal> {
+        if self.supervisor.shutdown().is_some() {
+            return Err(Refusal::ShuttingDown);
+        }
+        let said = format!("a shutdown is inhibited by {inhibitor}");
+        self.inhibitors
+            .hold(client, inhibitor)
+            .map_err(|message| Refusal::Failed { message })?;
+        log!(Info, "{said}");
+        Ok(Reply::Done(Outcome::default()))
+    }
+
+    fn set_hostname(&mut self, hostname: String) -> Result<Reply, Refusal> {
+        if !machine::is_hostname(&hostname) {
+            let message =
+                format!("'{hostname}' is not a host name: 1 to 63 letters, digits and '-'");
+            return Err(Refusal::Failed { message });
+        }
+        nix::unistd::sethostname(&hostname).map_err(|error| Refusal::Failed {
+            message: format!("cannot set the host name: {}", error.desc()),
+        })?;
+        self.machine.hostname = hostname;
+        Ok(Reply::Done(Outcome::default()))
+    }
+
+    /// Has a child understand a definition, since its root may be on a disk; the
+    /// answer comes when it has.
+    fn define_for_boot(
+        &mut self,
+        client: u32,
+        service: String,
+        text: String,
+        root: Option<String>,
+    ) -> Result<(), Refusal> {
+        if self.supervisor.shutdown().is_some() {
+            return Err(Refusal::ShuttingDown);
+        }
+        let other = match self.by_name(&service).and_then(|id| self.service(id)) {
+            Some(known) => !known.for_this_boot,
+            None => self.invalid.contains_key(&service),
+        };
+        let refused = |message| Refusal::Failed { message };
+        if other {
+            return Err(refused(format!(
+                "there is a service '{service}' already; give this one another name"
+            )));
+        }
+        self.read_for_boot(client, service, text, root)
+            .map_err(refused)
+    }
+
+    /// The definition has been understood, or has not.
+    pub(crate) fn take_for_boot(&mut self, client: u32, reading: Reading) {
+        let service = reading.name.clone();
+        let invalid = |message| Refusal::InvalidDefinition {
+            service: service.clone(),
+            message,
+        };
+        let result = match &reading.entry {
+            Err(error) => Err(invalid(error.to_string())),
+            Ok(_) => match self.define(vec![reading], true).first() {
+                Some(complaint) => {
+                    // It is not the operator's: nothing of it is left.
+                    self.invalid.remove(&service);
+                    Err(invalid(complaint.clone()))
+                }
+                None => {
+                    if let Some(id) = self.by_name(&service)
+                        && let Some(service) = self.service_mut(id)
+                    {
+                        service.for_this_boot = true;
+                    }
+                    log!(Notice, "{service}: defined until the next boot");
+                    Ok(Vec::new())
+                }
+            },
+        };
+        self.answer_later(
+            client,
+            match result {
+                Ok(notes) => Reply::Done(Outcome { notes }),
+                Err(refusal) => Reply::Refused(refusal),
+            },
+        );
+    }
+
+    fn remove_for_boot(&mut self, name: &str) -> Result<Reply, Refusal> {
+        let service = self.known(name)?;
+        if !service.for_this_boot {
             return Err(Refusal::Failed {
-                message: "a child of PID 1 is at work; try again in a moment".to_owned(),
+                message: format!(
+                    "'{name}' was not defined by `wherry service define`: an operator's service goes with its folder"
+                ),
+            });
+        }
+        let name = service.entry.name.clone();
+        log!(Notice, "{name}: removed");
+        self.feed(Event::Remove(name));
+        Ok(Reply::Done(Outcome::default()))
+    }
+
+    fn ask_reexec(&mut self) -> Result<Reply, Refusal> {
+        if self.state_partition.is_busy()
+            || self.trial.is_busy()
+            || self.ending.is_some()
+            || self.inhibitors.is_waiting()
+        {
+            return Err(Refusal::Failed {
+                message: "PID 1 is busy with a child or a shutdown; try again in a moment"
+                    .to_owned(),
             });
         }
         self.reexec_wanted = true;
@@ -193,6 +364,11 @@ impl Init {
             Ok(notes) => Reply::Done(Outcome { notes }),
             Err(message) => Reply::Refused(Refusal::Failed { message }),
         };
+        self.answer_later(client, reply);
+    }
+
+    /// Answers a request whose answer had to wait.
+    pub(crate) fn answer_later(&mut self, client: u32, reply: Reply) {
         if let Some(connection) = self.connections.get_mut(client) {
             connection.reply(&reply);
         }
@@ -233,6 +409,7 @@ impl Init {
                     memory: None,
                     essential: false,
                     operator: *operator,
+                    for_this_boot: false,
                 }),
         );
         lines.sort_by(|a, b| a.name.cmp(&b.name));
@@ -284,6 +461,7 @@ impl Init {
                 .and_then(|cgroup| cgroup.memory_current().ok()),
             essential: service.entry.definition.policy.essential,
             operator: service.operator,
+            for_this_boot: service.for_this_boot,
         }
     }
 
@@ -366,6 +544,7 @@ impl Init {
             },
             memory: memory(),
             storage: self.storage(),
+            inhibitors: self.inhibitors.all().cloned().collect(),
             services: lines,
         }
     }

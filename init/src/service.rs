@@ -30,6 +30,8 @@ pub struct Service {
     pub entry: Entry,
     /// Whether it is the operator's own.
     pub operator: bool,
+    /// Whether a client has defined it, until the next boot.
+    pub for_this_boot: bool,
     /// Its output.
     pub output: Output,
     /// Where it notifies.
@@ -117,6 +119,7 @@ impl Service {
             output: Output::open()?,
             entry,
             operator,
+            for_this_boot: false,
             notify,
             sockets,
             activation: false,

@@ -13,6 +13,7 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use control::{Refusal, Reply};
 use definition::Mount;
 use nix::sys::epoll::EpollFlags;
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,8 @@ enum Stage {
     Growing,
     /// A reload reads the operator's definitions.
     Reading(Option<u32>),
+    /// The definition of a service for this boot is being understood.
+    Defining(u32),
 }
 
 /// What the child reports, in this order; a reload has only the definitions.
@@ -79,6 +82,7 @@ enum Report {
     Kept(Kept),
     Complaints(Vec<String>),
     Definitions(Vec<Reading>),
+    ForThisBoot(Box<Reading>),
     Growth(Result<Growth, String>),
 }
 
@@ -112,7 +116,8 @@ impl StatePartition {
             | Stage::FirstPass
             | Stage::SecondPass
             | Stage::Growing
-            | Stage::Reading(_) => None,
+            | Stage::Reading(_)
+            | Stage::Defining(_) => None,
         }
     }
 
@@ -212,6 +217,32 @@ impl Init {
         }
     }
 
+    /// Understands the definition of a service for this boot, in a child.
+    ///
+    /// # Errors
+    /// Why that cannot be done now.
+    pub(crate) fn read_for_boot(
+        &mut self,
+        client: u32,
+        name: String,
+        text: String,
+        root: Option<String>,
+    ) -> Result<(), String> {
+        if self.state_partition.is_busy() {
+            return Err("the state partition is still being looked at; try again".to_owned());
+        }
+        let job = Job::start(|reporter| {
+            let reading = catalog::for_this_boot(name, text, root);
+            if let Ok(entry) = &reading.entry {
+                reporter.send(&Report::Complaints(make_sources(&entry.definition.mounts)));
+            }
+            reporter.send(&Report::ForThisBoot(Box::new(reading)));
+        })?;
+        self.watch_job(job)?;
+        self.state_partition.stage = Stage::Defining(client);
+        Ok(())
+    }
+
     /// The child reports.
     pub(crate) fn take_job_reports(&mut self) {
         let Some(job) = &mut self.state_partition.job else {
@@ -231,6 +262,12 @@ impl Init {
                     }
                 }
                 Report::Definitions(readings) => self.take_definitions(readings),
+                Report::ForThisBoot(reading) => {
+                    if let Stage::Defining(client) = self.state_partition.stage {
+                        self.state_partition.stage = Stage::Idle;
+                        self.take_for_boot(client, *reading);
+                    }
+                }
                 Report::Growth(Ok(growth)) if growth.to > growth.from => {
                     let note = format!(
                         "the file system was grown from {} to {} MiB",
@@ -284,20 +321,35 @@ impl Init {
 
     /// Takes the operator's definitions, and drops the services whose folder is
     /// gone.
-    fn take_definitions(&mut self, readings: Vec<Reading>) {
+    fn take_definitions(&mut self, mut readings: Vec<Reading>) {
+        let mut complaints = Vec::new();
+        readings.retain(|reading| {
+            let id = self.by_name(&reading.name);
+            let service = id.and_then(|id| self.service(id));
+            let taken = service.is_some_and(|service| service.for_this_boot);
+            if taken {
+                complaints.push(format!(
+                    "{0}: a service of that name is defined until the next boot; \
+                     `wherry service remove {0}` makes way",
+                    reading.name
+                ));
+            }
+            !taken
+        });
         let gone: Vec<_> = self
             .services
             .iter()
             .flatten()
             .filter(|service| {
-                service.operator && !readings.iter().any(|read| read.name == service.name())
+                let kept = service.operator && !service.for_this_boot;
+                kept && !readings.iter().any(|read| read.name == service.name())
             })
             .map(|service| service.entry.name.clone())
             .collect();
         self.invalid.retain(|name, (_, operator)| {
             !*operator || readings.iter().any(|read| read.name == *name)
         });
-        let complaints = self.define(readings, true);
+        complaints.extend(self.define(readings, true));
         for name in gone {
             log!(Info, "{name}: its definition is gone");
             self.feed(Event::Remove(name));
@@ -308,7 +360,7 @@ impl Init {
                 self.end_state();
             }
             Stage::Reading(client) => self.answer_reload(client, Ok(complaints)),
-            Stage::Idle | Stage::Preparing(_) | Stage::Growing => {}
+            Stage::Idle | Stage::Preparing(_) | Stage::Growing | Stage::Defining(_) => {}
         }
     }
 
@@ -320,6 +372,13 @@ impl Init {
         }
         match std::mem::take(&mut self.state_partition.stage) {
             Stage::Idle | Stage::Growing | Stage::Reading(_) => {}
+            Stage::Defining(client) => {
+                let message = format!(
+                    "the child that reads definitions {}",
+                    crate::reap::describe(exit)
+                );
+                self.answer_later(client, Reply::Refused(Refusal::Failed { message }));
+            }
             Stage::Preparing(preparation) => self.start_preparation(preparation),
             Stage::FirstPass | Stage::SecondPass => {
                 if !exit.is_success() {

@@ -51,6 +51,7 @@ mod tests {
             memory: None,
             essential: true,
             operator: false,
+            for_this_boot: false,
         }
     }
 

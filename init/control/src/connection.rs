@@ -106,7 +106,14 @@ impl<P: Protocol> Connection<P> {
         request: &P::Request,
         mut progress: impl FnMut(&P::Reply),
     ) -> Result<P::Reply, ConnectionError<P::Refusal>> {
-        self.send(request)?;
+        if let Err(error) = self.send(request) {
+            // A server of another version may have closed its side already, and
+            // has said in its hello why.
+            return match self.receive(Some(P::ANSWER_LIMIT)) {
+                Err(reason @ ConnectionError::Protocol { .. }) => Err(reason),
+                Ok(_) | Err(_) => Err(error),
+            };
+        }
         loop {
             let reply = self.receive(Some(P::ANSWER_LIMIT))?;
             if !P::is_progress(&reply) {

@@ -3,7 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use crate::{Connection, ConnectionError, Protocol, Refusal, Reply, Request, Server, Service};
+use crate::{
+    Connection, ConnectionError, Protocol, Reason, Refusal, Reply, Request, Server, Service,
+};
 
 /// What PID 1 speaks on its control socket.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ impl Protocol for Init {
         }
     }
 }
+
+impl Reason for Refusal {}
 
 /// A connection to PID 1.
 pub type Client = Connection<Init>;

@@ -30,12 +30,12 @@ mod request;
 pub use connection::{Connection, ConnectionError};
 pub use frame::{FrameBuffer, FrameError, encode};
 pub use init::{Client, ClientError, Init};
-pub use protocol::{ClientEnd, Hello, Protocol, ProtocolError, Server, ServerEnd};
+pub use protocol::{ClientEnd, Hello, Protocol, ProtocolError, Reason, Server, ServerEnd};
 pub use reply::{
-    BootRecord, Disk, Health, Machine, Memory, Outcome, Phase, Refusal, Reply, Service,
-    ServiceDetail, ServiceState, Slot, Span, Status, Storage, StorageState, Trial,
+    BootRecord, Disk, Health, InhibitMode, Inhibitor, Machine, Memory, Outcome, Phase, Refusal,
+    Reply, Service, ServiceDetail, ServiceState, Slot, Span, Status, Storage, StorageState, Trial,
 };
-pub use request::Request;
+pub use request::{Request, Shutdown};
 
 /// Where PID 1 listens.
 pub const SOCKET: &str = "/run/wherry/init.sock";

@@ -25,7 +25,7 @@ pub trait Protocol {
     /// What the server answers.
     type Reply: Serialize + DeserializeOwned;
     /// Why the server refuses.
-    type Refusal: std::fmt::Display + std::fmt::Debug;
+    type Refusal: Reason;
 
     /// The protocol's name in the [`Hello`].
     const NAME: &'static str;
@@ -53,6 +53,14 @@ pub trait Protocol {
 
     /// The reply, or why it refuses.
     fn accepted(reply: Self::Reply) -> Result<Self::Reply, Self::Refusal>;
+}
+
+/// Why a server refuses, as one sentence.
+pub trait Reason: std::fmt::Display + std::fmt::Debug {
+    /// Whether the request was tried and failed, instead of being turned down.
+    fn was_tried(&self) -> bool {
+        false
+    }
 }
 
 /// How errors of a client speak of its server.

@@ -15,6 +15,12 @@ pub enum Reply {
     Boot(BootRecord),
     /// On a watching connection: the service's state now.
     Changed(Service),
+    /// On a connection that inhibits: the machine is to shut down, and waits for
+    /// this connection's end.
+    ShutdownWaits {
+        /// Until when at the latest, in microseconds of `CLOCK_BOOTTIME`.
+        until_us: u64,
+    },
     /// The request was accepted.
     Done(Outcome),
     /// The request was refused.
@@ -56,6 +62,12 @@ pub enum Refusal {
         /// The error with file, line and key.
         message: String,
     },
+    /// A shutdown is inhibited.
+    #[error("blocked by {}; `--force` shuts down in spite of it", list(by))]
+    Inhibited {
+        /// Who blocks it.
+        by: Vec<Inhibitor>,
+    },
     /// The machine is shutting down.
     #[error("the machine is shutting down")]
     ShuttingDown,
@@ -67,6 +79,48 @@ pub enum Refusal {
     },
 }
 
+fn list(inhibitors: &[Inhibitor]) -> String {
+    let all: Vec<String> = inhibitors.iter().map(ToString::to_string).collect();
+    all.join(" and by ")
+}
+
+/// What a shutdown does while it is inhibited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InhibitMode {
+    /// It is refused.
+    Block,
+    /// It waits a few seconds for the inhibitor to be released.
+    Delay,
+}
+
+impl InhibitMode {
+    /// The mode as people read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Delay => "delay",
+        }
+    }
+}
+
+/// Someone who inhibits a shutdown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inhibitor {
+    /// Who.
+    pub who: String,
+    /// Why.
+    pub why: String,
+    /// What a shutdown does meanwhile.
+    pub mode: InhibitMode,
+}
+
+impl std::fmt::Display for Inhibitor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.who, self.why)
+    }
+}
+
 /// The whole machine on one screen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -76,6 +130,9 @@ pub struct Status {
     pub memory: Memory,
     /// The state partition.
     pub storage: Storage,
+    /// Who inhibits a shutdown.
+    #[serde(default)]
+    pub inhibitors: Vec<Inhibitor>,
     /// Every service, by name.
     pub services: Vec<Service>,
 }
@@ -317,6 +374,9 @@ pub struct Service {
     pub essential: bool,
     /// Whether it is the operator's own.
     pub operator: bool,
+    /// Whether it is defined until the next boot only.
+    #[serde(default)]
+    pub for_this_boot: bool,
 }
 
 /// All of one service.

@@ -2,6 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::InhibitMode;
+
+/// How the machine ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shutdown {
+    /// It is switched off.
+    Poweroff,
+    /// It restarts.
+    Reboot,
+    /// It stops without being switched off.
+    Halt,
+}
+
 /// One request of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
@@ -30,6 +44,40 @@ pub enum Request {
         /// The service's name.
         service: String,
     },
+    /// Defines a service until the next boot, or changes the definition of one
+    /// that was defined so. Answered by [`crate::Reply::Done`] once it is taken;
+    /// the service then starts as one that a reload has found.
+    Define {
+        /// The service's name: none of another service.
+        service: String,
+        /// Its definition, as `service.toml` has it.
+        text: String,
+        /// The folder of its container's root on the machine, where the
+        /// definition names no `image`.
+        #[serde(default)]
+        root: Option<String>,
+    },
+    /// Stops and forgets a service that [`Request::Define`] has defined.
+    Remove {
+        /// The service's name.
+        service: String,
+    },
+    /// Gives the machine this host name until the next boot.
+    SetHostname {
+        /// The name: 1 to 63 letters, digits and `-`.
+        hostname: String,
+    },
+    /// Inhibits a shutdown for as long as the connection is open. Answered by
+    /// [`crate::Reply::Done`]; where the machine is to shut down meanwhile and
+    /// waits, [`crate::Reply::ShutdownWaits`] follows.
+    Inhibit {
+        /// Who inhibits it, for people.
+        who: String,
+        /// Why, for people.
+        why: String,
+        /// What a shutdown does meanwhile.
+        mode: InhibitMode,
+    },
     /// Reads the operator's definitions again: new ones are added, changed
     /// ones take effect at the service's next start, removed ones are stopped.
     Reload,
@@ -39,12 +87,20 @@ pub enum Request {
     /// Turns the connection into a stream: first one
     /// [`crate::Reply::Changed`] for each service, then one for each change.
     Watch,
-    /// Stops all services and switches the machine off.
+    /// Stops all services and switches the machine off. Refused with
+    /// [`crate::Refusal::Inhibited`] while an inhibitor blocks it.
     Poweroff,
-    /// Stops all services and restarts the machine.
+    /// Stops all services and restarts the machine. Refused as
+    /// [`Request::Poweroff`].
     Reboot,
-    /// Stops all services and halts without switching off.
+    /// Stops all services and halts without switching off. Refused as
+    /// [`Request::Poweroff`].
     Halt,
+    /// Ends the machine whatever inhibits it.
+    ForceShutdown {
+        /// How.
+        shutdown: Shutdown,
+    },
     /// Replaces the running PID 1 by a fresh copy of its program, with its
     /// state; no container notices.
     Reexec,
@@ -68,6 +124,11 @@ impl Request {
             | Self::Stop { .. }
             | Self::Restart { .. }
             | Self::Reload
+            | Self::Define { .. }
+            | Self::Remove { .. }
+            | Self::SetHostname { .. }
+            | Self::Inhibit { .. }
+            | Self::ForceShutdown { .. }
             | Self::Poweroff
             | Self::Reboot
             | Self::Halt

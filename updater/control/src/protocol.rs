@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use control::{Connection, ConnectionError, Protocol, Server};
+use control::{Connection, ConnectionError, Protocol, Reason, Server};
 
 use crate::{Refusal, Reply, Request};
 
@@ -47,6 +47,12 @@ impl Protocol for Updater {
             Reply::Refused(refusal) => Err(refusal),
             reply => Ok(reply),
         }
+    }
+}
+
+impl Reason for Refusal {
+    fn was_tried(&self) -> bool {
+        matches!(self, Self::Failed { .. })
     }
 }
 

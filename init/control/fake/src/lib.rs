@@ -171,8 +171,21 @@ impl State {
             Request::Start { service }
             | Request::Stop { service }
             | Request::Restart { service } => self.go_through_the_script(service),
-            Request::Poweroff | Request::Reboot | Request::Halt => {
+            Request::Poweroff | Request::Reboot | Request::Halt | Request::ForceShutdown { .. } => {
                 self.status.machine.phase = Phase::Stopping;
+            }
+            Request::SetHostname { hostname } => {
+                self.status.machine.hostname.clone_from(hostname);
+            }
+            Request::Define { service, .. } => {
+                let mut service = machine::service(service, ServiceState::Ready);
+                service.operator = true;
+                service.for_this_boot = true;
+                self.change(service);
+            }
+            Request::Remove { service } => {
+                let services = &mut self.status.services;
+                services.retain(|known| known.name != *service);
             }
             _ => {}
         }

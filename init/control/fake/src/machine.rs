@@ -30,6 +30,7 @@ pub fn status() -> Status {
             disk: None,
             notes: vec![],
         },
+        inhibitors: vec![],
         services: vec![],
     }
 }
@@ -48,5 +49,6 @@ pub fn service(name: &str, state: ServiceState) -> Service {
         memory: None,
         essential: false,
         operator: false,
+        for_this_boot: false,
     }
 }
