@@ -365,6 +365,7 @@ pub fn tools(workspace: &Workspace, command: &[OsString]) -> Result<()> {
 
 /// `cargo xtask image`
 pub fn image(workspace: &Workspace, format: Format, output: Option<PathBuf>) -> Result<()> {
+    workspace.progress.plan(image::to_come(workspace)?);
     let _lock = workspace.lock()?;
     let image = image::make(workspace)?;
     let output = output.unwrap_or_else(|| workspace.build.join("output"));

@@ -1,18 +1,19 @@
 //! The disk image, by mkosi, and what is taken out of it.
 
 use crate::fingerprint::Fingerprint;
-use crate::progress::Stage;
+use crate::progress::{Planned, Stage};
 use crate::rootfs::{self, Staged};
 use crate::tools::Tools;
 use crate::variant::Variant;
 use crate::workspace::Workspace;
-use crate::{kernel, process, tools};
+use crate::{crates, kernel, process, tools};
 use anyhow::{Context, Result, bail, ensure};
 use object::Object;
 use object::read::ObjectSection;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// dm-verity's blocks, of data and of hashes.
 const BLOCK: u64 = 4096;
@@ -78,6 +79,31 @@ impl Image {
     fn output(&self, name: &str) -> PathBuf {
         self.folder.join("image").join(name)
     }
+}
+
+/// The long stages that an image needs for sure, and how long they take on 2 cores.
+/// Short ones (a program that changed) show themselves.
+pub fn to_come(workspace: &Workspace) -> Result<Vec<Planned>> {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let mut stages = Vec::new();
+    let kernel = match tools::made(workspace)? {
+        Some(tree) => kernel::is_made(workspace, &tree)?,
+        None => {
+            stages.push((tools::STAGE, minutes(2)));
+            // A new tree seldom has another compiler.
+            kernel::is_any_made(workspace)
+        }
+    };
+    if !kernel {
+        stages.push((kernel::STAGE, minutes(16)));
+    }
+    if !workspace.build.join("cargo").exists() {
+        stages.push((crates::STAGE, minutes(5)));
+    }
+    if !workspace.build.join("image").exists() {
+        stages.push((STAGE, Duration::from_secs(15)));
+    }
+    Ok(stages)
 }
 
 /// Makes sure that `build/image` is what this checkout makes.

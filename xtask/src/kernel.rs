@@ -93,6 +93,15 @@ pub fn is_made(workspace: &Workspace, tree: &Tools) -> Result<bool> {
     Ok(recipe.folder(workspace).join("complete").exists())
 }
 
+/// Whether any kernel is there.
+pub fn is_any_made(workspace: &Workspace) -> bool {
+    fs::read_dir(workspace.cache.join("kernel"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| entry.path().join("complete").exists())
+}
+
 /// What a kernel is made of. Only versions of the source and of the compiler come
 /// from the tools tree: another package in it makes no other kernel.
 struct Recipe {

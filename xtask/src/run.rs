@@ -1,8 +1,7 @@
 //! `cargo xtask run`: a machine of one's own, on this terminal.
 
-use crate::progress::Planned;
 use crate::workspace::Workspace;
-use crate::{crates, image, kernel, programs, tools};
+use crate::{image, programs};
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -41,7 +40,11 @@ impl Default for Options {
 /// Makes everything that is not up to date, then becomes the program that becomes
 /// QEMU.
 pub fn run(workspace: &Workspace, options: Options) -> Result<()> {
-    workspace.progress.plan(to_come(workspace)?);
+    let mut stages = image::to_come(workspace)?;
+    if !stages.is_empty() {
+        stages.push((MACHINE, Duration::from_secs(30)));
+    }
+    workspace.progress.plan(stages);
     let mut machine = {
         let _lock = workspace.lock()?;
         image::make(workspace)?;
@@ -60,29 +63,4 @@ pub fn run(workspace: &Workspace, options: Options) -> Result<()> {
     }
     machine.arg("--").args(options.qemu);
     Err(machine.exec()).context("start the machine")
-}
-
-/// The long stages that are needed for sure, and how long they take on 2 cores.
-fn to_come(workspace: &Workspace) -> Result<Vec<Planned>> {
-    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-    let mut stages = Vec::new();
-    let tree = tools::made(workspace)?;
-    let kernel = match &tree {
-        Some(tree) => kernel::is_made(workspace, tree)?,
-        None => false,
-    };
-    if tree.is_none() {
-        stages.push((tools::STAGE, minutes(2)));
-    }
-    if !kernel {
-        stages.push((kernel::STAGE, minutes(16)));
-    }
-    if !workspace.build.join("cargo").exists() {
-        stages.push((crates::STAGE, minutes(5)));
-    }
-    if !workspace.build.join("image").exists() {
-        stages.push((image::STAGE, Duration::from_secs(15)));
-        stages.push((MACHINE, Duration::from_secs(30)));
-    }
-    Ok(stages)
 }
