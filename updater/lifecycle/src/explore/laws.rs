@@ -1,5 +1,6 @@
 //! What holds whatever happens.
 
+use jiff::SignedDuration;
 use policy::{Endpoint, Mode, Pending, Reboot, may_reboot};
 
 use super::world::{World, lock_client};
@@ -12,6 +13,8 @@ use crate::running::Running;
 
 /// So much of a calm future is followed.
 const CALM: usize = 400;
+/// All is settled by then: a trial may fail three times, checks come each hour.
+const CALM_TIME: SignedDuration = SignedDuration::from_hours(6);
 
 impl World {
     /// Whether policy, operator and FleetLock server let the machine restart.
@@ -227,6 +230,10 @@ impl World {
     pub fn converges(&self) -> Result<(), String> {
         let mut world = self.calm()?;
         for _ in 0..CALM {
+            let passed = world.now.clock.duration_since(self.now.clock);
+            if passed > CALM_TIME {
+                break;
+            }
             if world.is_settled() {
                 return Ok(());
             }
