@@ -42,13 +42,13 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config.md#linux-process capabilities",
-        "absent: none is left in any set",
+        "absent: none remains in any set",
         &[],
         absent,
     ),
     must(
         "config.md#linux-process capabilities",
-        "an empty object: none is left in any set",
+        "an empty object: none remains in any set",
         &[],
         empty,
     ),
@@ -66,13 +66,13 @@ pub const CLAUSES: &[Clause] = &[
     ),
     should(
         "config.md#linux-process capabilities",
-        "a name that the kernel does not know is no error",
+        "a name that the kernel does not know is not an error",
         &[],
         unknown,
     ),
     should(
         "config.md#linux-process capabilities",
-        "one that cannot be granted is no error",
+        "one that cannot be granted is not an error",
         &[],
         not_granted,
     ),

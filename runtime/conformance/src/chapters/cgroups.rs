@@ -13,7 +13,7 @@ use crate::probe::Step;
 pub const CLAUSES: &[Clause] = &[
     must(
         "config-linux.md#cgroups-path",
-        "an absolute path is relative to the cgroup mount point, and is made and removed",
+        "an absolute path is relative to the cgroup mount point, and is created and removed",
         &[Need::UnifiedTree],
         absolute_path,
     ),
@@ -25,7 +25,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#cgroups-path",
-        "without one each container has a cgroup of its own",
+        "without a path each container has its own cgroup",
         &[Need::UnifiedTree],
         own_cgroup,
     ),
@@ -37,7 +37,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#memory limit",
-        "it is memory.max, and who takes more is killed",
+        "it is memory.max, and a process that exceeds it is killed",
         &[Need::Controller("memory")],
         memory_limit,
     ),
@@ -55,7 +55,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#memory swap",
-        "memory and swap together: memory.swap.max is what exceeds the limit",
+        "memory and swap together: memory.swap.max is the difference to the limit",
         &[Need::Controller("memory"), Need::Path("/proc/swaps")],
         memory_swap,
     ),
@@ -67,13 +67,13 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#memory checkBeforeUpdate",
-        "a new limit below what is used is rejected",
+        "a new limit below the current usage is rejected",
         &[Need::Controller("memory")],
         check_before_update,
     ),
     must(
         "config-linux.md#cpu shares",
-        "more shares are more weight, and no value is lost",
+        "more shares give more weight, and no value is lost",
         &[Need::Controller("cpu")],
         cpu_shares,
     ),
@@ -103,19 +103,19 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#cpu cpus mems",
-        "the processes run on these processors and memory nodes only",
+        "the processes run only on these processors and memory nodes",
         &[Need::Controller("cpuset")],
         cpuset,
     ),
     must(
         "config-linux.md#cpu cpus",
-        "a processor that is not there is an error",
+        "a processor that does not exist is an error",
         &[Need::Controller("cpuset")],
         no_such_processor,
     ),
     must(
         "config-linux.md#pids limit",
-        "no more tasks can be made",
+        "no more tasks can be created",
         &[Need::Controller("pids")],
         pids_limit,
     ),
@@ -142,7 +142,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#huge-page-limits",
-        "the limit is that of its page size",
+        "the limit applies to its page size",
         &[Need::Controller("hugetlb"), Need::HugePages],
         huge_pages,
     ),
@@ -163,19 +163,19 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#unified",
-        "each key is a file of the cgroup, with several lines where there are",
+        "each key is a file of the cgroup, with several lines if it has several",
         &[Need::Controller("memory"), Need::Controller("pids")],
         unified,
     ),
     must(
         "config-linux.md#unified",
-        "files of no controller are written too",
+        "files that belong to no controller are written too",
         &[Need::UnifiedTree],
         unified_core,
     ),
     must(
         "config-linux.md#unified",
-        "a controller that is not there, and a key that is a path, are errors",
+        "a missing controller, and a key that is a path, are errors",
         &[Need::UnifiedTree],
         unified_errors,
     ),

@@ -20,7 +20,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     command_line(
         "command line: exec",
-        "its exit code is the command's, and a signal is 128 and its number",
+        "its exit code is the command's, and a signal gives 128 plus its number",
         &[],
         exec_returns_the_code,
     ),
@@ -50,7 +50,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     command_line(
         "command line: exec",
-        "--detach with --pid-file returns while the process runs",
+        "--detach with --pid-file returns while the process is running",
         &[],
         exec_detached,
     ),
@@ -62,19 +62,19 @@ pub const CLAUSES: &[Clause] = &[
     ),
     command_line(
         "command line: exec",
-        "a program that is not there is an error",
+        "a program that does not exist is an error",
         &[],
         exec_missing,
     ),
     command_line(
         "command line: exec",
-        "one that failed leaves no process, nor a zombie for the caller",
+        "a failed exec leaves no process, and no zombie for the caller",
         &[],
         exec_leaves_nothing,
     ),
     command_line(
         "command line: exec",
-        "in a stopped or unknown container it is an error",
+        "in a stopped or unknown container: an error",
         &[],
         exec_in_stopped,
     ),
@@ -98,7 +98,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     command_line(
         "command line: pause resume",
-        "the processes stand still, the state is paused, and they go on",
+        "the processes are frozen, the state is paused, and resume lets them continue",
         &[Need::UnifiedTree],
         pause,
     ),
@@ -140,7 +140,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     command_line(
         "command line: update",
-        "for a stopped container it is an error",
+        "for a stopped container: an error",
         &[],
         update_stopped,
     ),
@@ -152,7 +152,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     command_line(
         "command line: events",
-        "the statistics have the limit of pids and what is used of memory and processor",
+        "the statistics have the pids limit and the use of memory and processor",
         &[
             Need::Controller("pids"),
             Need::Controller("memory"),

@@ -13,13 +13,13 @@ use super::cgroups::{refused, sleeping};
 pub const CLAUSES: &[Clause] = &[
     must(
         "config-linux.md#allowed-device-list",
-        "entries count in their order, a later one over an earlier one",
+        "entries apply in order, a later one overrides an earlier one",
         &[Need::UnifiedTree],
         device_order,
     ),
     must(
         "config-linux.md#allowed-device-list access",
-        "r, w and m are allowed and denied each by itself",
+        "r, w and m are allowed and denied individually",
         &[Need::UnifiedTree],
         device_access,
     ),
@@ -37,7 +37,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#allowed-device-list",
-        "it holds for processes that exec puts into the container",
+        "it applies to processes that exec puts into the container",
         &[Need::UnifiedTree],
         device_exec,
     ),

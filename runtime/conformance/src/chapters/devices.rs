@@ -13,25 +13,25 @@ use crate::probe::{self, Step};
 pub const CLAUSES: &[Clause] = &[
     must(
         "config-linux.md#default-devices",
-        "null, zero, full, random, urandom and tty are there, with their numbers and open to all",
+        "null, zero, full, random, urandom and tty exist, with their numbers and accessible to all",
         &[],
         default_devices,
     ),
     must(
         "config-linux.md#default-devices",
-        "they do what they are for: null takes all, zero and urandom give, full is full",
+        "they work: null accepts everything, zero and urandom return data, full is full",
         &[],
         default_devices_work,
     ),
     must(
         "config-linux.md#default-devices /dev/ptmx",
-        "it is that of the container's /dev/pts, and opens a terminal there",
+        "it belongs to the container's /dev/pts, and opens a terminal there",
         &[],
         ptmx,
     ),
     must(
         "config-linux.md#default-devices",
-        "they are there also where the user is not root",
+        "they exist even if the user is not root",
         &[],
         default_devices_of_a_user,
     ),
@@ -43,7 +43,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#devices",
-        "a character device, a block device and a pipe are made",
+        "a character device, a block device and a pipe are created",
         &[],
         kinds,
     ),
@@ -55,19 +55,19 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#devices path",
-        "a path outside of /dev is possible",
+        "a path outside /dev is possible",
         &[],
         outside_of_dev,
     ),
     must(
         "config-linux.md#devices fileMode uid gid",
-        "mode and owner are as asked, whatever the umask",
+        "mode and owner are as requested, whatever the umask",
         &[],
         mode_and_owner,
     ),
     must(
         "config-linux.md#devices path",
-        "a file that is there and is another one is an error",
+        "an existing file that is a different one is an error",
         &[],
         other_file_there,
     ),

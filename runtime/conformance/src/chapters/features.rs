@@ -18,7 +18,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "features.md#specification-version",
-        "ociVersionMin and ociVersionMax are taken as ociVersion of a configuration",
+        "ociVersionMin and ociVersionMax are accepted as ociVersion of a configuration",
         &[],
         features_versions,
     ),

@@ -19,13 +19,13 @@ use super::mounts::{found, with_submount};
 pub const CLAUSES: &[Clause] = &[
     must(
         "config.md#linux-mount-options",
-        "each option that must be implemented is taken",
+        "each option that must be implemented is accepted",
         &[],
         required_options,
     ),
     should(
         "config.md#linux-mount-options",
-        "each option that should be implemented is taken",
+        "each option that should be implemented is accepted",
         &[Need::Kernel(5, 12)],
         recommended_options,
     ),
@@ -55,13 +55,13 @@ pub const CLAUSES: &[Clause] = &[
     ),
     should(
         "config.md#linux-mount-options nosymfollow",
-        "no symbolic link is followed",
+        "symbolic links are not followed",
         &[Need::Kernel(5, 12)],
         no_symfollow,
     ),
     must(
         "config.md#linux-mount-options noatime strictatime relatime nodiratime",
-        "how times of access are kept is as asked",
+        "access times are kept as requested",
         &[],
         access_times,
     ),
@@ -73,13 +73,13 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config.md#linux-mount-options",
-        "of two that contradict each other the last one counts",
+        "of two that contradict each other the last one wins",
         &[],
         last_one_counts,
     ),
     must(
         "config.md#linux-mount-options remount",
-        "it changes the mount that is there",
+        "it changes the existing mount",
         &[],
         remount,
     ),
@@ -91,13 +91,13 @@ pub const CLAUSES: &[Clause] = &[
     ),
     should(
         "config.md#linux-mount-options rnosuid rnodev rnoexec rnosymfollow rnoatime",
-        "they hold for all mounts below",
+        "they apply to all mounts below",
         &[Need::Kernel(5, 12)],
         recursive_attributes,
     ),
     should(
         "config.md#linux-mount-options rrw rexec rdev rsuid",
-        "they take the attribute from all mounts below",
+        "they remove the attribute from all mounts below",
         &[Need::Kernel(5, 12)],
         recursive_clearing,
     ),
@@ -121,7 +121,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config.md#linux-mount-options",
-        "unknown ones are the file system's: size and mode of a tmpfs",
+        "unknown ones go to the file system: size and mode of a tmpfs",
         &[],
         data,
     ),

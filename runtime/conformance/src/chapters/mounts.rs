@@ -17,13 +17,13 @@ use crate::probe::world::{Mount, World};
 pub const CLAUSES: &[Clause] = &[
     must(
         "config.md#mounts",
-        "mounts are made in their order: a later one is in, or over, an earlier one",
+        "mounts are made in order: a later one is in, or over, an earlier one",
         &[],
         order,
     ),
     must(
         "config.md#mounts destination",
-        "a mount point that is not there is made, for a directory and for a file",
+        "a missing mount point is created, for a directory and for a file",
         &[],
         missing_points,
     ),
@@ -35,19 +35,19 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config.md#mounts source",
-        "of a bind mount, a relative path is relative to the bundle",
+        "for a bind mount, a relative path is relative to the bundle",
         &[],
         relative_source,
     ),
     must(
         "config.md#mounts source",
-        "of a bind mount, one that is not there is an error",
+        "for a bind mount, a missing source is an error",
         &[],
         missing_source,
     ),
     must(
         "config.md#mounts type",
-        "with bind or rbind among the options it is a bind mount whatever the type",
+        "with the option bind or rbind it is a bind mount, whatever the type",
         &[],
         bind_by_option,
     ),
@@ -59,7 +59,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config.md#linux-mount-options bind rbind",
-        "rbind has what is mounted below, bind has not",
+        "rbind includes what is mounted below, bind does not",
         &[],
         bind_and_rbind,
     ),
@@ -71,7 +71,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     should(
         "config.md#linux-mount-options idmap",
-        "without mappings the container's user namespace counts, or it is an error",
+        "without mappings the container's user namespace applies, or it is an error",
         &[Need::Kernel(5, 12), Need::UserNamespace],
         idmap_by_user_namespace,
     ),
@@ -83,19 +83,19 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config.md#linux-mount-options idmap",
-        "without mappings and without a user namespace it is an error",
+        "without mappings and without a user namespace: an error",
         &[],
         idmap_without_mapping,
     ),
     must(
         "config.md#posix-platform-mounts uidMappings",
-        "without gidMappings it is an error",
+        "without gidMappings: an error",
         &[],
         half_a_mapping,
     ),
     command_line(
         "runc: mount option tmpcopyup",
-        "a tmpfs begins with what was in its place",
+        "a tmpfs starts with a copy of what it covers",
         &[],
         copy_up,
     ),
@@ -107,13 +107,13 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config.md#mounts type",
-        "cgroup shows the container's cgroup, read-only where asked",
+        "cgroup shows the container's cgroup, read-only if requested",
         &[Need::UnifiedTree],
         cgroup,
     ),
     must(
         "config.md#mounts type",
-        "mqueue is that of the container's IPC namespace",
+        "mqueue belongs to the container's IPC namespace",
         &[],
         mqueue,
     ),

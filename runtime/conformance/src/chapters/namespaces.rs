@@ -26,7 +26,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#namespaces",
-        "a type that is not listed is the runtime's namespace",
+        "a type that is not listed is shared with the runtime",
         &[],
         inherited,
     ),
@@ -62,7 +62,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#namespaces path",
-        "a path that is no namespace, or not there, is an error",
+        "a path that is not a namespace, or does not exist, is an error",
         &[],
         path_of_no_namespace,
     ),
@@ -86,13 +86,13 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#namespaces pid",
-        "the program is process 1 and sees the container's processes only",
+        "the program is process 1 and sees only the container's processes",
         &[],
         pid_namespace,
     ),
     must(
         "config-linux.md#namespaces network",
-        "the container has a loopback interface only",
+        "the container has only a loopback interface",
         &[],
         network_namespace,
     ),
@@ -104,7 +104,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#namespaces uts",
-        "a change of the hostname inside stays inside",
+        "changing the hostname inside has no effect outside",
         &[],
         uts_namespace,
     ),
@@ -122,7 +122,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#user-namespace-mappings",
-        "ids of the container are those of the machine that the mappings say",
+        "ids in the container are the ids on the machine that the mappings give",
         &[Need::UserNamespace],
         mapped_ids,
     ),
@@ -140,7 +140,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#user-namespace-mappings",
-        "a user, groups and capabilities count inside of the user namespace",
+        "user, groups and capabilities apply inside the user namespace",
         &[Need::UserNamespace],
         user_inside,
     ),
@@ -164,7 +164,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#user-namespace-mappings",
-        "a bind mount whose source only the machine's root may reach is made all the same",
+        "a bind mount whose source only the machine's root can reach works",
         &[Need::UserNamespace],
         unreachable_source,
     ),
@@ -182,7 +182,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#offset-for-time-namespace",
-        "monotonic and boottime are moved by secs",
+        "monotonic and boottime are offset by secs",
         &[Need::Path("/proc/self/timens_offsets")],
         time_offsets,
     ),

@@ -36,7 +36,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#intelrdt",
-        "without a resctrl file system it is an error",
+        "without a resctrl file system: an error",
         &[Need::NoPath("/sys/fs/resctrl/schemata")],
         |bench| {
             let rdt = json!({ "closID": "conformance", "l3CacheSchema": "L3:0=f" });
@@ -86,13 +86,13 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#rdma",
-        "a device that is not there is an error",
+        "a device that does not exist is an error",
         &[Need::UnifiedTree],
         |bench| resources(bench, json!({ "rdma": { "nosuch0": { "hcaHandles": 3 } } })),
     ),
     must(
         "config-linux.md#unified",
-        "a limit that cgroup v2 has nothing for is an error: network class and priority",
+        "a limit that cgroup v2 does not have is an error: network class and priority",
         &[Need::UnifiedTree],
         |bench| {
             resources(bench, json!({ "network": { "classID": 1_048_577 } }))?;
@@ -102,7 +102,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#unified",
-        "a limit that cgroup v2 has nothing for is an error: realtime processor time",
+        "a limit that cgroup v2 does not have is an error: realtime processor time",
         &[Need::UnifiedTree],
         |bench| {
             resources(
@@ -113,7 +113,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#unified",
-        "a limit that cgroup v2 has nothing for is an error: swappiness, no OOM killer",
+        "a limit that cgroup v2 does not have is an error: swappiness, no OOM killer",
         &[Need::UnifiedTree],
         |bench| {
             resources(bench, json!({ "memory": { "swappiness": 10 } }))?;
@@ -122,7 +122,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config-linux.md#unified",
-        "a limit that cgroup v2 has nothing for is an error: kernel and TCP memory, leaf weight",
+        "a limit that cgroup v2 does not have is an error: kernel and TCP memory, leaf weight",
         &[Need::UnifiedTree],
         |bench| {
             resources(bench, json!({ "memory": { "kernelTCP": 10 << 20 } }))?;
@@ -155,7 +155,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         SECTION,
-        "a field of another type than the schema's is an error",
+        "a field with a type other than the schema's is an error",
         &[],
         wrong_types,
     ),
@@ -164,7 +164,7 @@ pub const CLAUSES: &[Clause] = &[
     }),
     must(
         SECTION,
-        "a mount option of idmap on a file system that cannot is an error",
+        "the mount option idmap on a file system that does not support it is an error",
         &[Need::Kernel(5, 12)],
         idmap_on_proc,
     ),
@@ -190,7 +190,7 @@ fn refused(bench: &Bench, pointer: &str, value: Value) -> Check {
         Err(problem) => {
             demand!(
                 !matches!(problem, crate::clause::Problem::Failed(_)),
-                "{pointer} {value} was taken without a word"
+                "{pointer} {value} was silently accepted"
             );
             Err(problem)
         }

@@ -13,7 +13,7 @@ use crate::probe::Step;
 pub const CLAUSES: &[Clause] = &[
     must(
         "config.md#specification-version",
-        "a configuration of each 1.x version known is taken",
+        "a configuration of each known 1.x version is accepted",
         &[],
         known_versions,
     ),
@@ -31,13 +31,13 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config.md#root path",
-        "a relative path is relative to the bundle, an absolute one is taken as it is",
+        "a relative path is relative to the bundle, an absolute one is used as it is",
         &[],
         root_paths,
     ),
     must(
         "config.md#root path",
-        "a path that is no directory is an error",
+        "a path that is not a directory is an error",
         &[],
         root_is_no_directory,
     ),
@@ -67,25 +67,25 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "config.md#hostname",
-        "the container has the hostname, the machine keeps its own",
+        "the container has the hostname; the machine keeps its own",
         &[],
         hostname,
     ),
     must(
         "config.md#domainname",
-        "the container has the domainname, the machine keeps its own",
+        "the container has the domainname; the machine keeps its own",
         &[],
         domainname,
     ),
     must(
         "config.md#extensibility",
-        "unknown properties at any place are no error",
+        "unknown properties anywhere are not an error",
         &[],
         unknown_properties,
     ),
     must(
         "config.md#annotations",
-        "an annotation whose key is empty or value no string is an error",
+        "an annotation with an empty key, or a value that is not a string, is an error",
         &[],
         odd_annotations,
     ),

@@ -9,7 +9,7 @@ use crate::probe::Step;
 pub const CLAUSES: &[Clause] = &[
     command_line(
         "command line: create",
-        "--pid-file holds the pid, without a line's end",
+        "--pid-file contains the pid, without a newline",
         &[],
         pid_file,
     ),
@@ -21,13 +21,13 @@ pub const CLAUSES: &[Clause] = &[
     ),
     command_line(
         "command line: run",
-        "run returns 128 and the signal's number for a program that a signal ended",
+        "run returns 128 plus the signal's number for a program that a signal killed",
         &[],
         run_returns_the_signal,
     ),
     command_line(
         "command line: run",
-        "run --detach returns while the program runs",
+        "run --detach returns while the program is running",
         &[],
         run_detached,
     ),
@@ -45,7 +45,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     command_line(
         "command line",
-        "--log FILE --log-format json puts errors there as JSON with level and msg",
+        "--log FILE --log-format json writes errors there as JSON with level and msg",
         &[],
         json_log,
     ),

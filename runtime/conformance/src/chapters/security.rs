@@ -68,13 +68,13 @@ pub const CLAUSES: &[Clause] = &[
     ),
     security(
         "devices",
-        "a node that the process made for a device that no rule allows cannot be opened",
+        "a node that the process created for a device that no rule allows cannot be opened",
         &[Need::UnifiedTree],
         forbidden_device,
     ),
     security(
         "keyring",
-        "the session keyring is none of the caller's",
+        "the session keyring is not the caller's",
         &[],
         keyring,
     ),

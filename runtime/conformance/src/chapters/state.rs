@@ -21,19 +21,19 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "runtime.md#state pid",
-        "pid is the container process as the runtime sees it",
+        "pid is the container process's pid as the runtime sees it",
         &[],
         pid_is_the_process,
     ),
     must(
         "runtime.md#state bundle",
-        "bundle is absolute also where create was given a relative path",
+        "bundle is absolute even if create was given a relative path",
         &[],
         bundle_is_absolute,
     ),
     must(
         "runtime.md#state annotations",
-        "annotations are those of the configuration",
+        "annotations are the configuration's",
         &[],
         annotations_are_kept,
     ),
@@ -51,13 +51,13 @@ pub const CLAUSES: &[Clause] = &[
     ),
     must(
         "runtime.md#query-state",
-        "without an id it is an error",
+        "without an id: an error",
         &[],
         no_id,
     ),
     must(
         "runtime.md#query-state",
-        "for a container that does not exist it is an error",
+        "for a container that does not exist: an error",
         &[],
         unknown_id,
     ),
@@ -75,7 +75,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
     command_line(
         "command line: list",
-        "list --quiet prints one id a line",
+        "list --quiet prints one id per line",
         &[],
         listed_quietly,
     ),
