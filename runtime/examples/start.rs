@@ -1,7 +1,8 @@
-//! Starts the bundle in a directory and waits for it: `start BUNDLE-DIR [CGROUP-DIR]`.
+//! Starts the bundle in a directory and waits for it: `start BUNDLE-DIR
+//! [CGROUP-DIR]`.
 //!
-//! The container gets the caller's standard descriptors, and a cgroup of its own
-//! below CGROUP-DIR (`/sys/fs/cgroup` without it). For trying things by hand.
+//! The container gets the caller's standard descriptors, and a cgroup of its
+//! own below CGROUP-DIR (default `/sys/fs/cgroup`). For trying things by hand.
 
 use std::error::Error;
 use std::fs::File;

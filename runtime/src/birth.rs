@@ -1,10 +1,9 @@
-//! How a process that is to be in a container comes into the world: cloned by
-//! the caller, or by a process in between that first goes where the caller
-//! itself must not go (a pid namespace, a user namespace, a time namespace
-//! with offsets).
+//! How a container's process is born: cloned by the caller, or by an
+//! intermediate process that first enters what the caller itself must not enter
+//! (a pid namespace, a user namespace, a time namespace with offsets).
 //!
-//! Invariant: from its birth on the new process has the descriptors that are
-//! meant for it and no other of the caller's, and cannot be looked into.
+//! Invariant: from its birth on the new process has only the descriptors that
+//! are meant for it, and other processes cannot inspect it.
 
 use std::ffi::c_int;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -31,10 +30,11 @@ pub(crate) fn failed(call: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| Error::Start { call, errno }
 }
 
-/// A process that was cloned and sets itself up.
+/// A cloned process that sets itself up.
 #[derive(Debug)]
 pub struct Started {
-    /// Its number in the caller's pid namespace; a child of the caller, to be reaped by it.
+    /// Its number in the caller's pid namespace; a child of the caller, which
+    /// must reap it.
     pub pid: Pid,
     /// Refers to the process.
     pub pidfd: OwnedFd,
@@ -43,8 +43,8 @@ pub struct Started {
     pub setup: OwnedFd,
 }
 
-/// What the descriptors of a process will be: those of its program, from 0 on,
-/// then those that it needs until its program is executed.
+/// The descriptors of a process: those of its program, from 0 on, then those
+/// that it needs until its program is executed.
 #[derive(Debug)]
 pub(crate) struct Descriptors {
     numbers: Vec<RawFd>,
@@ -52,19 +52,19 @@ pub(crate) struct Descriptors {
     program: usize,
 }
 
-/// A descriptor that is kept for the set-up, by the number that it will have.
+/// A descriptor that is kept for the set-up, by its future number.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kept(RawFd);
 
 impl Kept {
-    /// The descriptor, in a process where [`Descriptors::place`] was called.
+    /// The descriptor, in a process that has called [`Descriptors::place`].
     pub fn fd(self) -> BorrowedFd<'static> {
         sys::placed(self.0)
     }
 }
 
 impl Descriptors {
-    /// Begins with those of the program.
+    /// Starts with those of the program.
     pub fn new<'a>(program: impl Iterator<Item = BorrowedFd<'a>>) -> Descriptors {
         let numbers: Vec<_> = program.map(|fd| fd.as_raw_fd()).collect();
         Descriptors {
@@ -79,11 +79,12 @@ impl Descriptors {
         Kept(self.numbers.len() as RawFd - 1)
     }
 
-    /// In the new process: puts each in its place and closes every other.
+    /// In the new process: moves each to its place and closes every other.
     pub fn place(&mut self) -> Result<(), Failure<'static>> {
         let end = self.numbers.len() as RawFd;
         let mut place = || {
-            // First out of the way, so that none is overwritten before it was placed.
+            // First move them out of the way, so that none is overwritten
+            // before it is placed.
             for number in &mut self.numbers {
                 *number = sys::duplicate_above(*number, end)?;
             }
@@ -105,7 +106,7 @@ impl Descriptors {
 pub(crate) struct Birth<'a> {
     /// Flags of clone3.
     flags: u64,
-    /// Where it is born; in the caller's cgroup without one.
+    /// The cgroup it is born in; without one, the caller's.
     cgroup: Option<BorrowedFd<'a>>,
     descriptors: Descriptors,
     /// The caller's end of the socket on which it reports, and its own.
@@ -115,7 +116,8 @@ pub(crate) struct Birth<'a> {
 }
 
 impl<'a> Birth<'a> {
-    /// Begins with the flags of clone3, the cgroup and the program's descriptors.
+    /// Starts with the flags of clone3, the cgroup and the program's
+    /// descriptors.
     pub fn new<'b>(
         flags: u64,
         cgroup: Option<BorrowedFd<'a>>,
@@ -155,11 +157,11 @@ impl<'a> Birth<'a> {
         })
     }
 
-    /// Clones it from a process in between, with the caller as its parent.
+    /// Clones it from an intermediate process, with the caller as its parent.
     ///
-    /// `before` is done in between, before the clone. With `born` the new
-    /// process waits until that was done, in between, with its pid. The process
-    /// in between does not live longer than this call.
+    /// The intermediate process runs `before` before the clone. With `born` the
+    /// new process waits until the intermediate process has run it with the new
+    /// pid. The intermediate process does not outlive this call.
     pub fn between<'f, B>(
         mut self,
         before: impl FnOnce() -> Result<(), Failure<'f>>,
@@ -170,7 +172,7 @@ impl<'a> Birth<'a> {
         B: FnOnce(Pid) -> Result<(), Failure<'f>>,
     {
         let (answers, answer) = pipe2(OFlag::O_CLOEXEC).map_err(failed("pipe2"))?;
-        // The last ones, of which the new process keeps none.
+        // The last ones; the new process keeps none of them.
         let answer_kept = self.descriptors.keep(answer.as_fd());
         let cgroup = self.cgroup.map(|fd| self.descriptors.keep(fd));
 
@@ -224,7 +226,7 @@ impl<'a> Birth<'a> {
     }
 }
 
-/// In the process in between.
+/// In the intermediate process.
 fn bear<'f, B>(
     flags: u64,
     cgroup: Option<BorrowedFd<'_>>,
@@ -236,7 +238,7 @@ fn bear<'f, B>(
 where
     B: FnOnce(Pid) -> Result<(), Failure<'f>>,
 {
-    // The maps of a process that cannot be looked into belong to root, where an
+    // The maps of a process that cannot be inspected belong to root, so an
     // ordinary user could not write them. Nobody else is in the namespace yet,
     // and the process hides itself as soon as it has its maps.
     if born.is_none() || nix::unistd::geteuid().is_root() {
@@ -259,7 +261,7 @@ where
             sys::close_range(own_end, own_end).and_then(|()| nix::unistd::read(&wait, &mut [0]));
         match released {
             Ok(1) => child(),
-            // The process in between says what failed.
+            // The intermediate process reports what failed.
             Ok(_) | Err(_) => SETUP_FAILED,
         }
     })

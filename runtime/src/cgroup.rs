@@ -1,7 +1,8 @@
-//! The container's own cgroup (v2): made, limited, watched, killed, removed.
+//! The container's own cgroup (v2): creates, limits, watches, kills and removes
+//! it.
 //!
-//! Invariant: a [`Cgroup`] holds nothing but descriptors and a name; the kernel
-//! has the state, so [`open`] after a re-execution gives the same thing.
+//! Invariant: a [`Cgroup`] holds only descriptors and a name; the kernel has
+//! the state, so [`open`] after a re-execution gives the same thing.
 
 mod devices;
 mod hierarchy;
@@ -38,30 +39,30 @@ pub struct Cgroup {
     parent: OwnedFd,
     name: String,
     directory: OwnedFd,
-    /// Where it is, if it was opened by its path.
+    /// Its path, if it was opened by path.
     path: Option<PathBuf>,
 }
 
-/// What a cgroup uses. A controller that is not there counts as zero.
+/// What a cgroup uses. A missing controller counts as zero.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Bytes of memory, page cache included.
     pub memory: u64,
-    /// The most bytes of memory there were.
+    /// Peak bytes of memory.
     pub memory_peak: u64,
     /// Processes and threads.
     pub pids: u64,
     /// CPU time, microseconds.
     pub cpu_usec: u64,
-    /// Times a process was killed because memory was out.
+    /// How often a process was killed because memory ran out.
     pub oom_kills: u64,
 }
 
-/// Makes the cgroup `name` below `parent`, or opens it where it exists, and
-/// sets its limits and device rules.
+/// Creates the cgroup `name` below `parent`, or opens it if it exists, and sets
+/// its limits and device rules.
 ///
-/// `parent` must hand down the controllers that the limits need
-/// ([`enable_controllers`]) and hold no process itself.
+/// `parent` must delegate the controllers that the limits need
+/// ([`enable_controllers`]) and must not hold a process itself.
 pub fn create(
     parent: BorrowedFd<'_>,
     name: &str,
@@ -95,7 +96,7 @@ pub fn open(parent: BorrowedFd<'_>, name: &str) -> Result<Cgroup, Error> {
     })
 }
 
-/// Hands every controller that the cgroup `directory` has down to its children.
+/// Delegates every controller of the cgroup `directory` to its children.
 pub fn enable_controllers(directory: BorrowedFd<'_>) -> Result<(), Error> {
     let file = "cgroup.controllers";
     let controllers = read(directory, file).map_err(|errno| error(file, "read".into(), errno))?;
@@ -113,7 +114,7 @@ pub(crate) fn check(resources: &LinuxResources) -> Result<(), Error> {
     devices::compile(resources.devices().as_deref().unwrap_or_default()).map(drop)
 }
 
-/// What the limits of a new cgroup are, file by file.
+/// The limits of a new cgroup, file by file.
 pub fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
     limits::plan(resources, &limits::Current::default())
 }
@@ -173,7 +174,7 @@ impl Cgroup {
         &self.name
     }
 
-    /// Where it is, if it was made or opened by a [`Hierarchy`].
+    /// Its path, if a [`Hierarchy`] created or opened it.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
@@ -222,8 +223,8 @@ impl Cgroup {
         })
     }
 
-    /// Changes what is named and leaves all else as it is: limits that are not
-    /// named, and the device rules where there are none.
+    /// Changes what is named and leaves everything else: limits that are not
+    /// named, and the device rules if there are none.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
         let rules = resources.devices().as_deref().unwrap_or_default();
         let program = devices::compile(rules)?;
@@ -234,7 +235,7 @@ impl Cgroup {
         self.set_devices(program.as_deref())
     }
 
-    /// Sets limits and device rules of a new container.
+    /// Sets a new container's limits and device rules.
     fn configure(&self, resources: &LinuxResources) -> Result<(), Error> {
         let rules = resources.devices().as_deref().unwrap_or_default();
         let program = devices::compile(rules)?;
@@ -245,7 +246,7 @@ impl Cgroup {
     /// What an update with these limits writes, file by file.
     pub fn settings(&self, resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
         let (memory, cpu) = limits::depends_on(resources);
-        // A controller that is not there limits nothing.
+        // A missing controller limits nothing.
         let text = |file: &str| read(self.fd(), file).unwrap_or_default();
         let words = |text: &str| {
             let (quota, period) = text.trim().split_once(' ')?;
@@ -266,7 +267,7 @@ impl Cgroup {
         let mut burst = None;
         for setting in &settings {
             match self.set(setting) {
-                // Above the quota that is in force: perhaps not above the new one.
+                // Above the quota in force, but perhaps not above the new one.
                 Err(Error::Cgroup {
                     errno: Errno::EINVAL,
                     ..
@@ -277,13 +278,14 @@ impl Cgroup {
         burst.map_or(Ok(()), |setting| self.set(setting))
     }
 
-    /// `linux.resources.memory.checkBeforeUpdate`: no limit that would kill at once.
+    /// `linux.resources.memory.checkBeforeUpdate`: refuses a limit that would
+    /// kill at once.
     fn check_memory_in_use(&self, resources: &LinuxResources) -> Result<(), Error> {
         let memory = resources.memory().unwrap_or_default();
         if memory.check_before_update() != Some(true) {
             return Ok(());
         }
-        // Not there: nothing is in use that a limit could meet.
+        // Missing: nothing is in use that could exceed a limit.
         let used = read(self.fd(), "memory.current").unwrap_or_default();
         let used: i64 = used.trim().parse().unwrap_or(0);
         for (name, limit) in [("swap", memory.swap()), ("limit", memory.limit())] {
@@ -333,15 +335,15 @@ impl Cgroup {
     fn set_devices(&self, program: Option<&[sys::Extended]>) -> Result<(), Error> {
         match self.set_device_program(program) {
             Ok(()) => Ok(()),
-            // Whoever may not attach programs can make no device either: the
-            // container has those that its caller can open.
+            // A caller that may not attach programs cannot make a device
+            // either: the container has the devices that its caller can open.
             Err(Errno::EPERM) if hierarchy::unprivileged() => Ok(()),
             Err(errno) => Err(self.error("", "set linux.resources.devices: bpf".into(), errno)),
         }
     }
 
-    /// The new program is there before the old one goes: at no time is a device
-    /// open that either forbids. `None` allows everything.
+    /// The new program is attached before the old one is removed: at no time
+    /// can a device be opened that either forbids. `None` allows everything.
     fn set_device_program(&self, program: Option<&[sys::Extended]>) -> Result<(), Errno> {
         let old = sys::device_programs(self.fd())?;
         if let Some(program) = program {
@@ -401,7 +403,7 @@ fn entries(directory: BorrowedFd<'_>) -> Result<Dir, Errno> {
     )
 }
 
-/// The cgroups right below one, with their names.
+/// The direct children of a cgroup, with their names.
 fn subdirectories(directory: BorrowedFd<'_>) -> Result<Vec<(CString, OwnedFd)>, Errno> {
     let mut entries = entries(directory)?;
     let mut found = Vec::new();
@@ -418,7 +420,7 @@ fn subdirectories(directory: BorrowedFd<'_>) -> Result<Vec<(CString, OwnedFd)>, 
             Mode::empty(),
         ) {
             Ok(below) => found.push((name.to_owned(), below)),
-            // Removed while it was looked at.
+            // Removed in the meantime.
             Err(Errno::ENOENT | Errno::ENODEV) => {}
             Err(errno) => return Err(errno),
         }
@@ -426,7 +428,7 @@ fn subdirectories(directory: BorrowedFd<'_>) -> Result<Vec<(CString, OwnedFd)>, 
     Ok(found)
 }
 
-/// Removes the cgroups that the container has made in its own.
+/// Removes the cgroups that the container has created in its own.
 fn remove_below(directory: BorrowedFd<'_>) -> Result<(), Errno> {
     for (name, below) in subdirectories(directory)? {
         remove_below(below.as_fd())?;

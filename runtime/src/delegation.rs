@@ -16,8 +16,8 @@ use crate::mount::read_only;
 const DELEGATE: &str = "/sys/kernel/cgroup/delegate";
 const ALWAYS: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
 
-/// The user outside that the container's own user is, where the container has
-/// a new cgroup namespace and can write its cgroup file system.
+/// The user outside that is the container's own user, if the container has a
+/// new cgroup namespace and can write its cgroup file system.
 pub(crate) fn owner(spec: &Spec) -> Option<u32> {
     let linux = spec.linux().as_ref()?;
     let own = |kind: LinuxNamespaceType| {
@@ -58,8 +58,8 @@ pub(crate) fn give(cgroup: BorrowedFd<'_>, owner: u32) -> Result<(), Error> {
             None,
             AtFlags::empty(),
         ) {
-            // A controller that is not there; a caller who may not give it away,
-            // which the specification leaves at that.
+            // A missing controller, or a caller who may not give it away; the
+            // specification accepts both.
             Ok(()) | Err(Errno::ENOENT | Errno::EPERM) => {}
             Err(errno) => {
                 return Err(Error::Start {

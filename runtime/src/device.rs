@@ -9,10 +9,10 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use crate::Error;
 use crate::text::{absolute, c_string};
 
-/// A node to be made, unless an equal one is there.
+/// A node to create, unless an identical one exists.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Node {
-    /// Its whole path inside the root, for messages.
+    /// Its full path inside the root, for messages.
     pub path: CString,
     /// The directory it is in.
     pub directory: CString,
@@ -24,7 +24,7 @@ pub(crate) struct Node {
     pub owner: (u32, u32),
 }
 
-/// A symbolic link to be made in `/dev`, unless something of that name is there.
+/// A symbolic link to create in `/dev`, unless something of that name exists.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub name: &'static CStr,
@@ -67,8 +67,8 @@ pub(crate) const LINKS: &[Link] = &[
     },
 ];
 
-/// The nodes to make: those asked for, and the default ones that are not among
-/// them, where there are to be any.
+/// The nodes to create: the requested ones, and the default ones that are not
+/// among them, if default nodes are wanted.
 pub(crate) fn plan(devices: &[LinuxDevice], defaults: bool) -> Result<Vec<Node>, Error> {
     let asked: Vec<Node> = devices
         .iter()

@@ -1,5 +1,5 @@
-//! What can go wrong, before the container's process exists ([`Error`]) and
-//! in that process before its program is executed ([`SetupError`]).
+//! What can go wrong: before the container's process exists ([`Error`]), and in
+//! that process before its program is executed ([`SetupError`]).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-/// A failure on the caller's side: nothing of the container runs.
+/// A failure on the caller's side: no part of the container runs.
 #[derive(Debug)]
 pub enum Error {
     /// The specification sets a field that this runtime does not enforce.
@@ -31,7 +31,7 @@ pub enum Error {
         /// Why it failed.
         errno: Errno,
     },
-    /// The process in between could not bring the container's process about.
+    /// The intermediate process could not create the container's process.
     Setup(SetupError),
     /// The socket on which a starting process reports could not be used.
     Report(Errno),
@@ -110,7 +110,7 @@ impl std::error::Error for Error {
 pub struct SetupError {
     /// The step that failed.
     pub step: Step,
-    /// What it was done on: a mount (`tmpfs on /dev`), a path, a name. May be empty.
+    /// Its object: a mount (`tmpfs on /dev`), a path, a name. May be empty.
     pub subject: String,
     /// The error number of the system call.
     pub errno: i32,
@@ -123,7 +123,7 @@ impl fmt::Display for SetupError {
             write!(f, " {}", self.subject)?;
         }
         match self.errno {
-            // The subject says it all.
+            // The subject is the whole message.
             0 => Ok(()),
             errno => write!(f, ": {}", Errno::from_raw(errno).desc()),
         }
@@ -139,11 +139,12 @@ pub enum Setup {
     Pending,
     /// Namespaces and mounts are made, and the root is not yet changed: the
     /// caller runs the prestart and createRuntime hooks, then calls
-    /// [`crate::proceed`]; where they fail it closes the descriptor instead.
+    /// [`crate::proceed`]; if they fail, it closes the descriptor instead.
     Environment,
     /// Everything is made; the process waits at the gate of [`crate::Lifecycle`].
     Created,
-    /// The program was executed, or the process was killed before: its exit says which.
+    /// The program was executed, or the process was killed before: its exit
+    /// status says which.
     Executed,
     /// Set-up failed; the process exits with status 127.
     Failed(SetupError),
@@ -151,7 +152,7 @@ pub enum Setup {
 
 macro_rules! steps {
     ($($variant:ident $text:literal)*) => {
-        /// The steps of a container's set-up, in the order in which they are done.
+        /// The steps of a container's set-up, in order.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
         pub enum Step {
             $(#[doc = $text] $variant,)*
@@ -160,7 +161,7 @@ macro_rules! steps {
         impl Step {
             pub(crate) const ALL: &'static [Step] = &[$(Step::$variant),*];
 
-            /// The step in words, to be followed by what it was done on.
+            /// The step in words, followed by its object.
             pub fn describe(self) -> &'static str {
                 match self { $(Step::$variant => $text,)* }
             }

@@ -1,4 +1,4 @@
-//! A further process in a running container.
+//! Another process in a running container.
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -19,15 +19,15 @@ use crate::text::absolute;
 /// A program to run in a container as its first process runs its own.
 #[derive(Debug, Clone)]
 pub struct ExecProcess {
-    /// Program and arguments; a program without a slash is looked for in PATH.
+    /// Program and arguments; a program without a slash is searched in PATH.
     pub args: Vec<String>,
     /// Added to the container's `process.env`.
     pub env: Vec<String>,
-    /// The working directory; that of the container's process where there is none.
+    /// The working directory; by default that of the container's process.
     pub cwd: Option<PathBuf>,
 }
 
-/// A further process that was checked, to be started as often as needed.
+/// Another process, checked, to be started as often as needed.
 #[derive(Debug)]
 pub struct PreparedExec<'a> {
     namespaces: &'a Namespaces,
@@ -35,18 +35,18 @@ pub struct PreparedExec<'a> {
     process: process::Plan,
 }
 
-/// What differs from one start of a further process to the next.
+/// What differs from one start of such a process to the next.
 #[derive(Debug, Clone, Copy)]
 pub struct Exec<'a> {
     /// Directory of the cgroup (v2) in which it is born; the caller's without one.
     pub cgroup: Option<BorrowedFd<'a>>,
-    /// Descriptors 0 to 2. With a terminal that takes their place.
+    /// Descriptors 0 to 2. With a terminal, it takes their place.
     pub stdio: Stdio<'a>,
     /// Descriptors from 3 on.
     pub passed: &'a [BorrowedFd<'a>],
     /// A connected Unix stream socket, to which the terminal's master is sent.
     pub console: Option<BorrowedFd<'a>>,
-    /// Who gets the seccomp listener, where the profile has one.
+    /// Who gets the seccomp listener, if the profile has one.
     pub listener: Option<Listener<'a>>,
     /// The process stays in the caller's session keyring.
     pub keep_keyring: bool,
@@ -88,14 +88,15 @@ impl PreparedExec<'_> {
         self.process.ungranted_capabilities()
     }
 
-    /// Runs the process in a running container: its namespaces and the given cgroup.
+    /// Runs the process in a running container: its namespaces and the given
+    /// cgroup.
     ///
-    /// `container` is the pidfd of the container's first process, of which
-    /// [`crate::setup_outcome`] must have said that it was created or executed:
+    /// `container` is the pidfd of the container's first process, which
+    /// [`crate::setup_outcome`] must have reported as created or executed:
     /// before that it still has the host's root. In a pid namespace of its own
-    /// the container's other processes see the new one from its birth; it is born
-    /// undumpable, so that they get neither at its memory nor, by `/proc/…/exe`,
-    /// at the caller's program.
+    /// the container's other processes see the new one from its birth; it is
+    /// born undumpable, so that they can reach neither its memory nor, by
+    /// `/proc/…/exe`, the caller's program.
     pub fn start(&self, container: BorrowedFd<'_>, exec: Exec<'_>) -> Result<Started, Error> {
         let image = Image::new(&self.process.args, self.process.env.iter())?;
         let mut args = Strings::new(&image.args);

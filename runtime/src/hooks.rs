@@ -1,9 +1,9 @@
 //! Hooks (runtime-spec, config.md, "POSIX-platform Hooks"): programs that are
 //! run at points of a container's life with its state on their standard input.
 //!
-//! Those of the runtime's namespaces are run by whoever creates the container,
-//! with [`run`]. Those of the container's namespaces are run by its process
-//! itself, which allocates nothing: all is made ready before it is born.
+//! The creator of the container runs those of the runtime's namespaces, with
+//! [`run`]. The container's process itself runs those of the container's
+//! namespaces. It cannot allocate, so everything is prepared before it is born.
 
 use std::ffi::{CString, c_int};
 use std::fmt::{self, Write as _};
@@ -28,9 +28,9 @@ use crate::report::{self, Failure};
 use crate::sys::{self, Strings};
 use crate::text::{absolute, c_string};
 
-/// How much of a hook's output is kept for the message of its failure.
+/// How much of a hook's output is kept for its error message.
 const OUTPUT: usize = 300;
-/// How long the message of a failure may be.
+/// How long an error message may be.
 const MESSAGE: usize = 500;
 
 /// The checked hooks that the container's process runs, and whether the caller has any to run.
@@ -117,12 +117,12 @@ impl Plan {
         })
     }
 
-    /// Whether nothing is to be run while the container is created and started.
+    /// Whether nothing has to run while the container is created and started.
     pub fn is_empty(&self) -> bool {
         !self.announced && self.create_container.is_empty() && self.start_container.is_empty()
     }
 
-    /// Makes ready what the process runs.
+    /// Prepares what the process runs.
     pub fn ready(&self, id: &str, bundle: &str) -> Result<Ready<'_>, Error> {
         if self.create_container.is_empty() && self.start_container.is_empty() {
             return Ok(Ready::default());
@@ -134,7 +134,7 @@ impl Plan {
             "annotations": self.annotations,
         });
         let mut text = serde_json::to_string(&state).map_err(Error::Spec)?;
-        // What is known only later has a fixed place; JSON lets space stand there.
+        // What is known only later has a fixed place; JSON allows spaces there.
         text.pop();
         text.push_str(",\"status\":");
         let status = text.len() as i64;
@@ -178,9 +178,11 @@ pub(crate) struct StateFile {
 }
 
 impl Ready<'_> {
-    /// Runs the createContainer hooks: after the mounts, before the root is changed.
+    /// Runs the createContainer hooks: after the mounts, before the root is
+    /// changed.
     ///
-    /// `state` is the state file, where it was placed. A failure was reported.
+    /// `state` is the state file, where it was placed. A failure has been
+    /// reported.
     pub fn create_container(
         &mut self,
         state: Option<BorrowedFd<'_>>,
@@ -217,7 +219,7 @@ impl Ready<'_> {
     }
 }
 
-/// A failure that the caller was told of.
+/// A failure that was reported to the caller.
 pub(crate) struct Reported;
 
 fn run_all(
@@ -230,7 +232,7 @@ fn run_all(
     if hooks.is_empty() {
         return Ok(());
     }
-    // The container's own number for it, as hooks of its namespaces are to see it.
+    // The container's own number for it, as hooks in its namespaces see it.
     let mut pid = Text::<10>::new();
     let _ = write!(pid, "{:10}", nix::unistd::getpid());
     let written =
@@ -370,7 +372,8 @@ impl<'a> Runnable<'a> {
         }
     }
 
-    /// Reads what the hook says; what does not fit is read and dropped. False at the end.
+    /// Reads the hook's output; what does not fit is read and dropped. False at
+    /// the end.
     fn listen(&mut self, output: &OwnedFd) -> bool {
         loop {
             let mut part = [0; 256];
@@ -408,7 +411,7 @@ impl<'a> Runnable<'a> {
 /// A hook that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookError {
-    /// Which, how it ended, and what it said.
+    /// Which hook, how it ended, and its output.
     message: String,
 }
 
@@ -449,7 +452,7 @@ pub fn run(kind: &str, hooks: &[Hook], state: &State) -> Result<(), HookError> {
     Ok(())
 }
 
-/// Text in memory that is there already; what does not fit is cut.
+/// Text in preallocated memory; what does not fit is cut.
 struct Text<const LENGTH: usize> {
     bytes: [u8; LENGTH],
     length: usize,

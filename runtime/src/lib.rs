@@ -3,8 +3,8 @@
 //! [`prepare`] checks a whole runtime specification and turns it into plain
 //! data; [`Prepared::start`] clones the container's process and returns. All
 //! set-up happens in that process, which reports over a pipe: nothing here
-//! blocks, and nothing of a running container lives only in memory, so that
-//! PID 1 may execute itself anew at any moment.
+//! blocks, and no part of a running container lives only in memory, so that PID
+//! 1 may re-execute itself at any moment.
 //!
 //! Invariant: what a specification asks for is enforced or refused by the name
 //! of the field, never dropped. `docs/runtime.md` lists both.

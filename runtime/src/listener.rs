@@ -1,9 +1,9 @@
-//! The seccomp listener's way to its agent (runtime-spec, config-linux.md,
+//! Sends the seccomp listener to its agent (runtime-spec, config-linux.md,
 //! "Seccomp" and "The Container Process State").
 //!
 //! Once the filter is loaded any call may be one that the agent has to answer,
-//! so the process itself cannot hand the listener over. A second process does,
-//! which was cloned before, shares the descriptors, and has no filter.
+//! so the process itself cannot send the listener. A second process does, which
+//! was cloned before, shares the descriptors, and has no filter.
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -92,7 +92,7 @@ impl Plan {
     }
 }
 
-/// Makes ready what hands the listener over, where the profile has one.
+/// Prepares sending the listener, if the profile has one.
 pub(crate) fn ready(
     plan: Option<&Plan>,
     agent: Option<Listener<'_>>,
@@ -112,7 +112,7 @@ pub(crate) fn ready(
     plan.ready(agent.id, agent.bundle, status, socket).map(Some)
 }
 
-/// Everything that handing a listener over takes, made before the clone.
+/// Everything needed to send a listener, made before the clone.
 #[derive(Debug)]
 pub(crate) struct Ready {
     message: Vec<u8>,
@@ -124,12 +124,12 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    /// The caller knows the process's number once it was cloned.
+    /// The caller knows the process's number only after the clone.
     pub fn set_pid(&self, pid: Pid) {
         self.cells.set(1, pid.as_raw());
     }
 
-    /// In the process: loads its filter, and has the listener handed over.
+    /// In the process: loads its filter, and has the listener sent.
     pub fn hand_over(
         &mut self,
         load: impl FnOnce() -> Result<Option<OwnedFd>, Errno>,
@@ -149,7 +149,7 @@ impl Ready {
                 Err(Errno::EINTR) => {}
                 Ok(_) => return Err(Errno::ECHILD),
                 // The profile does not let it wait: the agent has the listener,
-                // or will have it.
+                // or will get it.
                 Err(_) => return Ok(()),
             }
         }
@@ -174,7 +174,7 @@ impl Ready {
     }
 }
 
-/// Writes a number right-aligned; JSON lets space stand before it.
+/// Writes a number right-aligned; JSON allows spaces before it.
 fn write_number(place: &mut [u8], number: i32) {
     let mut rest = number;
     for digit in place.iter_mut().rev() {

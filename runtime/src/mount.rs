@@ -1,5 +1,5 @@
-//! Mounts as the specification asks for them, made into plain data: a clone of
-//! an existing tree, a new file system, or a change of what is mounted already. Pure.
+//! Mounts from the specification as plain data: a clone of an existing tree, a
+//! new file system, or a change of an existing mount. Pure.
 
 mod options;
 #[cfg(test)]
@@ -22,7 +22,7 @@ use options::Options;
 pub use options::known as known_mount_options;
 pub(crate) use options::propagation;
 
-/// fsconfig(2) takes no longer value; mount(2) does.
+/// fsconfig(2) accepts no longer value; mount(2) does.
 const LONGEST_VALUE: usize = 255;
 
 /// A mount, ready to be made.
@@ -43,13 +43,14 @@ pub(crate) struct Plan {
 pub(crate) enum Source {
     /// A clone of what is mounted at a path of the host.
     Bind(Bind),
-    /// A clone of the host's cgroup2, where the container has no cgroup namespace of its own.
+    /// A clone of the host's cgroup2, if the container has no cgroup namespace
+    /// of its own.
     HostCgroup,
     /// A new file system.
     New(New),
-    /// What is mounted at the target is changed.
+    /// A change of what is mounted at the target.
     Remount {
-        /// For its file system; a mount of it alone has only attributes.
+        /// For its file system; one mount of it alone has only attributes.
         options: Vec<FsOption>,
     },
 }
@@ -60,10 +61,11 @@ pub(crate) struct Bind {
     pub recursive: bool,
     /// A symbolic link at the path is copied, not followed.
     pub copy_link: bool,
-    /// The number of the mapping in the root's plan, and whether it holds below too.
+    /// The number of the mapping in the root's plan, and whether it also
+    /// applies below.
     pub id_map: Option<(usize, bool)>,
-    /// What happens to its propagation first, where its own options decide on
-    /// it: a mount that was cut off cannot be a slave or a peer again. 0: nothing.
+    /// What happens to its propagation first, if its own options decide on it:
+    /// a mount that was cut off cannot be a slave or a peer again. 0: nothing.
     pub cut_off: Option<u64>,
     /// It takes the place of `/proc`, so it must be one.
     pub proc: bool,
@@ -74,16 +76,16 @@ pub(crate) struct New {
     pub kind: CString,
     pub options: Vec<FsOption>,
     pub attributes: u64,
-    /// The target must be no symbolic link and be reached by none, so that
-    /// masking paths below `/proc` and `/sys` masks the real ones.
+    /// Neither the target nor a part of its path may be a symbolic link, so
+    /// that masking paths below `/proc` and `/sys` masks the real ones.
     pub plain_target: bool,
     /// A tmpfs gets the mode of the directory that it covers.
     pub mode_of_target: bool,
     /// A tmpfs gets a copy of what it covers.
     pub copy_up: bool,
-    /// Read-only when all other mounts were made: they may be on it.
+    /// Read-only only after all other mounts were made: they may be on it.
     pub read_only_last: bool,
-    /// How mount(2) makes it, where an option is too long for fsconfig(2).
+    /// How mount(2) makes it, if an option is too long for fsconfig(2).
     pub classic: Option<Classic>,
 }
 
@@ -109,10 +111,10 @@ pub(crate) struct Change {
     pub attributes: MountAttr,
 }
 
-/// A user namespace whose mapping a mount has.
+/// The user namespace whose mapping a mount uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum IdMap {
-    /// One is made for it.
+    /// One created for it.
     New(Mapping),
     /// The one that the container joins.
     At(CString),
@@ -127,19 +129,19 @@ impl IdMap {
     }
 }
 
-/// What a mount's meaning depends on beside itself.
+/// What the meaning of a mount depends on besides itself.
 #[derive(Debug, Default)]
 pub(crate) struct Surroundings {
     /// The container has a cgroup namespace that is not the caller's.
     pub cgroup_namespace: bool,
     /// The mapping of its user namespace.
     pub id_map: Option<IdMap>,
-    /// `context=…` for the file systems that take a SELinux label.
+    /// `context=…` for the file systems that accept a SELinux label.
     pub label: Option<String>,
 }
 
-/// Makes the mount number `index` of a specification ready; a mapping that it
-/// needs is added to `id_maps` unless it is there.
+/// Prepares the mount number `index` of a specification; adds the mapping that
+/// it needs to `id_maps` unless it is there.
 pub(crate) fn plan(
     index: usize,
     mount: &Mount,
@@ -192,7 +194,8 @@ pub(crate) fn plan(
         changes,
     };
     if options.bind {
-        // Not even when it is changed: these belong to all mounts of the file system.
+        // Not even when it is changed: these belong to all mounts of the file
+        // system.
         if let Some(option) = options.data.iter().chain(&options.super_block).next() {
             return Err(refused(
                 option,
@@ -300,7 +303,7 @@ pub(crate) fn read_only(mount: &Mount) -> bool {
     (options.single.set | options.recursive.set) & MOUNT_ATTR_RDONLY != 0
 }
 
-/// A path without `.` and `..`, as it is where none of its parts is a link.
+/// A path without `.` and `..`, as it is if none of its parts is a link.
 pub(crate) fn lexical(path: &Path) -> PathBuf {
     let mut plain = PathBuf::from("/");
     for part in path.components() {
@@ -323,8 +326,9 @@ fn is_proc(destination: &Path) -> bool {
     lexical(destination) == Path::new("/proc")
 }
 
-/// Whether a mount may cover a part of `/proc`: what engines put there, and
-/// nothing that tells of processes or is written to (CVE-2019-16884, CVE-2025-52881).
+/// Whether a mount may cover a part of `/proc`: what engines mount there, and
+/// nothing that reports on processes or is written to (CVE-2019-16884,
+/// CVE-2025-52881).
 fn may_be_in_proc(destination: &Path) -> bool {
     const ALLOWED: &[&str] = &[
         "cpuinfo",
@@ -345,10 +349,10 @@ fn may_be_in_proc(destination: &Path) -> bool {
         .is_ok_and(|name| ALLOWED.iter().any(|allowed| name == Path::new(allowed)))
 }
 
-/// What is done to the mount once it is there.
+/// What is done to the mount once it exists.
 fn changes(options: &Options<'_>) -> Vec<Change> {
     let mut changes = Vec::new();
-    // A new file system has them from its birth.
+    // A new file system has them from its creation.
     if (options.bind || options.remount) && options.single != MountAttr::default() {
         changes.push(Change {
             recursive: false,
@@ -406,7 +410,8 @@ fn id_map(
     }
 }
 
-/// The options for a file system, and the arguments of mount(2) where fsconfig(2) takes not all.
+/// The options for a file system, and the arguments of mount(2) if fsconfig(2)
+/// does not accept all of them.
 fn fs_options(
     index: usize,
     options: &Options<'_>,
@@ -425,7 +430,7 @@ fn fs_options(
             )?),
         });
     }
-    // The mount alone is changed by its attributes; mount(2) would change both.
+    // Attributes change only the mount; mount(2) would change both.
     let read_only = match (options.remount, options.single) {
         (true, MountAttr { set, .. }) if set & MOUNT_ATTR_RDONLY != 0 => Some("ro"),
         (true, MountAttr { clear, .. }) if clear & MOUNT_ATTR_RDONLY != 0 => Some("rw"),
@@ -494,7 +499,7 @@ fn new_file_system(
         Ok::<(), Error>(())
     };
     let read_only = options.single.set & MOUNT_ATTR_RDONLY != 0;
-    // These are the kernel's own, and the file system is one for many mounts.
+    // These are the kernel's own, with one file system for many mounts.
     let of_the_kernel = matches!(
         kind,
         "proc"
@@ -513,7 +518,7 @@ fn new_file_system(
             | "pstore"
     );
     if read_only && !of_the_kernel {
-        // A device that cannot be written is not opened for writing.
+        // A device that cannot be written is opened read-only.
         flag("ro", None)?;
     }
     let (kind, subtype) = kind.split_once('.').unwrap_or((kind, ""));

@@ -1,4 +1,4 @@
-//! The namespaces of a container: made new, joined by path, or the caller's.
+//! The namespaces of a container: new, joined by path, or the caller's.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -28,7 +28,7 @@ pub(crate) struct Namespaces {
     pub mount: Option<CString>,
     /// A cgroup namespace is made by the process: its root is the cgroup it is in then.
     pub new_cgroup: bool,
-    /// The user namespace, where it is not the caller's.
+    /// The user namespace, if it is not the caller's.
     pub user: Option<User>,
     /// What is written to `timens_offsets` of a new time namespace.
     time_offsets: Option<String>,
@@ -191,15 +191,16 @@ impl Namespaces {
             text += &format!("{clock} {} {nanoseconds}\n", offset.secs().unwrap_or(0));
         }
         if !text.is_empty() {
-            // A process that clone3 puts into a new time namespace cannot have
-            // offsets any more: the one in between makes it.
+            // A process that clone3 puts into a new time namespace can no
+            // longer set its offsets: the intermediate process makes the
+            // namespace.
             self.clone &= !(TIME.bits() as u64);
             self.time_offsets = Some(text);
         }
         Ok(())
     }
 
-    /// Whether clone3, or the process in between, makes this namespace.
+    /// Whether clone3, or the intermediate process, makes this namespace.
     pub fn makes(&self, kind: CloneFlags) -> bool {
         self.clone & kind.bits() as u32 as u64 != 0
     }
@@ -209,13 +210,14 @@ impl Namespaces {
         !self.own.contains(kind)
     }
 
-    /// Whether a process in between has to prepare the birth of the container's.
+    /// Whether an intermediate process has to prepare the birth of the
+    /// container's.
     pub fn need_between(&self) -> bool {
         self.pid.is_some() || self.user.is_some() || self.time_offsets.is_some()
     }
 
-    /// In the process in between, with the caller's privileges: makes its next
-    /// child be born where the container's process has to be.
+    /// In the intermediate process, with the caller's privileges: makes its
+    /// next child be born where the container's process has to be.
     ///
     /// Namespaces that only the container's own root may join are joined after
     /// its user namespace, all others before, with more privileges.
@@ -255,7 +257,8 @@ impl Namespaces {
         Ok(())
     }
 
-    /// In the container's process: joins and makes what was not there at its birth.
+    /// In the container's process: joins and makes what it did not have at its
+    /// birth.
     pub fn enter(&self) -> Result<(), Failure<'_>> {
         if !self.need_between() {
             for join in &self.join {
@@ -275,7 +278,8 @@ impl Namespaces {
         Ok(())
     }
 
-    /// In a process to be run in a running container: joins all that are its own.
+    /// In a process to be run in a running container: joins all of the
+    /// container's namespaces.
     pub fn join_of(&self, container: BorrowedFd<'_>) -> Result<(), Failure<'_>> {
         // The pid namespace is the one this process was born in.
         let kinds = self.own - CloneFlags::CLONE_NEWPID;

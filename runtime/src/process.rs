@@ -84,7 +84,7 @@ impl Common {
     }
 }
 
-/// What a process that sets itself up has begun and must bring to an end.
+/// What a process that sets itself up has started and must finish.
 #[derive(Debug)]
 pub(crate) struct Progress {
     label: Option<Opened>,
@@ -132,8 +132,8 @@ impl Plan {
         })
     }
 
-    /// A container's first process, which has no CPUs of its own (config.md,
-    /// "Linux Process", `execCPUAffinity`).
+    /// A container's first process has no CPUs of its own (config.md, "Linux
+    /// Process", `execCPUAffinity`).
     pub fn of_first_process(mut self) -> Plan {
         self.scheduling = self.scheduling.of_first_process();
         self
@@ -144,7 +144,8 @@ impl Plan {
         self.capabilities.ungranted()
     }
 
-    /// The socket that the terminal's master is sent to, where there is a terminal.
+    /// The socket that the terminal's master is sent to, if there is a
+    /// terminal.
     pub fn console<'a>(
         &self,
         socket: Option<BorrowedFd<'a>>,
@@ -184,8 +185,8 @@ impl Plan {
         })
     }
 
-    /// In the container's root: enters the working directory, and sets HOME
-    /// where the environment has none.
+    /// In the container's root: enters the working directory, and sets HOME if
+    /// the environment has none.
     pub fn enter(
         &self,
         progress: &mut Progress,
@@ -196,7 +197,7 @@ impl Plan {
             env.set_last(Home::find(self.uid).as_bytes());
         }
         match self.enter_directory() {
-            // Such as a network's file system that trusts no root.
+            // Such as a network file system that does not trust root.
             Err(Failure {
                 errno: Errno::EACCES | Errno::EPERM,
                 ..
@@ -209,7 +210,7 @@ impl Plan {
     }
 
     /// No magic link is followed: `/proc/self/fd/…` could lead out of the root
-    /// (CVE-2024-21626), which is looked at again when it was entered.
+    /// (CVE-2024-21626). This is checked again after entering the directory.
     fn enter_directory(&self) -> Result<(), Failure<'_>> {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
@@ -220,14 +221,15 @@ impl Plan {
             .at(Step::WorkingDirectory, self.cwd.as_bytes())
     }
 
-    /// Gives up everything that the program is not to have. Nothing but execve comes after.
+    /// Gives up everything that the program must not have. Only execve comes
+    /// after.
     ///
     /// The order is the kernel's: limits are raised and the bounding set is
-    /// changed with the caller's capabilities; the change of the user clears
-    /// the effective set and (but for keepcaps) the permitted one; ambient
-    /// capabilities must be permitted and inheritable. Without no-new-privileges
-    /// the filter can be loaded only while CAP_SYS_ADMIN is there, and must then
-    /// allow the calls that follow.
+    /// changed with the caller's capabilities; changing the user clears the
+    /// effective set and (except with keepcaps) the permitted one; ambient
+    /// capabilities must be permitted and inheritable. Without
+    /// no-new-privileges the filter can be loaded only while the process has
+    /// CAP_SYS_ADMIN, and must then allow the calls that follow.
     pub fn confine(
         &self,
         progress: &Progress,
@@ -265,11 +267,11 @@ impl Plan {
         Ok(())
     }
 
-    /// A user that is not root can open its standard descriptors anew, by
-    /// `/dev/stdout`, only where they are its own.
+    /// A user that is not root can open its standard descriptors again, by
+    /// `/dev/stdout`, only if it owns them.
     ///
     /// Files and devices of the machine stay as they are; what cannot be given
-    /// away (to an unmapped owner) works all the same.
+    /// away (to an unmapped owner) works anyway.
     fn own_standard_descriptors(&self) -> Result<(), Failure<'_>> {
         if self.uid == 0 {
             return Ok(());

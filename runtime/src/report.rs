@@ -1,10 +1,10 @@
-//! How a process that sets itself up and its caller talk: small messages on a
+//! How a process that sets itself up talks to its caller: small messages on a
 //! SOCK_SEQPACKET socket, which closes when the program is executed.
 //!
-//! Each message of the process stands for itself, so that a caller that has
-//! executed itself anew in the meantime can still read it: one byte says what
-//! it is, and a failure has four more for the error number (little endian),
-//! then the subject's bytes. The caller's only message is one byte: go on.
+//! Each message of the process is self-contained, so that a caller that has
+//! re-executed itself in the meantime can still read it: one byte gives its
+//! kind, and a failure has four more for the error number (little endian), then
+//! the subject's bytes. The caller's only message is one byte: continue.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -14,7 +14,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, 
 
 use crate::error::{Error, Setup, SetupError, Step};
 
-/// The longest subject that is reported; what is longer is cut.
+/// The longest subject that is reported; longer ones are cut.
 const SUBJECT: usize = 507;
 const LENGTH: usize = 1 + 4 + SUBJECT;
 
@@ -30,7 +30,7 @@ pub(crate) struct Failure<'a> {
     pub errno: Errno,
 }
 
-/// Says which step a failed system call belongs to.
+/// Names the step that a failed system call belongs to.
 pub(crate) trait At<T> {
     fn at(self, step: Step, subject: &[u8]) -> Result<T, Failure<'_>>;
 }
@@ -57,14 +57,15 @@ pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     Ok((setup, report))
 }
 
-/// Writes the failure to the socket, in one piece.
+/// Writes the failure to the socket, in one message.
 pub(crate) fn send_failure(report: BorrowedFd<'_>, failure: &Failure<'_>) {
     let mut message = [0_u8; LENGTH];
     let length = failure.subject.len().min(SUBJECT);
     message[0] = failure.step.code();
     message[1..5].copy_from_slice(&(failure.errno as i32).to_le_bytes());
     message[5..5 + length].copy_from_slice(&failure.subject[..length]);
-    // Who does not read it any more learns of the failure by the exit status.
+    // A caller that no longer reads it learns of the failure by the exit
+    // status.
     let _ = say(report, &message[..5 + length]);
 }
 
@@ -88,17 +89,17 @@ pub(crate) fn announce_created(report: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 fn say(report: BorrowedFd<'_>, message: &[u8]) -> Result<(), Errno> {
-    // Without a signal when nobody listens.
+    // Without a signal if nobody listens.
     send(report.as_raw_fd(), message, MsgFlags::MSG_NOSIGNAL).map(drop)
 }
 
-/// Lets a process go on that has announced [`Setup::Environment`].
+/// Lets a process continue that has announced [`Setup::Environment`].
 pub fn proceed(setup: BorrowedFd<'_>) -> Result<(), Error> {
     say(setup, &[1]).map_err(Error::Report)
 }
 
 /// Reads what a starting process reports on [`crate::Started::setup`], or on a
-/// connection to its gate. Does not block where the descriptor does not.
+/// connection to its gate. Does not block if the descriptor is non-blocking.
 pub fn setup_outcome(setup: BorrowedFd<'_>) -> Result<Setup, Error> {
     let mut message = [0_u8; LENGTH];
     let length = match recv(setup.as_fd().as_raw_fd(), &mut message, MsgFlags::empty()) {
@@ -119,7 +120,8 @@ fn decode(message: &[u8]) -> Setup {
                 subject: String::from_utf8_lossy(subject).into_owned(),
                 errno: i32::from_le_bytes(*errno),
             }),
-            // Of an older or newer runtime: the exit says what became of it.
+            // From an older or newer runtime: the exit status gives the
+            // outcome.
             _ => Setup::Executed,
         },
         [] => Setup::Executed,

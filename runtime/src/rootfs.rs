@@ -1,14 +1,15 @@
 //! The container's root: its mounts, devices, masked and read-only paths, and
 //! the change into it.
 //!
-//! Two halves: [`Sources::open`] takes what is needed of the host, with the
+//! Two halves: [`Sources::open`] opens what is needed from the host, with the
 //! caller's privileges; [`Plan::build`] makes the root in the container's own
-//! mount namespace, which may belong to a user namespace with none of them.
+//! mount namespace, which may belong to a user namespace without those
+//! privileges.
 //!
-//! Invariant: until the root is changed, every path of the container is
-//! resolved by openat2 below a descriptor of its root, so that no symbolic
-//! link in it leads to the host; what is mounted goes to the descriptor that
-//! was resolved, not to the path again.
+//! Invariant: until the root is changed, openat2 resolves every path of the
+//! container below a descriptor of its root, so that no symbolic link in it
+//! leads to the host. Mounts go to the descriptor that was resolved; the path
+//! is not resolved again.
 
 mod attach;
 mod copy;
@@ -45,29 +46,31 @@ pub(crate) use sources::Sources;
 pub(crate) struct Plan {
     path: CString,
     read_only: bool,
-    /// What happens to the propagation of the root in the end, and whether to all below it too.
+    /// The propagation that the root gets at the end, and whether everything
+    /// below gets it too.
     propagation: Option<(u64, bool)>,
-    /// What happens to the propagation of all bind mounts first; 0 where they
-    /// stay peers of their sources.
+    /// The propagation that all bind mounts get first; 0 if they stay peers of
+    /// their sources.
     cut_off: u64,
     mounts: Vec<mount::Plan>,
     id_maps: Vec<IdMap>,
     /// File systems get a SELinux label.
     labelled: bool,
     nodes: Vec<Node>,
-    /// Nodes are bind mounts of the host's: nobody makes one in a user namespace.
+    /// Nodes are bind mounts of the host's: nobody can create one in a user
+    /// namespace.
     bind_nodes: bool,
-    /// `/dev` is a bind mount: there is nothing in it but what was asked for,
-    /// and what is there stays as it is.
+    /// `/dev` is a bind mount: it gets only what was requested, and existing
+    /// nodes stay as they are.
     host_dev: bool,
-    /// Made where it is missing.
+    /// Created if it is missing.
     cwd: Option<CString>,
     masked: Vec<CString>,
     read_only_paths: Vec<CString>,
 }
 
 impl Plan {
-    /// Checks `root`, `mounts` and what `linux` says of paths and devices.
+    /// Checks `root`, `mounts` and the paths and devices of `linux`.
     pub fn new(spec: &Spec) -> Result<Plan, Error> {
         let Some(root) = spec.root() else {
             return Err(Error::invalid("root", "is missing"));
@@ -136,8 +139,8 @@ impl Plan {
         })
     }
 
-    /// Room for what [`Sources::open`] takes of the host; the user namespaces
-    /// of id-mapped mounts go with the birth of the process.
+    /// Room for what [`Sources::open`] opens on the host; the user namespaces
+    /// of id-mapped mounts are passed at the birth of the process.
     pub fn sources(&self, birth: &mut Birth<'_>) -> Result<Sources, Error> {
         let namespaces = self.id_maps.iter().map(IdMap::namespace);
         let namespaces = namespaces
@@ -152,12 +155,13 @@ impl Plan {
     }
 
     /// In the container's process, in its new mount namespace: makes everything
-    /// but the change of the root. Leaves no source open.
+    /// except the change of the root. Leaves no source open.
     pub fn build(&self, sources: &mut Sources) -> Result<Built<'_>, Failure<'_>> {
         let path = self.path.as_bytes();
-        // Modes of nodes and directories are meant as they are written.
+        // Modes of nodes and directories are exact, so no umask.
         nix::sys::stat::umask(Mode::empty());
-        // Slave, not private: what the host unmounts later is not held here.
+        // Slave, not private: otherwise what the host unmounts later would be
+        // held here.
         sys::mount_setattr_all(&propagate(libc::MS_SLAVE)).at(Step::Propagation, b"")?;
 
         let root = sources
@@ -179,7 +183,7 @@ impl Plan {
         self.make_devices(&root, &mut sources.nodes)?;
         if let Some(cwd) = &self.cwd {
             match resolve::directory(&root, cwd) {
-                // It is there: whoever enters it says what is wrong with it.
+                // It exists: whoever enters it reports what is wrong with it.
                 Err(Errno::EACCES | Errno::EPERM | Errno::ELOOP | Errno::ENOTDIR) => {}
                 result => drop(result.at(Step::WorkingDirectory, cwd.as_bytes())?),
             }
@@ -207,8 +211,8 @@ impl Plan {
         Ok(Built { plan: self, root })
     }
 
-    /// Where the root was, so that hooks find it there; a user namespace may
-    /// have no way to that place, but it has one to its own `/`.
+    /// Where the root was, so that hooks find it there. A user namespace may
+    /// have no access to that path, but it has access to its own `/`.
     fn attach_root(&self, root: &OwnedFd) -> Result<(), Errno> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let place = match nix::fcntl::open(self.path.as_c_str(), flags, Mode::empty()) {
@@ -259,7 +263,7 @@ fn propagate(propagation: u64) -> MountAttr {
     }
 }
 
-/// A root that is made, and not changed into yet.
+/// A root that is made, but not yet entered.
 #[derive(Debug)]
 pub(crate) struct Built<'a> {
     plan: &'a Plan,
@@ -268,7 +272,7 @@ pub(crate) struct Built<'a> {
 
 impl<'a> Built<'a> {
     /// Changes the root. The old one is mounted over the new one and then
-    /// taken away: no directory for it is needed, so the root may be read-only.
+    /// unmounted: no directory for it is needed, so the root may be read-only.
     pub fn pivot(self) -> Result<(), Failure<'a>> {
         nix::unistd::fchdir(&self.root)
             .and_then(|()| nix::unistd::pivot_root(c".", c"."))

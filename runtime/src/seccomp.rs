@@ -1,10 +1,10 @@
-//! From an OCI seccomp profile to a program of classic BPF.
+//! From an OCI seccomp profile to a classic BPF program.
 //!
-//! `profile` says what a profile means, `bpf` makes the program. A call of an
+//! `profile` interprets a profile, `bpf` generates the program. A call of an
 //! architecture that the profile does not list kills the process.
 //!
-//! Compiled programs are kept as long as somebody uses them, by a digest of
-//! the profile: services mostly share one.
+//! Compiled programs are cached while somebody uses them, by a digest of the
+//! profile: most services share one.
 
 mod bpf;
 mod default;
@@ -56,7 +56,8 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Whether [`Program::load`] gives a descriptor of which an agent must be told.
+    /// Whether [`Program::load`] returns a descriptor that an agent must
+    /// receive.
     pub fn needs_listener(&self) -> bool {
         self.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0
     }
@@ -73,14 +74,15 @@ impl Program {
 /// What the filter does with a call: the value that it returns to the kernel.
 type Action = u32;
 
-/// An entry's word on one call.
+/// What an entry says about one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Rule {
     conditions: Vec<Condition>,
     action: Action,
 }
 
-/// A comparison of one argument; with the low half alone where they have 32 bits.
+/// A comparison of one argument; with only the low half if arguments have 32
+/// bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Condition {
     /// Which argument, from 0 to 5.
@@ -101,7 +103,7 @@ enum Operator {
     Masked(u64),
 }
 
-/// Compiles a profile, or takes the program that an equal one was compiled to.
+/// Compiles a profile, or returns the cached program of an equal one.
 pub(crate) fn compile(profile: &LinuxSeccomp) -> Result<Arc<Program>, Error> {
     static PROGRAMS: Mutex<Vec<(u64, Weak<Program>)>> = Mutex::new(Vec::new());
 

@@ -1,8 +1,8 @@
 //! From a checked specification to a running process.
 //!
-//! Everything that needs memory is done before the clone; after it the child
-//! goes through its steps in order and allocates nothing, so that a caller with
-//! threads can start containers too.
+//! Everything that needs memory happens before the clone; after it the child
+//! goes through its steps in order and allocates nothing, so that a
+//! multi-threaded caller can start containers too.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
@@ -28,7 +28,8 @@ use crate::sysctl::Sysctl;
 use crate::text::c_string;
 use crate::{cgroup, delegation, fields, rootfs, seccomp, sysctl};
 
-/// A specification that was checked whole and made ready to be started, as often as needed.
+/// A specification that was checked completely and prepared, to be started as
+/// often as needed.
 #[derive(Debug)]
 pub struct Prepared {
     pub(crate) namespaces: Namespaces,
@@ -39,16 +40,16 @@ pub struct Prepared {
     domainname: Option<CString>,
     hooks: hooks::Plan,
     pub(crate) listener: Option<listener::Plan>,
-    /// Who the cgroup is given to.
+    /// Who gets the cgroup.
     cgroup_owner: Option<u32>,
 }
 
-/// Where the container's root is from.
+/// Where the container's root comes from.
 #[derive(Debug)]
 enum Root {
-    /// It is made in a new mount namespace.
+    /// A new mount namespace.
     Made(Box<rootfs::Plan>),
-    /// It is that of a mount namespace that is joined.
+    /// A joined mount namespace.
     Joined(rootfs::Joined),
 }
 
@@ -59,7 +60,7 @@ enum Ready<'a> {
 }
 
 impl Root {
-    /// Opens what it needs of the host, where that was not done.
+    /// Opens what it needs from the host, unless that was done.
     fn open(&self, sources: &mut Option<Sources>) -> Result<(), Failure<'_>> {
         match (self, sources) {
             (Root::Made(plan), Some(sources)) if !sources.are_open() => sources.open(plan),
@@ -104,13 +105,14 @@ pub struct Start<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Descriptors 0 to 2. With `process.terminal` the terminal takes their place.
     pub stdio: Stdio<'a>,
-    /// Descriptors from 3 on. Where there are any, LISTEN_FDS and LISTEN_PID are set.
+    /// Descriptors from 3 on. If there are any, LISTEN_FDS and LISTEN_PID are
+    /// set.
     pub listen: &'a [BorrowedFd<'a>],
     /// Descriptors that follow those of `listen`.
     pub passed: &'a [BorrowedFd<'a>],
     /// Added to `process.env`: `NAME=value`; replaces a variable of the same name.
     pub env: &'a [String],
-    /// How the container is created and started; without it, in one go.
+    /// How the container is created and started; without it, in one step.
     pub lifecycle: Option<Lifecycle<'a>>,
 }
 
@@ -124,16 +126,17 @@ pub struct Lifecycle<'a> {
     pub id: &'a str,
     /// The bundle's directory, absolute, for the state that hooks get.
     pub bundle: &'a Path,
-    /// A listening Unix socket of the kind SOCK_SEQPACKET. A connection to it
-    /// is the permission to start; it then says what [`Started::setup`] would.
+    /// A listening Unix socket of the type SOCK_SEQPACKET. A connection to it
+    /// is the permission to start; it then reports what [`Started::setup`]
+    /// would.
     pub gate: BorrowedFd<'a>,
     /// A connected Unix stream socket, to which the terminal's master is sent.
     pub console: Option<BorrowedFd<'a>>,
     /// A connected Unix stream socket of the seccomp agent
     /// (`linux.seccomp.listenerPath`).
     pub listener: Option<BorrowedFd<'a>>,
-    /// The process stays in the caller's session keyring instead of beginning
-    /// one of its own, which is empty.
+    /// The process stays in the caller's session keyring instead of starting
+    /// its own, which is empty.
     pub keep_keyring: bool,
 }
 
@@ -232,10 +235,11 @@ impl Prepared {
         self.process.ungranted_capabilities()
     }
 
-    /// Clones the container's process, which then sets itself up, and returns at once.
+    /// Clones the container's process, which then sets itself up, and returns
+    /// at once.
     ///
-    /// With a user namespace, a pid namespace that is joined, or time offsets
-    /// it returns as soon as a process in between has cloned it.
+    /// With a user namespace, a joined pid namespace, or time offsets it
+    /// returns as soon as an intermediate process has cloned it.
     pub fn start(&self, start: Start<'_>) -> Result<Started, Error> {
         let count = format!("LISTEN_FDS={}", start.listen.len());
         let listen = (!start.listen.is_empty()).then_some(&count);
@@ -254,9 +258,9 @@ impl Prepared {
         }
         let mut birth = Birth::new(self.namespaces.clone, start.cgroup, program)?;
         let mut creation = self.creation(start.lifecycle, &mut birth)?;
-        // For the process in between, which has the caller's privileges, or for
-        // the container's; never for both. An ordinary user has privileges only
-        // in the new namespaces.
+        // For the intermediate process, which has the caller's privileges, or
+        // for the container's; never for both. An ordinary user has privileges
+        // only in the new namespaces.
         let privileged = nix::unistd::geteuid().is_root();
         let sources = match &self.root {
             Root::Made(plan) => Some(plan.sources(&mut birth)?),
@@ -306,8 +310,8 @@ impl Prepared {
         Ok(started)
     }
 
-    /// Makes ready what the lifecycle asks of the process, or refuses a
-    /// specification that needs a lifecycle where there is none.
+    /// Prepares what the lifecycle requires of the process, or refuses a
+    /// specification that needs a lifecycle if there is none.
     fn creation(
         &self,
         lifecycle: Option<Lifecycle<'_>>,
@@ -338,7 +342,7 @@ impl Prepared {
         })
     }
 
-    /// The hooks that the process runs, where it has the lifecycle that they need.
+    /// The hooks that the process runs, if it has the lifecycle that they need.
     fn hooks_of(&self, lifecycle: Option<Lifecycle<'_>>) -> Result<hooks::Ready<'_>, Error> {
         match lifecycle {
             Some(lifecycle) => self
@@ -399,7 +403,7 @@ impl Prepared {
     }
 }
 
-/// What the process does of its lifecycle.
+/// The process's part of the lifecycle.
 struct Creation<'a> {
     gate: Option<Kept>,
     console: Option<Kept>,
@@ -410,7 +414,7 @@ struct Creation<'a> {
     keep_keyring: bool,
 }
 
-/// Why a process does not come to its program.
+/// Why a process does not reach its program.
 enum Stop<'a> {
     Failure(Failure<'a>),
     /// The caller knows already.
@@ -430,7 +434,7 @@ impl From<Reported> for Stop<'_> {
 }
 
 /// Waits until somebody connects to the gate: the connection is the permission
-/// to start, and takes the report's place.
+/// to start, and replaces the report socket.
 fn wait_at(gate: BorrowedFd<'_>, report: BorrowedFd<'static>) -> Result<(), Failure<'static>> {
     report::announce_created(report).at(Step::Gate, b"")?;
     let connection = loop {
@@ -442,8 +446,8 @@ fn wait_at(gate: BorrowedFd<'_>, report: BorrowedFd<'static>) -> Result<(), Fail
     sys::place_for_setup(connection.as_raw_fd(), report.as_raw_fd()).at(Step::Gate, b"")
 }
 
-/// First steps of every process: others cannot look into it, signals act as a
-/// program expects, and it has neither session nor keys of the caller's.
+/// First steps of every process: others cannot inspect it, signals act as a
+/// program expects, and it has neither the caller's session nor its keys.
 pub(crate) fn begin(keep_keyring: bool) -> Result<(), Failure<'static>> {
     sys::undumpable().at(Step::Session, b"")?;
     sys::reset_signals();
@@ -464,8 +468,8 @@ pub(crate) fn execute<'a>(
         .unwrap_or_else(|| not_found(image))
 }
 
-/// Whether a program is there to be executed, so that a container without one
-/// is not created.
+/// Whether there is a program to execute, so that a container without one is
+/// not created.
 fn check_program(image: &Image) -> Result<(), Failure<'_>> {
     search(image, |program| {
         nix::unistd::access(program, AccessFlags::X_OK)?;
@@ -477,8 +481,8 @@ fn check_program(image: &Image) -> Result<(), Failure<'_>> {
     })
 }
 
-/// As execvp(3): a place that has no such program, or one that must not be
-/// executed, is not the last one.
+/// As in execvp(3): after a directory that has no such program, or one that may
+/// not be executed, the search continues.
 fn search<'a>(
     image: &'a Image,
     mut attempt: impl FnMut(&'a CStr) -> Result<(), Errno>,

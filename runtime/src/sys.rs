@@ -47,13 +47,13 @@ fn descriptor(result: c_long) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(number as RawFd) })
 }
 
-/// Ends the process at once, without any clean-up of the parent's copy.
+/// Ends the process at once, without running the parent's clean-up code.
 pub fn exit(status: c_int) -> ! {
     // SAFETY: _exit(2) takes no pointer and does not return.
     unsafe { libc::_exit(status) }
 }
 
-/// A child that unwinds must not come back into the caller's code a second time.
+/// A child that unwinds must not return into the caller's code a second time.
 struct NeverReturns;
 
 impl Drop for NeverReturns {
@@ -166,7 +166,7 @@ impl Drop for SharedCells {
     }
 }
 
-/// A pidfd of a child that was not reaped yet.
+/// A pidfd of a child that has not been reaped yet.
 pub fn pidfd_open(pid: Pid) -> Result<OwnedFd, Errno> {
     // SAFETY: no pointer is passed.
     descriptor(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })
@@ -257,7 +257,7 @@ pub fn close_range(first: RawFd, last: RawFd) -> Result<(), Errno> {
 
 /// A descriptor that [`place`] has put at this number.
 ///
-/// The child holds it until it leaves, so it is borrowed for ever.
+/// The child holds it until it exits, so it is borrowed forever.
 pub fn placed(number: RawFd) -> BorrowedFd<'static> {
     // SAFETY: only called after `place_for_setup` for this number, in a child
     // that does not close it.
@@ -266,7 +266,7 @@ pub fn placed(number: RawFd) -> BorrowedFd<'static> {
 
 /// Gives every signal its default action and blocks none.
 ///
-/// Not by the C library, which keeps two signals to itself.
+/// Not through the C library, which reserves two signals for itself.
 pub fn reset_signals() {
     // `struct sigaction` of the kernel, all zero: SIG_DFL, no flags, no mask.
     let default = [0_u64; 4];

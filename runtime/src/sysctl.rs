@@ -1,4 +1,4 @@
-//! Kernel parameters that belong to a namespace. Pure, but for [`Sysctl::set`].
+//! Kernel parameters that belong to a namespace. Pure, except [`Sysctl::set`].
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -50,9 +50,11 @@ const USER: &[&str] = &[
     "user.max_uts_namespaces",
 ];
 
-/// The namespace that a parameter belongs to; those of the whole machine have none.
+/// The namespace that a parameter belongs to; `None` for those of the whole
+/// machine.
 ///
-/// `kernel.pid_max` belongs to the machine before Linux 6.14 and is not among them.
+/// `kernel.pid_max` belongs to the machine before Linux 6.14 and is not among
+/// them.
 fn namespace(name: &str) -> Option<CloneFlags> {
     if name.starts_with("net.") {
         Some(CloneFlags::CLONE_NEWNET)
@@ -110,7 +112,8 @@ pub(crate) fn plan(
 }
 
 impl Sysctl {
-    /// In the container's process, with its namespaces, and the host's `/proc` still there.
+    /// In the container's process, with its namespaces, while the host's
+    /// `/proc` is in place.
     pub fn set(&self) -> Result<(), Failure<'_>> {
         write(&self.path, &self.value).at(Step::Sysctl, self.path.as_bytes())
     }

@@ -1,6 +1,6 @@
 //! The terminal of a container's process (runtime-spec, config.md, "Process",
-//! `terminal`): of the container's own devpts, its master sent to whoever asked
-//! for it, its slave the process's standard descriptors.
+//! `terminal`): it belongs to the container's own devpts; its master is sent to
+//! whoever asked for it; its slave is the process's standard descriptors.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -32,7 +32,7 @@ impl Plan {
     /// Checks `process.terminal` and `process.consoleSize`.
     pub fn new(process: &Process) -> Result<Option<Plan>, Error> {
         if !process.terminal().unwrap_or(false) {
-            // The size is ignored then, says the specification.
+            // The specification says that the size is ignored then.
             return Ok(None);
         }
         let size = match process.console_size() {
@@ -55,11 +55,11 @@ impl Plan {
         Ok(Some(Plan { size }))
     }
 
-    /// In the container: makes the terminal, sends its master away, and makes
+    /// In the container: creates the terminal, sends its master away, and makes
     /// the slave the controlling terminal and descriptors 0 to 2.
     ///
-    /// `console`: whether the slave becomes `/dev/console` too, which only the
-    /// first process's does. It belongs to `owner` from then on.
+    /// `console`: whether the slave also becomes `/dev/console`, which only the
+    /// first process's does. From then on it belongs to `owner`.
     pub fn open(
         self,
         socket: BorrowedFd<'_>,
@@ -87,7 +87,7 @@ impl Plan {
     }
 }
 
-/// The multiplexer of the container's devpts: a root file system may hold
+/// The multiplexer of the container's devpts: a root file system may have
 /// anything by that name.
 fn open_master() -> Result<OwnedFd, Errno> {
     let directory = openat2(
@@ -113,8 +113,8 @@ fn open_master() -> Result<OwnedFd, Errno> {
     Ok(master)
 }
 
-/// Never by a link: what is masked or on the host could be covered, or
-/// uncovered, by one (CVE-2025-52565).
+/// Never through a link: it could cover, or uncover, something masked or on the
+/// host (CVE-2025-52565).
 fn mount_console(slave: &OwnedFd) -> Result<(), Errno> {
     let dev = openat2(
         nix::fcntl::AT_FDCWD,

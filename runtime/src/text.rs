@@ -1,4 +1,4 @@
-//! Text and paths of a specification, as the kernel takes them.
+//! Text and paths of a specification, in the form the kernel takes.
 
 use std::ffi::CString;
 use std::path::Path;

@@ -1,7 +1,7 @@
-//! User namespaces: the mappings that a specification asks for, written for
-//! the container's own namespace, or made into a namespace of their own for
-//! id-mapped mounts (runtime-spec, config-linux.md, "User namespace mappings";
-//! config.md, "Mounts").
+//! User namespaces: the mappings of a specification, written for the
+//! container's own namespace, or made into separate namespaces for id-mapped
+//! mounts (runtime-spec, config-linux.md, "User namespace mappings"; config.md,
+//! "Mounts").
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -27,7 +27,7 @@ pub(crate) struct Mapping {
     /// The files' text: lines of `inside outside count`.
     uid: String,
     gid: String,
-    /// User and group that set the container up: 0, or the first that is mapped.
+    /// User and group that set the container up: 0, or the first mapped one.
     root: (u32, u32),
 }
 
@@ -57,8 +57,8 @@ impl Mapping {
     pub fn write(&self, pid: Pid) -> Result<(), Errno> {
         write_map(pid, "uid_map", &self.uid)?;
         match write_map(pid, "gid_map", &self.gid) {
-            // An ordinary user may map its own group alone, and that only
-            // where setgroups(2) was given up (user_namespaces(7)).
+            // An ordinary user may map only its own group, and only after
+            // giving up setgroups(2) (user_namespaces(7)).
             Err(Errno::EPERM) => {
                 write_map(pid, "setgroups", "deny")?;
                 write_map(pid, "gid_map", &self.gid)
@@ -69,7 +69,7 @@ impl Mapping {
 
     /// A user namespace with this mapping, for MOUNT_ATTR_IDMAP.
     ///
-    /// It is made by a process that ends before this returns.
+    /// A process that ends before this returns creates it.
     pub fn namespace(&self) -> Result<OwnedFd, Errno> {
         let (wait, end) = pipe2(OFlag::O_CLOEXEC)?;
         let (pid, _pidfd) = sys::spawn(CloneFlags::CLONE_NEWUSER.bits() as u64, None, || {
@@ -104,7 +104,7 @@ fn write_map(pid: Pid, file: &str, text: &str) -> Result<(), Errno> {
         OFlag::O_WRONLY | OFlag::O_CLOEXEC,
         Mode::empty(),
     )?;
-    // A map is written in one piece or not at all.
+    // A map is written in one call or not at all.
     nix::unistd::write(&file, text.as_bytes()).map(drop)
 }
 

@@ -9,7 +9,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::id::Id;
 use crate::signal;
 
-/// What `--version` prints after the name: runc's callers read these lines.
+/// What `--version` prints after the name: runc's callers parse these lines.
 const VERSION: &str = concat!(
     "version ",
     env!("CARGO_PKG_VERSION"),
@@ -18,7 +18,7 @@ const VERSION: &str = concat!(
     "\nspec: 1.2.1"
 );
 
-/// Runs containers by the specification of the Open Container Initiative.
+/// Runs containers as the Open Container Initiative specifies.
 #[derive(Debug, Parser)]
 #[command(name = "wherry-runtime", version = VERSION, disable_version_flag = true)]
 pub struct Arguments {
@@ -31,27 +31,28 @@ pub struct Arguments {
 /// Options before the command.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// Log what is done, too.
+    /// Also log what is done.
     #[arg(long)]
     pub debug: bool,
-    /// Log to this file; without it to the standard error.
+    /// Log to this file; default: standard error.
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
-    /// The form of a line of the log.
+    /// Format of log lines.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
-    /// Directory of the containers' states; /run/wherry-runtime, or
-    /// $XDG_RUNTIME_DIR/wherry-runtime for other users than root.
+    /// Directory of the containers' states; default: /run/wherry-runtime, or
+    /// $XDG_RUNTIME_DIR/wherry-runtime for users other than root.
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// The path to criu; checkpoints are not supported.
+    /// Path to criu; ignored, since checkpoints are not supported.
     #[arg(long, value_name = "PATH", hide = true)]
     pub criu: Option<PathBuf>,
-    /// Have systemd make the cgroups; linux.cgroupsPath is SLICE:PREFIX:NAME then.
+    /// Have systemd create the cgroups; linux.cgroupsPath is then
+    /// SLICE:PREFIX:NAME.
     #[arg(long)]
     pub systemd_cgroup: bool,
-    /// Go on without a cgroup where there is no permission for one: true, false, or
-    /// auto (for other users than root).
+    /// Continue without a cgroup if there is no permission for one: true,
+    /// false, or auto (for users other than root).
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub rootless: Rootless,
     /// Print the version.
@@ -76,13 +77,13 @@ pub enum Rootless {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Makes a container, whose program waits for `start`.
+    /// Creates a container, whose program waits for `start`.
     Create(Create),
-    /// Starts the program of a container that was made by `create`.
+    /// Starts the program of a created container.
     Start { id: Id },
-    /// Makes and starts a container, waits for its end and deletes it.
+    /// Creates and starts a container, waits for its end and deletes it.
     Run(Run),
-    /// Runs a further process in a container.
+    /// Runs another process in a container.
     Exec(Box<Exec>),
     /// Sends a signal to a container's first process.
     Kill(Kill),
@@ -94,9 +95,9 @@ pub enum Command {
     List(List),
     /// Lists the processes of a container.
     Ps(Ps),
-    /// Stops all processes of a container.
+    /// Freezes all processes of a container.
     Pause { id: Id },
-    /// Lets all processes of a paused container go on.
+    /// Lets all processes of a paused container continue.
     Resume { id: Id },
     /// Changes the limits of a container.
     Update(Box<Update>),
@@ -104,7 +105,7 @@ pub enum Command {
     Events(Events),
     /// Prints what this runtime supports.
     Features,
-    /// Writes a `config.json` to begin with.
+    /// Writes a `config.json` to start from.
     Spec(Spec),
     /// Not supported.
     #[command(hide = true)]
@@ -123,7 +124,7 @@ pub struct Create {
     /// Unix socket to which the terminal's master is sent.
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
-    /// File for the number of the container's first process.
+    /// File to write the number of the container's first process to.
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
     /// Refused: the root is always changed by pivot_root, the only safe way.
@@ -132,7 +133,8 @@ pub struct Create {
     /// Keep the caller's session keyring.
     #[arg(long)]
     pub no_new_keyring: bool,
-    /// How many descriptors, from 3 and those of $LISTEN_FDS on, the container gets too.
+    /// How many descriptors to pass to the container, from 3 and those of
+    /// $LISTEN_FDS on.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
 }
@@ -147,7 +149,7 @@ pub struct Run {
     /// Do not delete the container when it has ended.
     #[arg(long)]
     pub keep: bool,
-    /// Without meaning here: no process becomes a subreaper.
+    /// No effect: no process becomes a subreaper.
     #[arg(long, hide = true)]
     pub no_subreaper: bool,
 }
@@ -163,22 +165,22 @@ pub struct Exec {
     /// An environment variable; may be given more than once.
     #[arg(short, long, value_name = "NAME=VALUE")]
     pub env: Vec<String>,
-    /// With a terminal of its own.
+    /// Give the process a terminal of its own.
     #[arg(short, long)]
     pub tty: bool,
     /// The user: UID[:GID].
     #[arg(short, long, value_name = "UID[:GID]")]
     pub user: Option<String>,
-    /// A further group; may be given more than once.
+    /// A supplementary group; may be given more than once.
     #[arg(short = 'g', long, value_name = "GID")]
     pub additional_gids: Vec<u32>,
-    /// A file with the process as config.json has it.
+    /// A file with the process as in config.json.
     #[arg(short, long, value_name = "FILE")]
     pub process: Option<PathBuf>,
     /// Do not wait for the process's end.
     #[arg(short, long)]
     pub detach: bool,
-    /// File for the process's number.
+    /// File to write the process's number to.
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
     /// The SELinux label.
@@ -190,19 +192,19 @@ pub struct Exec {
     /// Forbid new privileges.
     #[arg(long)]
     pub no_new_privs: bool,
-    /// A capability to be added; may be given more than once.
+    /// A capability to add; may be given more than once.
     #[arg(short, long, value_name = "CAP")]
     pub cap: Vec<String>,
-    /// How many descriptors from 3 on the process gets too.
+    /// How many descriptors to pass to the process, from 3 on.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
     /// A cgroup below the container's own.
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<String>,
-    /// Also in a paused container, where the process goes on when it is resumed.
+    /// Also in a paused container; the process runs when it is resumed.
     #[arg(long)]
     pub ignore_paused: bool,
-    /// Without meaning here.
+    /// No effect.
     #[arg(long, hide = true)]
     pub no_subreaper: bool,
     pub id: Id,
@@ -213,7 +215,7 @@ pub struct Exec {
 
 #[derive(Debug, Args)]
 pub struct Kill {
-    /// To all processes of the container.
+    /// Send it to all processes of the container.
     #[arg(short, long)]
     pub all: bool,
     pub id: Id,
@@ -224,7 +226,8 @@ pub struct Kill {
 
 #[derive(Debug, Args)]
 pub struct Delete {
-    /// Kill a running container first; a container that does not exist is no error.
+    /// Kill a running container first; a container that does not exist is not
+    /// an error.
     #[arg(short, long)]
     pub force: bool,
     pub id: Id,
@@ -238,10 +241,10 @@ pub enum Format {
 
 #[derive(Debug, Args)]
 pub struct List {
-    /// The form of the list.
+    /// Format of the list.
     #[arg(short, long, default_value = "table")]
     pub format: Format,
-    /// Only the ids.
+    /// Print only the ids.
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -252,7 +255,7 @@ pub struct Ps {
     #[arg(short, long, default_value = "table")]
     pub format: Format,
     pub id: Id,
-    /// Options of ps(1); -ef without any.
+    /// Options of ps(1); default: -ef.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub options: Vec<OsString>,
 }
@@ -260,14 +263,14 @@ pub struct Ps {
 #[derive(Debug, Args)]
 pub struct Update {
     pub id: Id,
-    /// A file with limits as linux.resources has them, - for the standard input; the
-    /// other options have no effect then.
+    /// A file with limits as in linux.resources, - for standard input; the
+    /// other options then have no effect.
     #[arg(short, long, value_name = "FILE")]
     pub resources: Option<PathBuf>,
-    /// Weight of block input and output, 10 to 1000.
+    /// Weight of block I/O, 10 to 1000.
     #[arg(long, value_name = "WEIGHT")]
     pub blkio_weight: Option<u16>,
-    /// Microseconds of a period of CPU time.
+    /// Microseconds of a CPU time period.
     #[arg(long, value_name = "USEC")]
     pub cpu_period: Option<u64>,
     /// Microseconds of CPU time in a period; -1 for no limit.
@@ -294,22 +297,22 @@ pub struct Update {
     /// 1 to run only when nothing else does, 0 not to.
     #[arg(long, value_name = "0|1", allow_hyphen_values = true)]
     pub cpu_idle: Option<i64>,
-    /// Kernel memory; cgroup v2 has no limit of it.
+    /// Kernel memory; cgroup v2 has no limit for it.
     #[arg(long, value_name = "BYTES", hide = true)]
     pub kernel_memory: Option<String>,
-    /// TCP buffers; cgroup v2 has no limit of them.
+    /// TCP buffers; cgroup v2 has no limit for them.
     #[arg(long, value_name = "BYTES", hide = true)]
     pub kernel_memory_tcp: Option<String>,
     /// Bytes of memory (32m, 1g …); -1 for no limit.
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     pub memory: Option<String>,
-    /// Bytes of memory that are kept for the container.
+    /// Bytes of memory reserved for the container.
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     pub memory_reservation: Option<String>,
     /// Bytes of memory and swap together; -1 for no limit.
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     pub memory_swap: Option<String>,
-    /// The most processes and threads; -1 for no limit.
+    /// Maximum number of processes and threads; -1 for no limit.
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub pids_limit: Option<i64>,
     /// The schema of the L3 cache (Intel RDT).
@@ -336,7 +339,7 @@ pub struct Spec {
     /// Where to write config.json.
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
-    /// For a container that its user, who is not root, starts.
+    /// For a container that a user other than root starts.
     #[arg(long)]
     pub rootless: bool,
 }

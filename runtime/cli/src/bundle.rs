@@ -15,8 +15,8 @@ use crate::log;
 pub struct Bundle {
     pub directory: PathBuf,
     pub text: Vec<u8>,
-    /// With absolute paths, and without the two fields that are this program's
-    /// own matter and not the library's.
+    /// With absolute paths, and without the two fields that this program
+    /// handles itself, not the library.
     pub spec: Spec,
     pub rootfs: PathBuf,
     /// `linux.cgroupsPath`.
@@ -40,7 +40,7 @@ impl Bundle {
         Bundle::parse(directory, text)
     }
 
-    /// A configuration by its text.
+    /// A configuration from its text.
     pub fn parse(directory: PathBuf, text: Vec<u8>) -> Result<Bundle> {
         let mut spec = parse(&text)
             .with_context(|| format!("parse config.json of {}", directory.display()))?;
@@ -99,7 +99,8 @@ fn parse(text: &[u8]) -> Result<Spec> {
         Ok(spec) => return Ok(spec),
         Err(error) => error,
     };
-    // Perhaps something that the specification allows and its types do not know.
+    // Perhaps something that the specification allows and its Rust types do not
+    // know.
     let Ok(mut value) = serde_json::from_slice::<Value>(text) else {
         return Err(error.into());
     };
@@ -109,7 +110,7 @@ fn parse(text: &[u8]) -> Result<Spec> {
     serde_json::from_value(value).map_err(|_| error.into())
 }
 
-/// A process by its text, as `exec` gets it.
+/// A process from its text, as `exec` gets it.
 pub fn parse_process(text: &[u8]) -> Result<oci_spec::runtime::Process> {
     let error = match serde_json::from_slice(text) {
         Ok(process) => return Ok(process),
@@ -122,8 +123,9 @@ pub fn parse_process(text: &[u8]) -> Result<oci_spec::runtime::Process> {
     serde_json::from_value(value).map_err(|_| error.into())
 }
 
-/// Takes capabilities away that this program does not know, saying so, as the
-/// specification has it, and gives scheduler flags the names that its types have.
+/// Removes capabilities that this program does not know, with a warning, as the
+/// specification demands, and gives scheduler flags the names that the Rust
+/// types have.
 fn amend_process(process: &mut Value) {
     if let Some(sets) = process
         .get_mut("capabilities")

@@ -18,28 +18,28 @@ use crate::bundle::Bundle;
 use crate::id::Id;
 use crate::log;
 
-/// How long processes that were killed may take to be gone.
+/// How long killed processes may take to disappear.
 const GONE_LIMIT: Duration = Duration::from_secs(10);
 
-/// The place of a container's cgroup.
+/// Where a container's cgroup is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Place {
-    /// Its directory; empty until systemd has said where it is.
+    /// Its directory; empty until systemd has reported it.
     pub directory: PathBuf,
-    /// The scope of systemd's that it belongs to, if that makes it.
+    /// The systemd scope that it belongs to, if systemd makes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
 }
 
-/// A scope by what it is named after.
+/// A scope and what it is named after.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Scope {
     /// `linux.cgroupsPath`: slice, prefix and name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// It is in the user's systemd, not in the machine's.
+    /// It belongs to the user's systemd, not to the machine's.
     pub user: bool,
 }
 
@@ -53,7 +53,7 @@ impl Scope {
     }
 }
 
-/// The way to a place that is not made yet.
+/// How to create a cgroup that does not exist yet.
 #[derive(Debug)]
 pub struct Planned {
     hierarchy: Hierarchy,
@@ -63,7 +63,7 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// What a configuration and the global options ask for. Touches nothing.
+    /// What a configuration and the global options ask for. Changes nothing.
     pub fn new(bundle: &Bundle, global: &Global) -> Result<Planned> {
         let scope = global.systemd_cgroup.then(|| Scope {
             path: bundle
@@ -80,7 +80,7 @@ impl Planned {
         })
     }
 
-    /// Where the cgroup will be, as far as that is known.
+    /// Where the cgroup will be, as far as known.
     pub fn place(&self, id: &Id) -> Result<Place> {
         if let Some(scope) = &self.scope {
             // Refused now rather than half-way.
@@ -99,8 +99,8 @@ impl Planned {
         })
     }
 
-    /// Makes the cgroup and sets its limits. There is none where the caller may
-    /// not make one and asks for nothing that needs one.
+    /// Creates the cgroup and sets its limits. `None` if the caller may not
+    /// create one and asks for nothing that needs one.
     pub fn create(&self, id: &Id, resources: &LinuxResources) -> Result<Fresh> {
         if let Some(scope) = &self.scope {
             let unit = scope.unit(id.as_str())?;
@@ -121,12 +121,12 @@ impl Planned {
     }
 }
 
-/// A cgroup in which no process of the container is yet.
+/// A cgroup that no process of the container is in yet.
 #[derive(Debug)]
 pub enum Fresh {
     None,
     Plain(Cgroup),
-    /// With a process that holds its place.
+    /// Has a placeholder process.
     Scope(Box<systemd_cgroup::Scope>),
 }
 
@@ -139,7 +139,7 @@ impl Fresh {
         }
     }
 
-    /// The container's process is there.
+    /// The container's process exists.
     pub fn settle(self) -> Result<Option<Cgroup>> {
         match self {
             Fresh::None => Ok(None),
@@ -169,7 +169,7 @@ impl Place {
         })
     }
 
-    /// Opens it; `None` where it is gone.
+    /// Opens it; `None` if it is gone.
     pub fn open(&self) -> Result<Option<Cgroup>> {
         if !self.directory.exists() {
             return Ok(None);
@@ -186,27 +186,27 @@ impl Place {
             .ok_or_else(|| anyhow!("{} is no cgroup", self.directory.display()))
     }
 
-    /// Whether its processes were stopped.
+    /// Whether its processes are frozen.
     pub fn is_frozen(&self) -> bool {
         fs::read_to_string(self.directory.join("cgroup.freeze"))
             .is_ok_and(|text| text.trim() == "1")
     }
 
-    /// Lets its processes go on, so that those that were killed can end.
+    /// Lets its processes continue, so that killed ones can end.
     pub fn thaw(&self) {
-        // It may be gone; and on cgroup v2 a process that is killed ends anyway.
+        // It may be gone; and on cgroup v2 a killed process ends anyway.
         let _ = fs::write(self.directory.join("cgroup.freeze"), "0");
     }
 
-    /// Removes it where nothing is in it.
+    /// Removes it if it is empty.
     pub fn remove_empty(&self) {
-        // It may be another container's: that one's processes are not touched.
+        // It may be another container's, whose processes are not touched.
         let _ = fs::remove_dir(&self.directory);
     }
 }
 
 impl Place {
-    /// Changes the limits that are named.
+    /// Changes the named limits.
     pub fn update(&self, id: &str, cgroup: &Cgroup, resources: &LinuxResources) -> Result<()> {
         match &self.scope {
             None => Ok(cgroup.update(resources)?),
@@ -222,7 +222,8 @@ impl Place {
         }
     }
 
-    /// Kills what is in the cgroup, waits until it is gone, and removes the cgroup.
+    /// Kills the processes in the cgroup, waits until they are gone, and
+    /// removes the cgroup.
     pub fn destroy(&self, id: &str) -> Result<()> {
         let cgroup = self.open()?;
         if let Some(cgroup) = &cgroup {
@@ -252,7 +253,7 @@ fn kill_all(cgroup: &Cgroup) -> Result<()> {
         let deadline = Instant::now() + GONE_LIMIT;
         while cgroup.populated()? && Instant::now() < deadline {
             let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
-            // What changed before the first poll is not told.
+            // poll does not report changes from before the first poll.
             match poll(&mut fds, PollTimeout::from(20_u16)) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno).context("wait for the cgroup's end"),

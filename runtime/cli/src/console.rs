@@ -1,4 +1,4 @@
-//! Terminals of containers: who gets the master.
+//! Terminals of containers: who receives the master.
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -63,7 +63,7 @@ impl Console {
         }
     }
 
-    /// The master, where this program is to relay it; the process has sent it by now.
+    /// The master, if this program relays it; the process has sent it by now.
     pub fn receive(self) -> Result<Option<OwnedFd>> {
         match self {
             Console::None | Console::Socket(_) => Ok(None),

@@ -1,4 +1,4 @@
-//! Makes a container, up to where its program could be started.
+//! Creates a container, up to the point where its program can be started.
 
 use std::collections::BTreeMap;
 use std::io::{stderr, stdin, stdout};
@@ -30,16 +30,16 @@ use crate::state::{Container, State};
 use crate::store::{Lock, Store, replace};
 use crate::time::rfc3339;
 
-/// A container that was made and waits at its gate.
+/// A container that was created and waits at its gate.
 pub struct Made {
     pub container: Container,
     pub lock: Lock,
     pub started: Started,
-    /// The terminal's master, where this program is to relay it.
+    /// The terminal's master, if this program relays it.
     pub terminal: Option<OwnedFd>,
 }
 
-/// Makes the container; whatever is there of it when that fails is removed.
+/// Creates the container; if that fails, everything created so far is removed.
 pub fn create(store: &Store, global: &Global, options: &Create, detached: bool) -> Result<Made> {
     if options.no_pivot {
         bail!("--no-pivot is not supported: the root is changed by pivot_root, the only safe way");
@@ -163,7 +163,8 @@ fn new_state(options: &Create, bundle: &Bundle, place: Place) -> State {
     }
 }
 
-/// The socket of the seccomp agent, where the profile has an action that it answers.
+/// The socket of the seccomp agent, if the profile has an action that it
+/// answers.
 pub fn listener(prepared: &Prepared, spec: &Spec) -> Result<Option<OwnedFd>> {
     let seccomp = spec
         .linux()
@@ -237,7 +238,7 @@ fn run_hooks(spec: &Spec, state: &State) -> Result<()> {
     Ok(())
 }
 
-/// Writes the pid file, as a whole.
+/// Writes the pid file atomically.
 pub fn write_pid(path: &Path, pid: i32) -> Result<()> {
     replace(path, pid.to_string().as_bytes(), 0o644).context("--pid-file")
 }
@@ -252,7 +253,8 @@ pub fn standard<T>(operation: impl FnOnce(Stdio<'_>) -> T) -> T {
     })
 }
 
-/// A container that is being made: dropped, it goes away with all that was made.
+/// A container that is being created: if it is dropped, everything that was
+/// made is removed.
 struct Making {
     container: Option<Container>,
     cgroup: Fresh,
@@ -288,7 +290,7 @@ impl Making {
                 lifecycle: Some(lifecycle),
             })
         })?;
-        // Where it has ended already, the report says why.
+        // If it has ended already, the report says why.
         self.started = Identity::of(started.pid.as_raw());
         self.child = Some(started.pid);
         let process = self.started;
@@ -296,7 +298,7 @@ impl Making {
         Ok(started)
     }
 
-    /// Keeps where the cgroup is, or that there is none.
+    /// Records where the cgroup is, or that there is none.
     fn note_cgroup(&mut self) -> Result<()> {
         let directory = self
             .cgroup
@@ -343,7 +345,7 @@ impl Drop for Making {
         let Some(container) = self.container.take() else {
             return;
         };
-        // What failed first is what the caller learns.
+        // The first error is the one that the caller gets.
         let tell = |result: Result<()>| {
             if let Err(error) = result {
                 log::warn(&format!("{error:#}"));
@@ -361,7 +363,7 @@ impl Drop for Making {
             setup::reap(child);
         }
         let ours = !matches!(self.cgroup, Fresh::None) || self.child.is_some();
-        // A placeholder goes first, or it would be waited for.
+        // The placeholder must go first: otherwise the wait would include it.
         self.cgroup = Fresh::None;
         if let Some(place) = container.state.cgroup.as_ref().filter(|_| ours) {
             tell(place.destroy(&container.state.id));

@@ -1,4 +1,4 @@
-//! Takes a container apart.
+//! Deletes a container.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -14,15 +14,15 @@ use crate::log;
 use crate::state::{Container, State, Status};
 use crate::store::{Folder, NoSuchContainer, Store};
 
-/// How long a process that was killed may take to be gone.
+/// How long a killed process may take to disappear.
 const GONE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Deletes a container by its id; with `force` also one that runs, that was
-/// half made, or that is not there.
+/// Deletes a container by its id; with `force` also a running, a half-created
+/// or a missing one.
 pub fn delete(store: &Store, id: &Id, force: bool) -> Result<()> {
     let folder = store.folder(id);
     if force {
-        // Before the lock: who holds it may wait for the container.
+        // Before the lock: its holder may be waiting for the container.
         if let Ok(Some(state)) = folder.state() {
             kill(&state)?;
         }
@@ -43,12 +43,12 @@ pub fn delete(store: &Store, id: &Id, force: bool) -> Result<()> {
         Err(error) => return Err(error),
     };
     let Some(state) = state else {
-        // Who made it was killed before anything else was.
+        // Its creator was killed before anything else was made.
         return folder.remove();
     };
     let container = Container { folder, state };
     match container.status()? {
-        // Nobody makes it any more: this command has the lock.
+        // Nobody is creating it any more: this command has the lock.
         Status::Stopped | Status::Created | Status::Creating => {}
         Status::Running | Status::Paused if force => {}
         status @ (Status::Running | Status::Paused) => {
@@ -59,7 +59,7 @@ pub fn delete(store: &Store, id: &Id, force: bool) -> Result<()> {
 }
 
 /// Deletes a container that this program has run to its end, unless somebody
-/// else has deleted it.
+/// else already has.
 pub fn finish(container: &Container) -> Result<()> {
     match container.folder.lock()? {
         Some(_lock) => destroy(&container.folder, &container.state),
@@ -67,7 +67,8 @@ pub fn finish(container: &Container) -> Result<()> {
     }
 }
 
-/// Takes away all that was made for a container, of which nothing needs to run any more.
+/// Removes everything that was made for a container that has nothing left to
+/// run.
 pub fn destroy(folder: &Folder, state: &State) -> Result<()> {
     kill(state)?;
     if let Some(place) = &state.cgroup {
@@ -82,7 +83,7 @@ pub fn destroy(folder: &Folder, state: &State) -> Result<()> {
     run_poststop(state)
 }
 
-/// Runs the hooks that follow the end of a container; what fails is told only.
+/// Runs the hooks that follow the end of a container; failures are only logged.
 pub fn run_poststop(state: &State) -> Result<()> {
     if state.poststop.is_empty() {
         return Ok(());

@@ -10,12 +10,12 @@ use runtime::Stdio;
 
 use crate::sys;
 
-/// Beside the standard ones.
+/// In addition to the standard ones.
 #[derive(Debug, Default)]
 pub struct Inherited {
     /// Those of socket activation: LISTEN_FDS, from 3 on.
     pub listen: Vec<BorrowedFd<'static>>,
-    /// Those of `--preserve-fds`, which follow.
+    /// Those of `--preserve-fds`, which come after them.
     pub passed: Vec<BorrowedFd<'static>>,
 }
 
@@ -23,7 +23,7 @@ impl Inherited {
     /// Finds them; `preserve` is the option's value.
     pub fn find(preserve: u32) -> Result<Inherited> {
         let variable = |name: &str| std::env::var(name).ok();
-        // LISTEN_PID says for whom they are.
+        // LISTEN_PID says which process they are for.
         let listen = match (variable("LISTEN_FDS"), variable("LISTEN_PID")) {
             (Some(count), Some(pid)) if pid.parse() == Ok(std::process::id()) => {
                 count.parse::<u32>().context("LISTEN_FDS")?
@@ -50,7 +50,8 @@ impl Inherited {
 
 /// Gives pipes, sockets and files among the standard descriptors to the user of
 /// the container's process, so that it can open them again by `/dev/stdout` and
-/// the like. Devices stay whose they are: terminals and `/dev/null` are others' too.
+/// the like. Devices keep their owner: others use terminals and `/dev/null`
+/// too.
 pub fn give_standard(stdio: &Stdio<'_>, spec: &Spec, uid: u32) {
     let Some(owner) = on_host(spec, uid) else {
         return;
@@ -68,8 +69,8 @@ pub fn give_standard(stdio: &Stdio<'_>, spec: &Spec, uid: u32) {
     }
 }
 
-/// What a user of the container is on the machine; `None` where that is not
-/// known, because the user namespace is another one's.
+/// The id on the machine of a user in the container; `None` if it is unknown,
+/// because the user namespace is another's.
 fn on_host(spec: &Spec, uid: u32) -> Option<u32> {
     let linux = spec.linux().as_ref()?;
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Stays in front of a process until it ends: signals are passed on to it, its
-//! terminal is relayed, and its exit status becomes ours.
+//! Stays in front of a process until it ends: passes signals on to it, relays
+//! its terminal, and exits with its exit status.
 
 use std::io::{Write, stdin, stdout};
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,11 +23,11 @@ use crate::sys;
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Takes all signals; before the process is started, so that none is lost.
-    /// A process that the library starts has none of it.
+    /// Takes over all signals, before the process is started so that none is
+    /// lost. A process that the library starts does not inherit this.
     pub fn take() -> Result<Signals> {
         let mut set = SigSet::all();
-        // These say that this program itself is wrong.
+        // These report errors in this program itself.
         for fault in [
             Signal::SIGSEGV,
             Signal::SIGBUS,
@@ -45,7 +45,7 @@ impl Signals {
 
 /// Waits for the end of a process that this program has started.
 ///
-/// The result is its exit status, 128 and the signal's number where a signal
+/// The result is its exit status, or 128 plus the signal's number if a signal
 /// has killed it.
 pub fn wait(started: &Started, terminal: Option<OwnedFd>, signals: &Signals) -> Result<i32> {
     let mut relay = terminal.map(Relay::new).transpose()?;
@@ -69,7 +69,7 @@ pub fn wait(started: &Started, terminal: Option<OwnedFd>, signals: &Signals) -> 
                 (output, input) = (ready(1), ready(2));
             }
         }
-        // First: a new size of the terminal counts for what is typed after it.
+        // First: a new size of the terminal applies to what is typed after it.
         while let Ok(Some(info)) = signals.0.read_signal() {
             if let Some(status) = handle(info.ssi_signo as i32, started, relay.as_ref())? {
                 if let Some(relay) = &mut relay {
@@ -89,7 +89,7 @@ pub fn wait(started: &Started, terminal: Option<OwnedFd>, signals: &Signals) -> 
     }
 }
 
-/// Passes a signal on; the exit status where the process has ended.
+/// Passes a signal on; returns the exit status if the process has ended.
 fn handle(signal: i32, started: &Started, relay: Option<&Relay>) -> Result<Option<i32>> {
     match (signal, relay) {
         (libc::SIGCHLD, _) => reap(started.pid),
@@ -108,7 +108,8 @@ fn handle(signal: i32, started: &Started, relay: Option<&Relay>) -> Result<Optio
     }
 }
 
-/// The exit status of the process, where it has ended; other children are reaped too.
+/// The exit status of the process, if it has ended; other children are reaped
+/// too.
 fn reap(process: Pid) -> Result<Option<i32>> {
     let mut status = None;
     loop {
@@ -129,7 +130,7 @@ struct Relay {
     master: OwnedFd,
     /// This program's own terminal as it was.
     before: Option<Termios>,
-    /// What was typed and the container has not taken yet.
+    /// Input that the container has not read yet.
     typed: Vec<u8>,
     input_ended: bool,
     /// All ends of the container's terminal were closed.
@@ -166,7 +167,7 @@ impl Relay {
         if self.before.is_some()
             && let Ok(size) = sys::window_size(stdin().as_fd())
         {
-            // It has ended where this fails.
+            // If this fails, the terminal has ended.
             let _ = sys::set_window_size(self.master.as_fd(), &size);
         }
     }
@@ -213,13 +214,13 @@ impl Relay {
         }
     }
 
-    /// Copies what is there; `false` where nothing was.
+    /// Copies available data; `false` if there was none.
     fn read_output(&mut self) -> bool {
         let mut part = [0; 4096];
         match nix::unistd::read(&self.master, &mut part) {
             Ok(length) if length > 0 => {
                 let mut out = stdout().lock();
-                // Who does not read it does not stop the container.
+                // A reader that is gone must not stop the container.
                 let _ = out.write_all(&part[..length]).and_then(|()| out.flush());
                 true
             }
@@ -240,7 +241,7 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         if let Some(before) = &self.before {
-            // It is gone where this fails.
+            // If this fails, the terminal is gone.
             let _ = tcsetattr(stdin(), SetArg::TCSANOW, before);
         }
     }

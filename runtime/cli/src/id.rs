@@ -3,8 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A checked id: letters, digits and `_+-,.`, no more than a file's name may
-/// have, and neither `.` nor `..`. So it never leads out of the root of the states.
+/// A checked id: letters, digits and `_+-,.`, no longer than a file name may
+/// be, and neither `.` nor `..`. So it never leads out of the root of the
+/// states.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Id(String);
 

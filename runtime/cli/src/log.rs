@@ -1,4 +1,4 @@
-//! The log, as runc's callers read it: a line an event, of text or JSON.
+//! The log, as runc's callers read it: one line per event, as text or JSON.
 
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write, stderr};
@@ -49,7 +49,7 @@ pub fn open(options: &Global) -> Result<()> {
                 .with_context(|| format!("open the log {}", path.display()))?,
         ),
     };
-    // Called once; a second log would not be taken.
+    // Called once; a second log would be ignored.
     let _ = LOG.set(Log {
         file,
         format: options.log_format,
@@ -70,7 +70,7 @@ pub fn warn(message: &str) {
     write(Level::Warning, message);
 }
 
-/// Why the command failed: into the log, and onto the standard error.
+/// Why the command failed: to the log, and to standard error.
 pub fn error(message: &str) {
     write(Level::Error, message);
     if LOG.get().is_some_and(|log| log.file.is_some()) {
@@ -101,8 +101,8 @@ fn write(level: Level, message: &str) {
             format!("time=\"{}\" level={level} msg={message:?}", line.time)
         }
     };
-    // In one piece, so that the lines of several commands do not mix. There is
-    // nobody to tell that the log cannot be written.
+    // In one write, so that the lines of several commands do not mix. Nobody
+    // can be told that the log cannot be written.
     let _ = match file {
         Some(mut file) => file.write_all(format!("{text}\n").as_bytes()),
         None => stderr().write_all(format!("{text}\n").as_bytes()),

@@ -1,8 +1,8 @@
 //! `wherry-runtime`: runc's command line on the runtime library.
 //!
-//! Each command is a process of its own, and none stays beside a container. What
-//! one command leaves for the next is in the container's folder (`store`), and
-//! what a container does is asked of the kernel (`state`).
+//! Each command is a process of its own, and none stays beside a container.
+//! What one command leaves for the next is in the container's folder (`store`),
+//! and the kernel is asked for a container's status (`state`).
 
 mod arguments;
 mod bundle;
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 
 /// What the command line itself asks for, or what is wrong with it.
 fn usage(error: &clap::Error) -> ExitCode {
-    // There is nobody to tell that nobody reads it.
+    // If nobody reads it, nobody can be told.
     let _ = error.print();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
@@ -59,8 +59,8 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 impl Command {
-    /// The exit code where the command itself fails: exec's own must not be
-    /// taken for the program's.
+    /// The exit code if the command itself fails: exec's must differ from the
+    /// program's.
     fn failure_code(&self) -> u8 {
         match self {
             Command::Exec(_) => 255,

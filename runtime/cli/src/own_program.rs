@@ -1,11 +1,11 @@
-//! Keeps the runtime's own program out of the reach of containers.
+//! Keeps the runtime's own program out of reach of containers.
 //!
-//! A process in a container can reach the program of another one through
-//! `/proc/PID/exe`, and the runtime's processes enter containers (CVE-2019-5736).
-//! So that there is nothing to be overwritten, this program executes itself
-//! anew from a place that nobody can write to: a detached read-only copy of its
-//! mount, or, where mounting is not permitted, a sealed copy in memory. On a
-//! read-only mount, as in Wherry's image, there is nothing to do.
+//! A process in a container can reach another process's program through
+//! `/proc/PID/exe`, and the runtime's processes enter containers
+//! (CVE-2019-5736). So this program executes itself again from a place that
+//! nobody can write to: a detached read-only copy of its mount or, if mounting
+//! is not permitted, a sealed copy in memory. On a read-only mount, as in
+//! Wherry's image, this is not needed.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -23,7 +23,7 @@ use crate::sys;
 
 const PROGRAM: &std::ffi::CStr = c"/proc/self/exe";
 
-/// Returns when this program cannot be written to; may execute it anew before.
+/// Returns once this program cannot be written to; may execute it again first.
 pub fn protect() -> Result<()> {
     let program = open(PROGRAM, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .context("open /proc/self/exe")?;

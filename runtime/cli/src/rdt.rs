@@ -1,8 +1,8 @@
-//! Intel RDT: which share of the cache and of the memory's bandwidth a container
-//! has (runtime-spec, config-linux.md, "IntelRdt").
+//! Intel RDT: a container's share of the cache and of the memory bandwidth
+//! (runtime-spec, config-linux.md, "IntelRdt").
 //!
-//! The kernel's interface is a file system of groups: `schemata` of a group says
-//! what its processes may use, `tasks` which these are, and each may have groups
+//! The kernel's interface is a file system of groups: a group's `schemata` says
+//! what its processes may use, `tasks` lists them, and each may have groups
 //! below it that only count.
 
 use std::fs;
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::runtime::LinuxIntelRdt;
 use serde::{Deserialize, Serialize};
 
-/// What was made for a container and goes with it.
+/// What was made for a container and is removed with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Made {
@@ -64,7 +64,8 @@ impl Plan {
             let Some(schema) = schema.as_deref().filter(|schema| !schema.is_empty()) else {
                 continue;
             };
-            // As runc: of several lines, a schema of memory bandwidth is not the cache's.
+            // As in runc: of several lines, a schema of memory bandwidth is not
+            // the cache's.
             let lines = schema
                 .lines()
                 .filter(|line| kind == "MB" || !line.starts_with("MB:"));
@@ -95,8 +96,8 @@ impl Plan {
         })
     }
 
-    /// Makes the groups and sets their shares. What was made before this failed is
-    /// in `made`, too.
+    /// Makes the groups and sets their shares. `made` lists what was made, even
+    /// if this fails.
     pub fn create(&self, id: &str, made: &mut Made) -> Result<Groups> {
         let group = self.root.join(&self.name);
         let fresh = match fs::create_dir(&group) {
@@ -145,7 +146,8 @@ impl Plan {
 pub struct Groups(Vec<PathBuf>);
 
 impl Groups {
-    /// Puts a process into them; what it starts later is there too.
+    /// Puts a process into them; processes that it starts later are in them
+    /// too.
     pub fn add(&self, pid: i32) -> Result<()> {
         for group in &self.0 {
             let tasks = group.join("tasks");
@@ -201,8 +203,8 @@ fn resctrl(mountinfo: &str) -> Option<PathBuf> {
     })
 }
 
-/// Whether a group's schemata have all that a line says; the kernel writes
-/// numbers with other blanks and zeros in front.
+/// Whether a group's schemata contain everything a line says; the kernel writes
+/// numbers with different blanks and leading zeros.
 fn has(schemata: &str, line: &str) -> bool {
     let parts = |line: &str| {
         let (kind, rest) = line.split_once(':')?;
@@ -261,7 +263,8 @@ mod tests {
         let group = root.path().join("box");
         assert_eq!(fs::read_to_string(group.join("tasks")).unwrap(), "7");
         assert_eq!(made.group.as_ref(), Some(&group));
-        // An ordinary directory does not lose its files by itself, as the kernel's do.
+        // The files of an ordinary directory do not disappear by themselves, as
+        // the kernel's do.
         for file in ["tasks", "schemata"] {
             fs::remove_file(group.join(file)).unwrap();
         }

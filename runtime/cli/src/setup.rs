@@ -9,7 +9,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use runtime::{Setup, SetupError, Step, setup_outcome};
 
-/// What the process has come to; waits until there is something to tell.
+/// How far the process has come; waits until there is something to report.
 pub fn next(setup: BorrowedFd<'_>) -> Result<Setup> {
     loop {
         let mut fds = [PollFd::new(setup.as_fd(), PollFlags::POLLIN)];
@@ -27,7 +27,7 @@ pub fn next(setup: BorrowedFd<'_>) -> Result<Setup> {
 }
 
 /// A failed set-up in the words that runc's callers look for: docker and podman
-/// make 127 of a program that is not there, and 126 of one that must not run.
+/// turn a missing program into 127, and one that may not be executed into 126.
 pub fn failure(error: &SetupError, program: &str) -> anyhow::Error {
     let begin = "unable to start container process";
     match error.step {
@@ -56,7 +56,8 @@ pub fn reap(process: Pid) {
     loop {
         match waitpid(process, Some(WaitPidFlag::__WALL)) {
             Err(Errno::EINTR) => {}
-            // Ended; or no child of this program, which nobody inherits either.
+            // Ended; or not a child of this program, so that nobody inherits it
+            // either.
             Ok(_) | Err(_) => return,
         }
     }

@@ -18,7 +18,8 @@ pub fn parse(text: &str) -> Result<i32, String> {
         "IOT" => Some(Signal::SIGABRT as i32),
         "POLL" => Some(Signal::SIGIO as i32),
         "UNUSED" => Some(Signal::SIGSYS as i32),
-        // The C library keeps the first two of the kernel's realtime signals.
+        // The C library reserves the first two of the kernel's realtime
+        // signals.
         "RTMIN" => Some(34),
         "RTMAX" => Some(64),
         _ => None,

@@ -33,7 +33,7 @@ pub fn start(container: &Container) -> Result<()> {
         return Ok(());
     }
     let state = container.state.for_hooks(ContainerState::Running)?;
-    // Each of them, whatever becomes of the others.
+    // All of them, even if one fails.
     for hook in &container.state.poststart {
         if let Err(error) = hooks::run("poststart", std::slice::from_ref(hook), &state) {
             log::warn(&error.to_string());

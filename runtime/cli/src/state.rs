@@ -1,8 +1,8 @@
-//! What is kept of a container, and what is told of it.
+//! What is stored about a container, and what is reported.
 //!
-//! Kept is only what the kernel does not know. Whether a container runs, waits
-//! to be started or has ended is asked of the kernel each time, so it cannot be
-//! wrong after a crash of whoever.
+//! Only what the kernel does not know is stored. The kernel is asked each time
+//! whether a container runs, waits to be started or has ended, so this cannot
+//! be wrong after any crash.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
@@ -29,7 +29,7 @@ pub struct State {
     pub format: u32,
     pub oci_version: String,
     pub id: String,
-    /// Set-up is complete; until then the container is being made.
+    /// Set-up is complete; until then the container is being created.
     pub complete: bool,
     /// The first process, once it exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,7 +62,8 @@ pub struct State {
 }
 
 impl State {
-    /// Changes with every change that another version of this program would misread.
+    /// Changes with every change that another version of this program would
+    /// misread.
     pub const FORMAT: u32 = 1;
 
     /// The state that hooks get.
@@ -87,11 +88,11 @@ impl State {
     }
 }
 
-/// What a container does.
+/// A container's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It is being made.
+    /// It is being created.
     Creating,
     /// It waits to be started.
     Created,
@@ -161,11 +162,11 @@ impl Container {
         }
     }
 
-    /// What it does, as the kernel says.
+    /// Its status, according to the kernel.
     pub fn status(&self) -> Result<Status> {
         let alive = self.state.process.is_some_and(Identity::is_alive);
         if !self.state.complete {
-            // Where nobody makes it any more it will never be complete.
+            // If nobody is creating it any more, it will never be complete.
             return Ok(if alive || self.folder.is_locked()? {
                 Status::Creating
             } else {
@@ -186,9 +187,9 @@ impl Container {
 
     /// Whether its process waits to be started.
     ///
-    /// The gate listens until the program is executed, which closes it. A socket
-    /// of another kind cannot connect to it, and so tells whether it is there
-    /// without starting anything.
+    /// The gate listens until the program is executed, which closes it. A
+    /// socket of another type cannot connect to it, and so shows whether it
+    /// exists without starting anything.
     fn waits_at_gate(&self) -> Result<bool> {
         let asked = self.folder.at_gate(|gate| {
             let socket = socket(
@@ -245,7 +246,7 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// A user's name by `/etc/passwd`, or the number where it has none.
+/// A user's name from `/etc/passwd`, or the number if it has none.
 fn name_of(uid: u32) -> String {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let number = uid.to_string();

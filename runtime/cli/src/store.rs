@@ -1,8 +1,8 @@
-//! The states of all containers: a folder, and in it one for each container.
+//! The states of all containers: a folder with one folder for each container.
 //!
-//! `docs/wherry-runtime.md` specifies what is in a container's folder. Whatever
-//! changes a container holds the folder's lock (flock) for as long; reading
-//! needs none, because files are replaced as a whole.
+//! `docs/wherry-runtime.md` specifies the contents of a container's folder.
+//! Whatever changes a container holds the folder's lock (flock) meanwhile;
+//! reading needs none, because files are replaced as a whole.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -77,8 +77,8 @@ impl Store {
                     bail!("container with given ID already exists: {id}")
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    // What is in a user's runtime folder is removed when it was not
-                    // used for long, but for what has the sticky bit.
+                    // In a user's runtime folder, files unused for long are
+                    // removed, except those with the sticky bit.
                     let mode = if self.private { 0o1700 } else { 0o700 };
                     DirBuilder::new()
                         .recursive(true)
@@ -91,7 +91,7 @@ impl Store {
                     return Err(error).with_context(|| format!("make {}", folder.path.display()));
                 }
             }
-            // Another one may have taken it for a container that was given up.
+            // Another one may have taken it for an abandoned container.
             if let Some(lock) = folder.lock()? {
                 return Ok((folder, lock));
             }
@@ -123,7 +123,7 @@ impl Store {
 }
 
 impl Folder {
-    /// Waits for the lock; `None` where the container is gone by then.
+    /// Waits for the lock; `None` if the container is gone by then.
     pub fn lock(&self) -> Result<Option<Lock>> {
         self.flock(FlockArg::LockExclusive).map(|lock| match lock {
             Locked::Gone => None,
@@ -132,7 +132,7 @@ impl Folder {
         })
     }
 
-    /// Whether a command changes the container just now.
+    /// Whether a command is changing the container right now.
     pub fn is_locked(&self) -> Result<bool> {
         let lock = self.flock(FlockArg::LockSharedNonblock)?;
         Ok(matches!(lock, Locked::ByOther))
@@ -154,7 +154,7 @@ impl Folder {
                 Err((_, errno)) => return Err(errno).with_context(failed),
             }
         };
-        // Removed while this command waited: a folder that has its place now is
+        // Removed while this command waited: a folder now in its place is
         // another container's.
         let links = nix::sys::stat::fstat(&*lock).with_context(failed)?.st_nlink;
         Ok(if links == 0 {
@@ -164,7 +164,7 @@ impl Folder {
         })
     }
 
-    /// What is known of the container; `None` where nothing was written yet, or
+    /// What is known about the container; `None` if nothing was written yet, or
     /// there is no container.
     pub fn state(&self) -> Result<Option<State>> {
         let path = self.path.join(STATE);
@@ -192,12 +192,12 @@ impl Folder {
         self.write(STATE, &text)
     }
 
-    /// Keeps the configuration as the container was made with it.
+    /// Stores the configuration that the container is created with.
     pub fn write_config(&self, config: &[u8]) -> Result<()> {
         self.write(CONFIG, config)
     }
 
-    /// The configuration that the container was made with.
+    /// The configuration that the container was created with.
     pub fn config(&self) -> Result<Vec<u8>> {
         let path = self.path.join(CONFIG);
         fs::read(&path).with_context(|| format!("read {}", path.display()))
@@ -207,8 +207,8 @@ impl Folder {
         replace(&self.path.join(name), content, 0o600)
     }
 
-    /// Calls `operation` with the path of the gate, short enough for a socket's
-    /// address wherever the folder is.
+    /// Calls `operation` with the path of the gate, made short enough for a
+    /// socket's address wherever the folder is.
     pub fn at_gate<T>(
         &self,
         operation: impl FnOnce(&Path) -> Result<T, Errno>,
@@ -227,8 +227,8 @@ impl Folder {
         self.path.join(GATE).exists()
     }
 
-    /// Removes the folder with all that is in it. The state goes last: until then
-    /// the container can be deleted again.
+    /// Removes the folder with everything in it. The state goes last: until
+    /// then the container can be deleted again.
     pub fn remove(&self) -> Result<()> {
         let failed = || format!("remove {}", self.path.display());
         for name in [GATE, CONFIG, STATE] {
@@ -241,7 +241,7 @@ impl Folder {
         match fs::remove_dir(&self.path) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            // What a command that was killed has left.
+            // Left by a command that was killed.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
                 fs::remove_dir_all(&self.path).with_context(failed)
             }
@@ -256,7 +256,8 @@ enum Locked {
     Ours(Lock),
 }
 
-/// Writes a file beside its place and puts it there, so that nobody reads half of it.
+/// Writes a file beside its destination and renames it, so that nobody reads
+/// half of it.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
@@ -270,7 +271,7 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<()> {
         .and_then(|mut file| file.write_all(content))
         .and_then(|()| fs::rename(&beside, path));
     written.with_context(|| {
-        // It must not fill the place for ever.
+        // It must not block the place forever.
         let _ = fs::remove_file(&beside);
         format!("write {}", path.display())
     })

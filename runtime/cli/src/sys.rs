@@ -53,7 +53,7 @@ pub fn make_read_only(mount: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 /// Executes the program that `fd` refers to, with this process's environment.
-/// Returns only where that failed.
+/// Returns only if that failed.
 pub fn execute(fd: BorrowedFd<'_>, arguments: &[CString]) -> Errno {
     unsafe extern "C" {
         static environ: *const *const c_char;
@@ -93,7 +93,7 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
     descriptor(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
 }
 
-/// pidfd_send_signal(2). Signal 0 only asks whether the process is there.
+/// pidfd_send_signal(2). Signal 0 only checks whether the process exists.
 pub fn send_signal(process: BorrowedFd<'_>, signal: c_int) -> Result<(), Errno> {
     // SAFETY: no signal information is passed, which the kernel takes as kill's.
     let result = unsafe {
@@ -129,8 +129,8 @@ pub fn set_window_size(terminal: BorrowedFd<'_>, size: &Winsize) -> Result<(), E
     Errno::result(result).map(drop)
 }
 
-/// Whether this program's caller has left this descriptor open for it: all that
-/// this program opens itself are close-on-exec.
+/// Whether this program's caller has left this descriptor open for it:
+/// everything that this program opens itself is close-on-exec.
 pub fn is_inherited(number: RawFd) -> bool {
     // SAFETY: no pointer is passed.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };

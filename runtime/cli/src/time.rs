@@ -1,4 +1,4 @@
-//! Points in time as RFC 3339 writes them.
+//! Points in time as RFC 3339 text.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,8 +18,8 @@ pub fn rfc3339(time: SystemTime) -> String {
 
 /// Year, month and day of a number of days since 1970, in the Gregorian calendar.
 fn date(days: u64) -> (u64, u64, u64) {
-    // Counted from 1 March of year 0: a leap day is the last of its year, and
-    // months of 31 and 30 days follow each other in a line.
+    // Counted from 1 March of year 0: so a leap day is the last of its year,
+    // and the months' lengths follow one linear formula.
     let days = days + 719_468;
     let era = days / 146_097;
     let day_of_era = days % 146_097;

@@ -1,13 +1,13 @@
-//! Device rules, compiled to a program of extended BPF that the kernel runs at
+//! Device rules, compiled to an extended BPF program that the kernel runs at
 //! each access to a device. Pure.
 //!
-//! Access is a set of three bits (read, write, mknod), and each bit that is
-//! asked for is decided by the last rule that names it for the device; without
-//! one it is denied. The program therefore goes through the rules from the last
-//! to the first, and strikes off the bits that a rule allows. The kernel checks
-//! and translates it at each start of a container, so it is kept short: a rule
-//! for every access decides at once, rules that differ in the minor number only
-//! share their other comparisons, and all share two ends.
+//! An access is a set of three bits (read, write, mknod). For each requested
+//! bit the last rule that names it for the device decides; without one it is
+//! denied. So the program goes through the rules from last to first, and clears
+//! the bits that a rule allows. The kernel checks and translates it at each
+//! start of a container, so it is kept short: a rule for every access decides
+//! at once, rules that differ only in the minor number share their other
+//! comparisons, and all share two ends.
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
@@ -34,7 +34,8 @@ struct Rule {
     access: i32,
 }
 
-/// The program for these rules and the default devices; none where everything is allowed.
+/// The program for these rules and the default devices; `None` if everything is
+/// allowed.
 pub(super) fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Option<Vec<Extended>>, Error> {
     let mut checked = rules
         .iter()
@@ -46,7 +47,7 @@ pub(super) fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Option<Vec<Extended
     }
     checked.extend(defaults());
     let program = generate(&checked);
-    // Jumps have 16 bits; the kernel would take a longer one.
+    // Jumps have 16 bits; the kernel would accept a longer program.
     if program.len() > LONGEST {
         return Err(Error::invalid(
             "linux.resources.devices",
@@ -56,7 +57,7 @@ pub(super) fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Option<Vec<Extended
     Ok(Some(program))
 }
 
-/// Whether the last word of the rules, but for further permissions, is to allow everything.
+/// Whether the last rule, apart from later permissions, allows everything.
 fn allows_everything(rules: &[Rule]) -> bool {
     let everything = Rule {
         allow: true,
@@ -72,7 +73,7 @@ fn allows_everything(rules: &[Rule]) -> bool {
         .any(|rule| *rule == everything)
 }
 
-/// What every container may use: making any node, which opens nothing; the
+/// What every container may use: creating any node, which opens nothing; the
 /// default devices; terminals, which are those of its own devpts.
 fn defaults() -> impl Iterator<Item = Rule> {
     let nodes = [Rule {
@@ -90,7 +91,7 @@ fn defaults() -> impl Iterator<Item = Rule> {
         access: ALL,
     };
     let terminals = [character(136, None), character(5, Some(2))];
-    // Those of one major number follow each other.
+    // Group those of one major number.
     let devices = device::DEFAULT
         .iter()
         .rev()
@@ -177,7 +178,8 @@ fn shift_right(register: u8, bits: i32) -> Extended {
     instruction(0x77, register, 0, 0, bits)
 }
 
-/// Where a comparison goes when it holds; when it does not, to the next instruction.
+/// Where a comparison jumps when it holds; otherwise the next instruction
+/// follows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Goto {
     /// To the instructions of the rule after this one.
@@ -210,7 +212,7 @@ fn generate(rules: &[Rule]) -> Vec<Extended> {
     while let Some((last, before)) = rest.split_last() {
         rest = before;
         if last.access == ALL && (last.kind, last.major, last.minor) == (None, None, None) {
-            // Nothing before this rule counts, and the kernel wants no code that is never reached.
+            // No earlier rule matters, and the kernel rejects unreachable code.
             otherwise = last.allow;
             break;
         }
@@ -233,7 +235,7 @@ fn generate(rules: &[Rule]) -> Vec<Extended> {
     code.finish(otherwise)
 }
 
-/// Instructions, and those among them that jump.
+/// Instructions, and which of them jump.
 struct Code {
     instructions: Vec<Extended>,
     jumps: Vec<(usize, Goto)>,
@@ -245,7 +247,7 @@ impl Code {
         self.instructions.push(instruction);
     }
 
-    /// A rule that may have several minor numbers if it is for every access.
+    /// A rule for every access may have several minor numbers.
     fn rule(&mut self, rule: &Rule, minors: &[i32]) {
         let answer = Goto::Answer(rule.allow);
         let tests = [(KIND, rule.kind), (MAJOR, rule.major)];
@@ -279,7 +281,8 @@ impl Code {
         self.land(Goto::Next, next);
     }
 
-    /// Sets the distance of the jumps that go there; whether there are any.
+    /// Sets the distance of the jumps to this place; returns whether there are
+    /// any.
     fn land(&mut self, goto: Goto, place: usize) -> bool {
         let mut any = false;
         let instructions = &mut self.instructions;
@@ -294,7 +297,8 @@ impl Code {
         any
     }
 
-    /// Ends with the answer for what no rule has decided, then the other one.
+    /// Ends with the answer for an access that no rule has decided, then the
+    /// other one.
     fn finish(mut self, otherwise: bool) -> Vec<Extended> {
         for answer in [otherwise, !otherwise] {
             let place = self.instructions.len();

@@ -1,10 +1,10 @@
 //! Where a container's cgroup is: the v2 tree as this process sees it, and the
 //! way down to a path in it.
 //!
-//! A process can hold processes or hand controllers down, not both (the
-//! kernel's rule of no internal processes). So the cgroups above a container's
-//! are made where they are missing and hand down every controller that they
-//! can; whether one that a limit needs has arrived shows when the limit is set.
+//! A cgroup can hold processes or delegate controllers, not both (the kernel's
+//! rule of no internal processes). So missing cgroups above a container's are
+//! created and delegate every controller that they can; setting a limit shows
+//! whether its controller has arrived.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,14 +25,15 @@ use crate::Error;
 pub struct Hierarchy {
     /// Where it is mounted.
     mount: PathBuf,
-    /// What of it is mounted there: a path in the caller's cgroup namespace.
+    /// Which part of it is mounted there: a path in the caller's cgroup
+    /// namespace.
     root: PathBuf,
     /// The caller's own cgroup, the same way.
     own: PathBuf,
 }
 
 impl Hierarchy {
-    /// Finds the tree by the caller's mount table.
+    /// Finds the tree in the caller's mount table.
     pub fn find() -> Result<Hierarchy, Error> {
         let load = |path: &str| {
             fs::read_to_string(path).map_err(|source| {
@@ -51,9 +52,9 @@ impl Hierarchy {
 
     /// The path below the mount for a container with this `linux.cgroupsPath`.
     ///
-    /// An absolute one begins at the mount. A relative one, or in its absence
-    /// the container's name, begins beside the caller's own cgroup, which
-    /// cannot hand anything down while the caller is in it.
+    /// An absolute one starts at the mount. A relative one (or, without one,
+    /// the container's name) starts beside the caller's own cgroup, which
+    /// cannot delegate anything while the caller is in it.
     pub fn resolve(&self, cgroups_path: Option<&Path>, id: &str) -> Result<PathBuf, Error> {
         let field = "linux.cgroupsPath";
         let path = match cgroups_path {
@@ -94,11 +95,11 @@ impl Hierarchy {
         })
     }
 
-    /// Resolves the path and makes the cgroup there ([`Hierarchy::create`]).
+    /// Resolves the path and creates the cgroup there ([`Hierarchy::create`]).
     ///
-    /// None where a caller without privileges may make none, has not said where
-    /// it should be, and asks for no limit: the container then stays in the
-    /// caller's.
+    /// `None` if a caller without privileges may create none, has not said
+    /// where it should be, and asks for no limit: the container then stays in
+    /// the caller's.
     pub fn place(
         &self,
         cgroups_path: Option<&Path>,
@@ -130,12 +131,12 @@ impl Hierarchy {
         Ok(cgroup)
     }
 
-    /// Makes the cgroup at a path below the mount, and those above it, and sets
-    /// its limits and device rules.
+    /// Creates the cgroup at a path below the mount, and those above it, and
+    /// sets its limits and device rules.
     ///
-    /// One that is there must be empty and not be frozen: its processes would
-    /// get the limits of a container that is not theirs, or be taken for it.
-    /// Where this fails, all that it has made is removed.
+    /// An existing one must be empty and not frozen: its processes would get
+    /// the limits of a container that is not theirs, or be mistaken for it. If
+    /// this fails, everything that it has created is removed.
     pub fn create(&self, path: &Path, resources: &LinuxResources) -> Result<Cgroup, Error> {
         let (above, name) = split(path)?;
         let mut made = Made(Vec::new());
@@ -156,8 +157,8 @@ impl Hierarchy {
         Ok(cgroup)
     }
 
-    /// Opens a cgroup that somebody else has made for a container, and sets its
-    /// limits and device rules. A process may be in it.
+    /// Opens a cgroup that somebody else has created for a container, and sets
+    /// its limits and device rules. A process may be in it.
     pub fn adopt(&self, path: &Path, resources: &LinuxResources) -> Result<Cgroup, Error> {
         let cgroup = self.open(path)?;
         let there = read(cgroup.fd(), "cgroup.controllers").unwrap_or_default();
@@ -189,18 +190,20 @@ impl Hierarchy {
     }
 }
 
-/// Whether the caller is not the machine's root: another user, or root of a user namespace.
+/// Whether the caller is not the machine's root: a different user, or root of a
+/// user namespace.
 pub fn unprivileged() -> bool {
     let whole = |map: String| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
     !nix::unistd::geteuid().is_root()
         || fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !whole(map))
 }
 
-/// The cgroups that were made, to be removed again unless all goes well.
+/// The cgroups that were created; they are removed again unless everything
+/// succeeds.
 struct Made(Vec<(OwnedFd, PathBuf)>);
 
 impl Made {
-    /// Opens `name` below `parent`; makes it first where it is missing.
+    /// Opens `name` below `parent`; creates it first if it is missing.
     fn directory(&mut self, parent: &OwnedFd, name: &Path) -> Result<OwnedFd, Error> {
         match mkdirat(parent, name, Mode::from_bits_truncate(0o755)) {
             Ok(()) => {
@@ -226,7 +229,7 @@ impl Made {
 impl Drop for Made {
     fn drop(&mut self) {
         for (parent, name) in self.0.drain(..).rev() {
-            // Somebody else may use it by now: then it stays.
+            // If somebody else uses it by now, it stays.
             let _ = unlinkat(&parent, &name, UnlinkatFlags::RemoveDir);
         }
     }
@@ -264,9 +267,10 @@ fn check_usable(cgroup: &Cgroup) -> Result<(), Error> {
     Ok(())
 }
 
-/// Hands the controllers of the tree's top down to the cgroup, through `parents`.
+/// Delegates the controllers of the tree's top to the cgroup, through
+/// `parents`.
 ///
-/// One that cannot be handed down is left out here: nothing may need it.
+/// One that cannot be delegated is skipped here: perhaps nothing needs it.
 fn hand_down(parents: &[OwnedFd], cgroup: &Cgroup) -> Result<(), Error> {
     let file = "cgroup.controllers";
     let controllers = |directory: &OwnedFd| {
@@ -311,7 +315,7 @@ fn split(path: &Path) -> Result<(&Path, String), Error> {
     }
 }
 
-/// Without slashes in front and dots in between.
+/// Without leading slashes and inner dots.
 fn normal(path: &Path) -> PathBuf {
     path.components()
         .filter(|part| matches!(part, Component::Normal(_)))
@@ -336,14 +340,14 @@ fn parse(mountinfo: &str, cgroup: &str) -> Option<Hierarchy> {
         })
         .collect();
     // A tree may be mounted again elsewhere (in containers' roots): the usual
-    // places are the caller's own.
+    // mount points are the caller's own.
     let usual = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
     let (root, mount) = usual
         .iter()
         .find_map(|usual| {
             mounts
                 .iter()
-                // The last one there is on top.
+                // The last one is on top.
                 .rfind(|(_, mount)| mount == Path::new(usual))
         })
         .or_else(|| mounts.iter().find(|(root, _)| own.starts_with(root)))

@@ -1,17 +1,18 @@
 //! Limits, from the specification's fields (which are those of cgroup v1) to
 //! the files of cgroup v2. Pure.
 //!
-//! Zero is what engines write for a limit that is not set (`memory.limit`,
-//! `pids.limit`, `blockIO.weight` …): it asks for nothing, and -1 takes a limit
-//! away.
+//! Engines write zero for a limit that is not set (`memory.limit`,
+//! `pids.limit`, `blockIO.weight` …): it asks for nothing, and -1 removes a
+//! limit.
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
 use crate::Error;
 
-/// The limit of swap, which is there only where the kernel has swap.
+/// The limit of swap, which exists only if the kernel has swap.
 pub(super) const SWAP: &str = "memory.swap.max";
-/// The kernel refuses one above the quota: it is written before the quota or, if need be, after.
+/// The kernel refuses one above the quota: it is written before the quota or,
+/// if necessary, after.
 pub(super) const BURST: &str = "cpu.max.burst";
 
 /// A value to be written, line by line, to a file of the cgroup.
@@ -23,13 +24,14 @@ pub struct Setting {
     pub file: String,
     /// What to write.
     pub value: String,
-    /// File and value to be written where the kernel does not have the first one.
+    /// File and value to write if the kernel does not have the first one.
     pub otherwise: Option<(String, String)>,
-    /// Without the file the kernel does what the field asks for anyway.
+    /// If the file is missing, the kernel does what the field asks for anyway.
     pub needless_without_file: bool,
 }
 
-/// What a cgroup is set to now, as far as a partial update depends on it.
+/// The current settings of a cgroup, as far as a partial update depends on
+/// them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Current {
     /// Bytes; `None` is no limit.
@@ -62,7 +64,7 @@ fn setting(field: impl Into<String>, file: impl Into<String>, value: impl Into<S
     }
 }
 
-/// The settings, in the order in which they are to be written.
+/// The settings, in the order in which to write them.
 pub(super) fn plan(resources: &LinuxResources, current: &Current) -> Result<Vec<Setting>, Error> {
     let mut settings = Vec::new();
     if let Some(memory) = resources.memory() {
@@ -90,7 +92,7 @@ pub(super) fn plan(resources: &LinuxResources, current: &Current) -> Result<Vec<
         let field = format!("{field}[{size}]");
         let value = or_max(limit.limit());
         settings.push(setting(&field, format!("hugetlb.{size}.max"), &value));
-        // Reservations, which a process could otherwise take beyond its limit.
+        // Reservations, which a process could otherwise make beyond its limit.
         settings.push(Setting {
             needless_without_file: true,
             ..setting(&field, format!("hugetlb.{size}.rsvd.max"), &value)
@@ -135,12 +137,13 @@ fn plan_memory(
         )),
     };
     let limit = named(memory.limit());
-    // Swap first: memory that a lower limit pushes out has to find its place.
-    // The field counts memory and swap together, cgroup v2 swap alone.
+    // Swap first: memory that a lower limit pushes out needs a place to go. The
+    // field counts memory and swap together, cgroup v2 swap alone.
     let field = "linux.resources.memory.swap";
     let in_force = limit.or(current.memory_max).filter(|limit| *limit > 0);
     let swap = match (named(memory.swap()), in_force) {
-        // As cgroup v1: without a limit of memory there is none of the sum either.
+        // As in cgroup v1: without a limit of memory there is no limit of the
+        // sum either.
         (None, _) if limit == Some(-1) => Some("max".to_string()),
         (None, _) => None,
         (Some(-1), _) => Some("max".to_string()),
@@ -186,7 +189,8 @@ fn plan_cpu(cpu: &LinuxCpu, current: &Current, settings: &mut Vec<Setting>) {
             weight(shares).to_string(),
         )
     });
-    // An idle cgroup takes no weight: it has to stop being idle first, and to become so last.
+    // An idle cgroup accepts no weight: it has to stop being idle first, and
+    // become idle last.
     let (first, last) = match cpu.idle() {
         Some(0) => (idle, weight),
         _ => (weight, idle),
@@ -226,19 +230,20 @@ fn plan_cpu(cpu: &LinuxCpu, current: &Current, settings: &mut Vec<Setting>) {
     }
 }
 
-/// v1 shares (2 to 262144, usually 1024) to a v2 weight (1 to 10000, usually 100).
+/// v1 shares (2 to 262144, usually 1024) to a v2 weight (1 to 10000, usually
+/// 100).
 ///
-/// A parabola through these three pairs on logarithmic scales, so that the two
-/// usual values, and only nearly the ratios, agree. What is outside counts as
-/// the nearest that is inside, as with cgroup v1.
+/// A parabola through these three pairs on logarithmic scales, so that the
+/// usual values agree exactly and ratios approximately. Values out of range are
+/// clamped, as in cgroup v1.
 fn weight(shares: u64) -> u64 {
     let log = (shares.clamp(2, 262_144) as f64).log2();
     let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
     (10_f64.powf(exponent).ceil() as u64).clamp(1, 10_000)
 }
 
-/// A weight for the scheduler BFQ, which keeps those of v1 (10 to 1000), or else
-/// one for the cost model (1 to 10000).
+/// A weight for the scheduler BFQ, which keeps the range of v1 (10 to 1000), or
+/// else one for the cost model (1 to 10000).
 fn io_weight(field: String, device: &str, weight: u16) -> Result<Setting, Error> {
     let weight @ 10..=1000 = u64::from(weight) else {
         return Err(Error::invalid(field, "is not between 10 and 1000"));
@@ -272,7 +277,7 @@ fn plan_io(io: &LinuxBlockIo, settings: &mut Vec<Setting>) -> Result<(), Error> 
     ];
     for (name, key, devices) in throttles {
         for (index, device) in devices.iter().flatten().enumerate() {
-            // With cgroup v1 a rate of zero took the limit away.
+            // In cgroup v1 a rate of zero removed the limit.
             let rate = match device.rate() {
                 0 => "max".to_string(),
                 rate => rate.to_string(),

@@ -1,6 +1,6 @@
 //! A process that does nothing.
 //!
-//! It holds a place that must not be empty: a scope of systemd's begins with a
+//! It holds a place that must not be empty: a systemd scope starts with a
 //! process in it, and ends with its last one.
 
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,7 +12,7 @@ use nix::unistd::{Pid, pipe2, read};
 
 use crate::{Error, sys};
 
-/// A child that waits for its end, which comes with the caller's at the latest.
+/// A child that waits for its end, which comes at the latest with the caller's.
 #[derive(Debug)]
 pub struct Placeholder {
     pid: Pid,
@@ -21,12 +21,12 @@ pub struct Placeholder {
 }
 
 impl Placeholder {
-    /// Starts it. It has no descriptor of the caller's.
+    /// Starts it. It has no descriptors of the caller.
     pub fn new() -> Result<Placeholder, Error> {
         let failed = |call| move |errno| Error::Start { call, errno };
         let (wait, hold) = pipe2(OFlag::O_CLOEXEC).map_err(failed("pipe"))?;
         let (pid, _) = sys::spawn(0, None, || {
-            // The caller's end too, which would keep it alive for ever.
+            // The caller's end too, which would keep it alive forever.
             if sys::place(wait.as_raw_fd(), 0).is_ok() && sys::close_from(1).is_ok() {
                 while read(sys::placed(0), &mut [0]) == Err(Errno::EINTR) {}
             }

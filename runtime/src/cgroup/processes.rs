@@ -1,4 +1,4 @@
-//! The processes of a cgroup: listed, killed, stopped and let go on.
+//! The processes of a cgroup: listed, killed, frozen and thawed.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use nix::unistd::Pid;
 use super::{Cgroup, read, subdirectories, value_of};
 use crate::Error;
 
-/// How long processes may take to stop: as long as the system calls that they
+/// How long freezing may take: as long as the system calls that the processes
 /// are in, of which the slowest wait for a disk.
 const FREEZE_LIMIT: Duration = Duration::from_secs(10);
-/// How often processes are looked for on a kernel that does not kill them itself.
+/// How often to look for processes on a kernel that does not kill them itself.
 const KILL_ROUNDS: usize = 100;
 
 impl Cgroup {
@@ -27,9 +27,10 @@ impl Cgroup {
         }
     }
 
-    /// Kernels before 5.14. Frozen processes fork nothing, and die all the same.
+    /// Kernels before 5.14. Frozen processes cannot fork, but die anyway.
     fn kill_one_by_one(&self) -> Result<(), Error> {
-        // Without it the rounds below still find what was forked meanwhile.
+        // Without it the rounds below still find processes forked in the
+        // meantime.
         let frozen = self.pause().is_ok();
         let mut killed = Ok(());
         for _ in 0..KILL_ROUNDS {
@@ -54,27 +55,27 @@ impl Cgroup {
         killed.map_err(|errno| self.error("cgroup.procs", "kill".into(), errno))
     }
 
-    /// Asks the kernel to stop, or let go on, every process in it; returns at once.
+    /// Asks the kernel to freeze or thaw every process in it; returns at once.
     pub fn freeze(&self, frozen: bool) -> Result<(), Error> {
         self.write("cgroup.freeze", if frozen { "1" } else { "0" })
     }
 
-    /// Whether every process in it is stopped.
+    /// Whether every process in it is frozen.
     pub fn frozen(&self) -> Result<bool, Error> {
         Ok(value_of(&self.read("cgroup.events")?, "frozen") == Some(1))
     }
 
-    /// Stops every process in it and waits until all have stopped, 10 s at most;
-    /// then an error, and all go on.
+    /// Freezes every process in it and waits until all are frozen, 10 s at
+    /// most; then it is an error, and all are thawed.
     pub fn pause(&self) -> Result<(), Error> {
         self.freeze(true)?;
         self.wait_frozen(true).inspect_err(|_| {
-            // What failed first counts.
+            // The first error is the one reported.
             let _ = self.freeze(false);
         })
     }
 
-    /// Lets every process in it go on, and waits until they do.
+    /// Thaws every process in it, and waits until they run.
     pub fn resume(&self) -> Result<(), Error> {
         self.freeze(false)?;
         self.wait_frozen(false)
@@ -92,7 +93,8 @@ impl Cgroup {
             if rest.is_zero() {
                 return Err(failed(Errno::ETIMEDOUT));
             }
-            // Not all of it at once: what changed before the first poll is not told.
+            // Start at the beginning: poll does not report changes from before
+            // the first poll.
             let rest = PollTimeout::from(rest.as_millis().min(20) as u16);
             let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
             match poll(&mut fds, rest) {
@@ -116,16 +118,17 @@ impl Cgroup {
 
 fn collect(directory: BorrowedFd<'_>, processes: &mut Vec<Pid>) -> Result<(), Errno> {
     match read(directory, "cgroup.procs") {
-        // Zero stands for a process of another pid namespace, which has no number here.
+        // Zero is a process of another pid namespace, which has no number here.
         Ok(text) => processes.extend(
             text.lines()
                 .filter_map(|line| line.parse().ok())
                 .filter(|number| *number > 0)
                 .map(Pid::from_raw),
         ),
-        // A threaded one: its processes are listed where the threads' domain begins.
+        // A threaded one: its processes are listed at the root of the threaded
+        // domain.
         Err(Errno::EOPNOTSUPP) => {}
-        // Removed while it was looked at.
+        // Removed in the meantime.
         Err(Errno::ENODEV) => return Ok(()),
         Err(errno) => return Err(errno),
     }

@@ -1,10 +1,10 @@
-//! All that a cgroup tells of what its processes use.
+//! Everything that a cgroup reports about the resource use of its processes.
 //!
 //! Field names and units are those of the object that runc's `events` prints,
 //! so that serialising [`Statistics`] gives what programs that read it expect.
-//! That object is made for cgroup v1: swap counts memory too, and input and
-//! output come as one entry for each device and direction. What a controller
-//! that is not there would tell is zero or absent.
+//! That object was made for cgroup v1: swap includes memory, and input and
+//! output have one entry for each device and direction. Values of a missing
+//! controller are zero or absent.
 
 use std::collections::BTreeMap;
 
@@ -74,7 +74,7 @@ pub struct Throttling {
     pub periods: u64,
     /// Periods in which the quota was used up.
     pub throttled_periods: u64,
-    /// Nanoseconds for which processes were held back.
+    /// Nanoseconds for which processes were throttled.
     pub throttled_time: u64,
 }
 
@@ -87,7 +87,7 @@ pub struct CpuSet {
     /// Numbers of memory nodes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mems: Vec<u16>,
-    /// Here and below: properties that only cgroup v1 has.
+    /// From here on: properties that only cgroup v1 has.
     pub cpu_exclusive: u64,
     #[allow(missing_docs)]
     pub mem_hardwall: u64,
@@ -116,9 +116,10 @@ pub struct Memory {
     pub usage: MemoryEntry,
     /// Memory and swap together.
     pub swap: MemoryEntry,
-    /// Kernel memory, which is a part of the memory and has no limit of its own.
+    /// Kernel memory, which is part of the memory and has no limit of its own.
     pub kernel: MemoryEntry,
-    /// Buffers of sockets, which are a part of the memory and have no limit of their own.
+    /// Buffers of sockets, which are part of the memory and have no limit of
+    /// their own.
     #[serde(rename = "kernelTCP")]
     pub kernel_tcp: MemoryEntry,
     /// `memory.stat` as it is.
@@ -126,33 +127,33 @@ pub struct Memory {
     /// Time in which processes waited for memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Pressure>,
-    /// How often limits were met.
+    /// How often limits were reached.
     pub event_count: MemoryEvents,
 }
 
-/// Use and limit of a sort of memory, bytes.
+/// Use and limit of one kind of memory, bytes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct MemoryEntry {
-    /// The limit; the highest number there is where there is none.
+    /// The limit; without one, the highest number.
     pub limit: u64,
     /// In use.
     pub usage: u64,
-    /// The most that was in use.
+    /// Peak use.
     pub max: u64,
-    /// How often the limit was met.
+    /// How often the limit was reached.
     pub failcnt: u64,
 }
 
 /// `memory.events`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct MemoryEvents {
-    /// Memory was taken although it was below its reservation.
+    /// Memory was reclaimed although the cgroup was below its reservation.
     pub low: u64,
-    /// It was held back for being above `memory.high`.
+    /// It was throttled for being above `memory.high`.
     pub high: u64,
-    /// It met its limit.
+    /// It reached its limit.
     pub max: u64,
-    /// Nothing could be taken back.
+    /// Nothing could be reclaimed.
     pub oom: u64,
     /// A process was killed.
     pub oom_kill: u64,
@@ -163,9 +164,9 @@ pub struct MemoryEvents {
 /// Processes and threads.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Pids {
-    /// There are.
+    /// Existing ones.
     pub current: u64,
-    /// There may be; zero where there is no limit.
+    /// The maximum; zero if there is no limit.
     pub limit: u64,
 }
 
@@ -202,7 +203,7 @@ pub struct BlockIoEntry {
 pub struct HugePages {
     /// In use.
     pub usage: u64,
-    /// How often the limit was met.
+    /// How often the limit was reached.
     pub failcnt: u64,
 }
 
@@ -226,7 +227,7 @@ pub struct Pressure {
     pub full: PressureLine,
 }
 
-/// Shares of time, per cent, and a sum.
+/// Percentages of time, and a sum.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct PressureLine {
     /// Over 10 seconds.
@@ -235,20 +236,21 @@ pub struct PressureLine {
     pub avg60: f64,
     /// Over five minutes.
     pub avg300: f64,
-    /// In all, microseconds.
+    /// Total, microseconds.
     pub total: u64,
 }
 
-/// The files that statistics are made of, by name; one that is not there is empty.
+/// The files that statistics are made from, by name; a missing one is empty.
 type Files<'a> = dyn Fn(&str) -> Result<String, Error> + 'a;
 
 impl Cgroup {
-    /// All that the kernel tells of it.
+    /// Everything that the kernel reports about it.
     pub fn statistics(&self) -> Result<Statistics, Error> {
         let names = files(self.fd()).map_err(|errno| self.error("", "list".into(), errno))?;
         let text = |file: &str| match read(self.fd(), file) {
             Ok(text) => Ok(text),
-            // Pressure is not told (EOPNOTSUPP) where the kernel was started without it.
+            // Pressure cannot be read (EOPNOTSUPP) if the kernel was started
+            // without it.
             Err(Errno::ENOENT | Errno::EOPNOTSUPP) => Ok(String::new()),
             Err(errno) => Err(self.error(file, "read".into(), errno)),
         };
@@ -291,7 +293,8 @@ fn statistics(names: &[String], text: &Files<'_>) -> Result<Statistics, Error> {
     })
 }
 
-/// The number in a file; zero where there is no file, all of it where there is no limit.
+/// The number in a file; zero if the file is missing, the maximum if there is
+/// no limit.
 fn number(text: &str) -> u64 {
     match text.trim() {
         "max" => UNLIMITED,
@@ -345,7 +348,8 @@ fn memory(text: &Files<'_>) -> Result<Memory, Error> {
             0 if swap_limit.is_empty() => usage.limit,
             limit => limit.saturating_add(usage.limit),
         },
-        // The kernel has both at most, which need not have been at once.
+        // The kernel has the peak of both, which need not have been at the same
+        // time.
         max: usage.max + number(&text("memory.swap.peak")?),
         failcnt: value_of(&text("memory.swap.events")?, "max").unwrap_or(0),
     };
@@ -439,7 +443,7 @@ fn pressure(text: &str) -> Option<Pressure> {
     };
     Some(Pressure {
         some: line("some")?,
-        // Kernels before 5.13 do not tell it of CPUs.
+        // Kernels before 5.13 do not report it for CPUs.
         full: line("full").unwrap_or_default(),
     })
 }

@@ -1,7 +1,7 @@
-//! A serializer that writes nothing: it goes through a value field by field and
-//! fails at the first one that is set and not enforced.
+//! A serializer that writes nothing: it walks a value field by field and fails
+//! at the first one that is set and not enforced.
 //!
-//! A tree of the whole value would do as well, at five times the cost: a
+//! Building a tree of the whole value would work too, at five times the cost: a
 //! seccomp profile has hundreds of names.
 
 use std::fmt::{self, Display, Write};
@@ -37,7 +37,7 @@ impl Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Error for Refused {
-    /// A value that cannot be written; what it says takes the place of a name.
+    /// A value that cannot be written; its message takes the place of a name.
     fn custom<T: Display>(message: T) -> Refused {
         Refused {
             field: message.to_string(),
@@ -64,7 +64,7 @@ impl Walk {
         if set { self.set() } else { Ok(()) }
     }
 
-    /// Goes through what is below a name, which in a map may be any.
+    /// Walks what is below a name; in a map the name may be any.
     fn enter<T: Serialize + ?Sized>(
         &mut self,
         name: &str,
@@ -95,8 +95,8 @@ impl Walk {
     }
 }
 
-/// An absent value, an empty one and `false` ask for nothing. Zero does, with
-/// the exceptions of [`ZERO_IS_UNSET`].
+/// An absent value, an empty one and `false` ask for nothing. Zero does ask for
+/// something, with the exceptions of [`ZERO_IS_UNSET`].
 impl<'a> Serializer for &'a mut Walk {
     type Ok = ();
     type Error = Refused;

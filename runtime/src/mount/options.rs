@@ -1,6 +1,6 @@
 //! The options of a mount (runtime-spec, config.md, "Linux mount options"),
-//! sorted by who has to do what they ask for: the mount, its propagation, this
-//! runtime, or the file system. Pure.
+//! sorted by what implements them: the mount, its propagation, this runtime, or
+//! the file system. Pure.
 
 use crate::sys::{
     MOUNT_ATTR_ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME,
@@ -8,7 +8,7 @@ use crate::sys::{
     MOUNT_ATTR_STRICTATIME, MountAttr,
 };
 
-/// The options of one mount. A later option wins over an earlier one.
+/// The options of one mount. A later option overrides an earlier one.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options<'a> {
     pub bind: bool,
@@ -16,21 +16,21 @@ pub(crate) struct Options<'a> {
     pub remount: bool,
     pub copy_up: bool,
     pub copy_link: bool,
-    /// An id mapping was asked for, and whether for the mounts below too.
+    /// An id mapping was requested, and whether for the mounts below too.
     pub id_map: Option<bool>,
     /// Attributes of the mount itself.
     pub single: MountAttr,
     /// Attributes of the mount and of those below.
     pub recursive: MountAttr,
-    /// Kinds of propagation, and whether they hold below too; in their order.
+    /// Kinds of propagation, and whether they apply below too; in order.
     pub propagations: Vec<(u64, bool)>,
-    /// What every file system understands, and no single mount of one.
+    /// What every file system accepts, but no single mount of one.
     pub super_block: Vec<&'a str>,
-    /// What the file system itself has to understand.
+    /// What the file system itself has to accept.
     pub data: Vec<&'a str>,
 }
 
-/// What an option changes of a mount: bits to set, and bits to clear first.
+/// How an option changes a mount: bits to set, and bits to clear first.
 struct Flag {
     name: &'static str,
     set: u64,
@@ -41,7 +41,7 @@ const fn flag(name: &'static str, set: u64, clear: u64) -> Flag {
     Flag { name, set, clear }
 }
 
-/// Each may be preceded by `r`: then it holds for the mounts below too.
+/// Each may be preceded by `r`: then it also applies to the mounts below.
 const FLAGS: &[Flag] = &[
     flag("ro", MOUNT_ATTR_RDONLY, 0),
     flag("rw", 0, MOUNT_ATTR_RDONLY),
@@ -81,9 +81,9 @@ const SUPER_BLOCK: &[(&str, u64)] = &[
     ("mand", libc::MS_MANDLOCK),
 ];
 
-/// Options that ask for what is so anyway. `silent` and `loud` are about the
-/// kernel's log; whether a file system counts versions is its own matter since
-/// Linux 6.1.
+/// Options that ask for what is the case anyway. `silent` and `loud` concern
+/// the kernel's log; since Linux 6.1 a file system decides itself whether it
+/// counts versions.
 const NOTHING: &[&str] = &[
     "defaults",
     "async",
@@ -95,7 +95,7 @@ const NOTHING: &[&str] = &[
     "silent",
 ];
 
-/// Propagation by its name, and whether it holds for the mounts below too.
+/// Propagation by its name, and whether it also applies to the mounts below.
 pub(crate) fn propagation(name: &str) -> Option<(u64, bool)> {
     let find = |name: &str| {
         PROPAGATION
@@ -185,7 +185,7 @@ impl<'a> Options<'a> {
     }
 }
 
-/// All options that this runtime itself knows, for its list of features.
+/// All options that this runtime implements itself, for its list of features.
 pub fn known() -> Vec<String> {
     let own = ["bind", "rbind", "remount", "tmpcopyup", "copy-symlink"];
     let mut names: Vec<String> = [own.as_slice(), &["idmap", "ridmap"], NOTHING]

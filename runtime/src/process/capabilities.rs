@@ -1,6 +1,6 @@
 //! The five sets of capabilities of a process.
 //!
-//! What cannot be granted is left out and named, but no error: so says the
+//! What cannot be granted is left out and named, but not an error: so says the
 //! specification (config.md, "Linux Process", `capabilities`).
 
 use nix::errno::Errno;
@@ -36,7 +36,7 @@ impl Sets {
         }
     }
 
-    /// What can be had of them by a process that may have `available`.
+    /// The subset that a process that may have `available` can get.
     fn granted(&self, available: u64) -> Sets {
         let permitted = self.permitted & available;
         let inheritable = self.inheritable & available;
@@ -51,7 +51,7 @@ impl Sets {
     }
 
     /// Every capability that a process with the caller's bounding set cannot be
-    /// granted, with the set it was asked for in.
+    /// granted, with the set it was requested in.
     pub fn ungranted(&self) -> Vec<String> {
         let available = (0..64)
             .filter(|number| sys::in_bounding_set(*number))
@@ -80,7 +80,7 @@ impl Sets {
             }
             match sys::drop_bounding(number) {
                 Ok(()) => {}
-                // The last one that the kernel has came before.
+                // The previous one was the last that the kernel has.
                 Err(Errno::EINVAL) => break,
                 Err(Errno::EPERM) if !sys::in_bounding_set(number) => {}
                 Err(errno) => return Err(errno).at(Step::Bounding, b""),
@@ -89,7 +89,7 @@ impl Sets {
         Ok(())
     }
 
-    /// After the change of the user, which kept the permitted ones.
+    /// After the change of the user, which kept the permitted set.
     pub fn set(&self) -> Result<(), Failure<'static>> {
         let available = sys::permitted_capabilities().at(Step::Capabilities, b"")?;
         let sets = self.granted(available);

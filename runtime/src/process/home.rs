@@ -1,8 +1,8 @@
 //! The home directory of a process whose environment names none: that of its
 //! user in the container's `/etc/passwd`, else `/`.
 //!
-//! The file is the image's, so anything may be there: it is read line by line
-//! through a small buffer, and a line that does not fit is no user's.
+//! The file is the image's, so it may contain anything: it is read line by line
+//! through a small buffer, and a line that does not fit belongs to no user.
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -16,9 +16,9 @@ pub(crate) struct Home {
 }
 
 const NAME: &[u8] = b"HOME=";
-/// The longest home that is taken from the file.
+/// The longest home accepted from the file.
 const LENGTH: usize = 1024;
-/// As much of the file as is read.
+/// How much of the file is read.
 const MOST: usize = 1 << 20;
 
 impl Home {
@@ -106,7 +106,8 @@ impl Lines {
     }
 }
 
-/// The home of a line, where it is this user's: `name:x:uid:gid:comment:home:shell`.
+/// The home from a line, if it is this user's:
+/// `name:x:uid:gid:comment:home:shell`.
 fn home(line: &[u8], uid: u32) -> Option<Home> {
     let mut parts = line.split(|byte| *byte == b':');
     let number = std::str::from_utf8(parts.nth(2)?).ok()?;

@@ -7,7 +7,7 @@ use std::ffi::CString;
 use crate::Error;
 use crate::text::c_string;
 
-/// Where a program without a slash is looked for when the environment has no PATH.
+/// Where to search a program without a slash if the environment has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Arguments and environment as execve takes them, and what to try to execute.

@@ -1,5 +1,5 @@
-//! The security label that the program gets when it is executed: of AppArmor
-//! or of SELinux.
+//! The security label that the program gets when it is executed: AppArmor's or
+//! SELinux's.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -15,7 +15,7 @@ use crate::report::{At, Failure};
 
 const APPARMOR: &CStr = c"/proc/thread-self/attr/apparmor/exec";
 const SELINUX: &CStr = c"/proc/thread-self/attr/exec";
-/// There where the kernel has SELinux and it was not switched off.
+/// Exists if the kernel has SELinux and it was not switched off.
 const SELINUX_IS_ON: &CStr = c"/sys/fs/selinux/enforce";
 
 /// What is written where.
@@ -30,8 +30,8 @@ pub(crate) struct Label {
 pub(crate) struct Opened(OwnedFd);
 
 impl Label {
-    /// Checks `process.apparmorProfile` and `process.selinuxLabel`; a kernel has
-    /// one of the two for a process.
+    /// Checks `process.apparmorProfile` and `process.selinuxLabel`; a kernel
+    /// applies only one of the two to a process.
     pub fn new(process: &Process) -> Result<Option<Label>, Error> {
         let given = |label: &Option<String>| label.clone().filter(|label| !label.is_empty());
         let profile = given(process.apparmor_profile());
@@ -61,7 +61,7 @@ impl Label {
         }
     }
 
-    /// While the host's `/proc` is there: the container's could be anything.
+    /// While the host's `/proc` is in place: the container's could be anything.
     pub fn open(&self) -> Result<Opened, Failure<'_>> {
         let opened = if self.apparmor {
             open(APPARMOR, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())

@@ -19,7 +19,8 @@ use crate::text::absolute;
 /// The annotation's name.
 pub(crate) const ANNOTATION: &str = "wherry.landlock";
 
-/// Rights on files by their names and the version that brought them; the bit is the place.
+/// File rights by name, with the version that introduced them; the bit is the
+/// index.
 const FILES: &[(&str, u32)] = &[
     ("execute", 1),
     ("write-file", 1),
@@ -38,7 +39,7 @@ const FILES: &[(&str, u32)] = &[
     ("truncate", 3),
     ("ioctl-dev", 5),
 ];
-/// Those that a file which is no directory can have.
+/// Those that apply to a file that is not a directory.
 const OF_A_FILE: u64 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15;
 /// Names for several.
 const READ: &[&str] = &["execute", "read-file", "read-dir"];
@@ -64,7 +65,7 @@ const SCOPES: &[(&str, u32)] = &[("abstract-unix-socket", 6), ("signal", 6)];
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Written {
     /// The version of Landlock that the rules are for: all of its rights are
-    /// denied where no rule allows them.
+    /// denied unless a rule allows them.
     abi: u32,
     /// A kernel with an older version, or none, enforces what it can.
     #[serde(default)]
@@ -90,7 +91,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Checks the annotation, where there is one.
+    /// Checks the annotation, if there is one.
     pub fn new(spec: &Spec) -> Result<Option<Plan>, Error> {
         let annotations = spec.annotations().as_ref();
         let Some(text) = annotations.and_then(|all| all.get(ANNOTATION)) else {

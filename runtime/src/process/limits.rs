@@ -19,9 +19,9 @@ impl Rlimit {
         sys::set_limit(self.resource, self.soft, self.hard).at(Step::Rlimit, self.label.as_bytes())
     }
 
-    /// Raises the hard limit to what it is going to be: in a user namespace
-    /// nobody may, but what the caller's privileges have raised is inherited.
-    /// The soft one stays, for the set-up needs what it allows.
+    /// Raises the hard limit to its final value: inside a user namespace nobody
+    /// may, but what the caller's privileges have raised is inherited. The soft
+    /// limit stays, since the set-up needs it.
     pub fn raise(&self) -> Result<(), Failure<'_>> {
         sys::raise_hard_limit(self.resource, self.hard).at(Step::Rlimit, self.label.as_bytes())
     }

@@ -18,8 +18,8 @@ const CPUS: usize = 8192;
 pub(crate) struct Plan {
     scheduler: Option<SchedulerAttributes>,
     io_priority: Option<u32>,
-    /// CPUs until its program is executed, and from then on: of a further
-    /// process of a container only.
+    /// CPUs until its program is executed, and from then on: only for another
+    /// process of a container.
     initial: Option<Vec<u64>>,
     last: Option<Vec<u64>>,
 }
@@ -65,10 +65,10 @@ impl Plan {
         self
     }
 
-    /// As soon as the process lives.
+    /// As soon as the process exists.
     pub fn begin(&self) -> Result<(), Failure<'static>> {
         match self.initial.as_deref().map(sys::set_affinity) {
-            // It is born in the container's cgroup, whose CPUs may be others.
+            // It is born in the container's cgroup, whose CPUs may differ.
             None | Some(Ok(()) | Err(Errno::EINVAL)) => Ok(()),
             Some(Err(errno)) => Err(errno).at(Step::Affinity, b"process.execCPUAffinity.initial"),
         }
@@ -150,7 +150,7 @@ fn scheduler(asked: &Scheduler) -> Result<SchedulerAttributes, Error> {
     })
 }
 
-/// A list such as `0-3,7`, a bit for each CPU.
+/// A list such as `0-3,7`, one bit per CPU.
 fn cpus(field: &str, list: &str) -> Result<Vec<u64>, Error> {
     let wrong = || Error::invalid(field, format!("\"{list}\" is no list of CPUs"));
     let mut bits = Vec::new();

@@ -16,8 +16,8 @@ use crate::report::{At, Failure};
 use crate::sys::{self, MOUNT_ATTR_RDONLY, MountAttr};
 
 impl Plan {
-    /// Makes a mount; `place` has the clone of its source, and gets the mount
-    /// back where it becomes read-only in the end.
+    /// Makes a mount. `place` has the clone of its source, and gets the mount
+    /// back if it becomes read-only at the end.
     pub(super) fn attach<'a>(
         &self,
         root: &OwnedFd,
@@ -118,7 +118,7 @@ fn is_proc(fd: &OwnedFd) -> Result<bool, Errno> {
     Ok(fstatfs(fd)?.filesystem_type() == PROC_SUPER_MAGIC)
 }
 
-/// Where a mount goes; made, as a directory or a file, where there is nothing.
+/// Where a mount goes; created, as a directory or a file, if nothing is there.
 fn mount_point<'a>(
     root: &OwnedFd,
     mount: &'a mount::Plan,
@@ -130,7 +130,8 @@ fn mount_point<'a>(
         Err(Errno::ENOENT) => {}
         result => {
             let place = result.at(Step::MountTarget, label)?;
-            // Wherever the target's links lead; `/proc` itself is reached by none.
+            // Wherever the target's links lead: no link leads to `/proc`
+            // itself.
             if !mount.in_proc && !plain && is_proc(&place).at(Step::MountTarget, label)? {
                 return Err(Errno::EPERM).at(Step::MountInProc, label);
             }
@@ -180,7 +181,7 @@ fn octal(file: &FileStat) -> [u8; 5] {
     [digit(9), digit(6), digit(3), digit(0), 0]
 }
 
-/// By mount(2), which takes a directory's path: that of the working directory.
+/// By mount(2), which needs a directory's path: that of the working directory.
 fn attach_classic<'a>(
     root: &OwnedFd,
     mount: &'a mount::Plan,
@@ -208,7 +209,7 @@ fn attach_classic<'a>(
     change(mount, &tree)
 }
 
-/// A link with the text of the link `source`; an equal one may be there.
+/// A link with the text of the link `source`; an identical one may exist.
 fn copy_link(root: &OwnedFd, target: &CStr, source: &OwnedFd) -> Result<(), Errno> {
     let mut text = [0_u8; libc::PATH_MAX as usize];
     let length = sys::read_link(source.as_fd(), c"", &mut text)?.len();
@@ -261,7 +262,7 @@ fn remount<'a>(
     change(mount, &target)
 }
 
-/// A mount that had to be writable as long as others were made on it.
+/// A mount that had to be writable while others were made on it.
 pub(super) fn make_read_only<'a>(
     mount: &'a mount::Plan,
     tree: &OwnedFd,

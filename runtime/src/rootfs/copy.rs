@@ -15,7 +15,7 @@ use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 use super::resolve::kind;
 use crate::sys;
 
-/// Deeper trees are refused: each level takes some of the stack.
+/// Deeper trees are refused: each level uses some of the stack.
 const DEPTH: usize = 64;
 const ENTRIES: usize = 4096;
 

@@ -57,7 +57,7 @@ impl Plan {
     }
 }
 
-/// Puts a link in the place of what is there, unless it is that link.
+/// Replaces what is there with a link, unless it is that link.
 fn replace(directory: &OwnedFd, link: &Link) -> Result<(), Errno> {
     let mut text = [0; 64];
     if sys::read_link(directory.as_fd(), link.name, &mut text) == Ok(link.target.to_bytes()) {
@@ -70,7 +70,8 @@ fn replace(directory: &OwnedFd, link: &Link) -> Result<(), Errno> {
     }
 }
 
-/// Mounts the host's node over a file of its name, which is made where there is none.
+/// Mounts the host's node over a file of its name, which is created if it is
+/// missing.
 fn bind_node(directory: &OwnedFd, name: &CStr, tree: &OwnedFd) -> Result<(), Errno> {
     match mknodat(
         directory,
@@ -92,8 +93,8 @@ fn bind_node(directory: &OwnedFd, name: &CStr, tree: &OwnedFd) -> Result<(), Err
     sys::move_mount(tree.as_fd(), target.as_fd())
 }
 
-/// Makes a node, or finds that an equal one is there, which keeps its owner and
-/// mode where asked; a link in its place is an error.
+/// Creates a node, or finds an identical one, which keeps its owner and mode if
+/// asked; a link in its place is an error.
 fn make_node(directory: &OwnedFd, node: &Node, keep: bool) -> Result<(), Errno> {
     match mknodat(
         directory,
@@ -118,7 +119,7 @@ fn make_node(directory: &OwnedFd, node: &Node, keep: bool) -> Result<(), Errno> 
                 return Ok(());
             }
             if there.st_mode & 0o7777 != node.mode.bits() {
-                // No link: it was just seen to be a device.
+                // Not a link: the check above saw a device.
                 fchmodat(
                     directory,
                     node.name.as_c_str(),
@@ -130,7 +131,8 @@ fn make_node(directory: &OwnedFd, node: &Node, keep: bool) -> Result<(), Errno> 
                 return Ok(());
             }
         }
-        // The caller itself is in a user namespace, where the host's node is still in sight.
+        // The caller itself is in a user namespace, where the host's node is
+        // still visible.
         Err(Errno::EPERM) => {
             return match clone_node(node)? {
                 Some(tree) => bind_node(directory, &node.name, &tree),

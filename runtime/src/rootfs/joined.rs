@@ -1,8 +1,8 @@
-//! The root in a mount namespace that is joined by path: one that is there.
+//! The root in an existing mount namespace, joined by path.
 //!
-//! Mounts, devices and masks of the specification would be made for all
-//! processes of that namespace, so they are refused. For the same reason the
-//! root is changed by chroot(2), not pivot_root(2).
+//! Mounts, devices and masks of the specification would affect all processes of
+//! that namespace, so they are refused. For the same reason the root is changed
+//! by chroot(2), not pivot_root(2).
 
 use std::ffi::CString;
 
@@ -24,7 +24,7 @@ pub(crate) struct Joined {
 }
 
 impl Joined {
-    /// Checks `root`, and that nothing is to be made.
+    /// Checks `root`, and that nothing has to be made.
     pub fn new(spec: &Spec, namespace: CString) -> Result<Joined, Error> {
         let Some(root) = spec.root() else {
             return Err(Error::invalid("root", "is missing"));

@@ -10,8 +10,8 @@ use crate::error::Step;
 use crate::report::{At, Failure};
 use crate::sys::{self, MOUNT_ATTR_RDONLY, MountAttr};
 
-/// A masked file becomes the host's `/dev/null` (not the container's, which
-/// might be anything), a masked directory an empty read-only one.
+/// A masked file is covered by the host's `/dev/null` (not the container's,
+/// which might be anything), a masked directory by an empty read-only one.
 pub(super) fn cover<'a>(
     root: &OwnedFd,
     paths: &'a [CString],
@@ -42,8 +42,8 @@ pub(super) fn cover<'a>(
     Ok(())
 }
 
-/// A mount that hides several places: itself the first one, then clones of it,
-/// because only an attached mount can be cloned.
+/// A mount that hides several places: it covers the first one itself, then
+/// clones of it cover the others, because only an attached mount can be cloned.
 struct Cover {
     first: Option<OwnedFd>,
     attached: bool,

@@ -1,4 +1,4 @@
-//! Paths of the container, resolved and made inside its root.
+//! Paths of the container, resolved and created inside its root.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,7 +11,7 @@ use crate::sys;
 
 /// The kernel's own limit of links in one path.
 const LINKS: usize = 40;
-/// How often a path is tried that others keep moving.
+/// How often to try a path that others keep moving.
 const ATTEMPTS: usize = 10_000;
 const PATH_MAX: usize = libc::PATH_MAX as usize;
 
@@ -22,8 +22,9 @@ fn open(root: &OwnedFd, path: &CStr, flags: OFlag, how: ResolveFlag) -> Result<O
     let mut attempts = 0;
     loop {
         match openat2(root, path, how) {
-            // `..` was on the way while somebody on this machine, maybe another
-            // container in its set-up, renamed or mounted something (openat2(2)).
+            // The path contains `..`, and somebody on this machine, perhaps
+            // another container in its set-up, renamed or mounted something
+            // meanwhile (openat2(2)).
             Err(Errno::EAGAIN) if attempts < ATTEMPTS => attempts += 1,
             result => return result,
         }
@@ -40,7 +41,7 @@ pub(super) fn resolve(root: &OwnedFd, path: &CStr, plain: bool) -> Result<OwnedF
     open(root, path, OFlag::empty(), how)
 }
 
-/// Resolves a path that need not be there.
+/// Resolves a path that need not exist.
 pub(super) fn existing(root: &OwnedFd, path: &CStr, plain: bool) -> Result<Option<OwnedFd>, Errno> {
     match resolve(root, path, plain) {
         Ok(fd) => Ok(Some(fd)),
@@ -65,20 +66,20 @@ pub(super) fn directory(root: &OwnedFd, path: &CStr) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// What the last part of a path is made as.
+/// How the last part of a path is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Make {
     Directory,
     File,
-    /// Nothing: only its directory is made, and returned.
+    /// Nothing: only its directory is created, and returned.
     Parent,
 }
 
-/// Makes what is missing of a path inside the root, and opens it.
+/// Creates what is missing of a path inside the root, and opens it.
 ///
-/// Links count inside the root, dangling ones too: what they point to is made
-/// there. Each part is opened anew from the root by a path without links, and
-/// made by its bare name in the directory that was opened, where a link is not
+/// Links apply inside the root, dangling ones too: their targets are created
+/// there. Each part is opened again from the root by a path without links, and
+/// created by its bare name in the opened directory, where a link is not
 /// followed.
 pub(super) fn make(root: &OwnedFd, path: &CStr, last_as: Make) -> Result<OwnedFd, Errno> {
     let mut rest = Rest::new(path.to_bytes())?;
@@ -101,7 +102,7 @@ pub(super) fn make(root: &OwnedFd, path: &CStr, last_as: Make) -> Result<OwnedFd
                     mkdirat(&here, name, Mode::from_bits_truncate(0o755))
                 };
                 match made {
-                    // Another container with this root has just made it.
+                    // Another container with this root has just created it.
                     Ok(()) | Err(Errno::EEXIST) => {}
                     Err(errno) => return Err(errno),
                 }
@@ -134,7 +135,7 @@ fn open_plain(root: &OwnedFd, path: &mut Done) -> Result<OwnedFd, Errno> {
     )
 }
 
-/// What is still to be gone of a path, at the end of its buffer.
+/// The rest of a path, at the end of its buffer.
 struct Rest {
     bytes: [u8; PATH_MAX],
     start: usize,
@@ -180,7 +181,7 @@ impl Rest {
         }
     }
 
-    /// Goes on where a link points to.
+    /// Continues where a link points to.
     fn follow(&mut self, link: &OwnedFd, done: &mut Done) -> Result<(), Errno> {
         let mut text = [0_u8; PATH_MAX];
         let text = sys::read_link(link.as_fd(), c"", &mut text)?;

@@ -1,5 +1,5 @@
-//! What of the host a container's mounts are made of: clones of bind sources,
-//! of `/dev/null`, and in a user namespace of device nodes.
+//! What a container's mounts need from the host: clones of bind sources, of
+//! `/dev/null`, and in a user namespace of device nodes.
 //!
 //! They are opened with the caller's privileges and in the caller's mounts,
 //! before the container's process loses both; they are detached, so that any
@@ -23,14 +23,14 @@ use crate::mount::{Bind, Source};
 use crate::report::{At, Failure};
 use crate::sys::{self, MOUNT_ATTR_IDMAP, MountAttr};
 
-/// There where the kernel has SELinux and it was not switched off.
+/// Exists if the kernel has SELinux and it was not switched off.
 const SELINUX: &CStr = c"/sys/fs/selinux/enforce";
 
 /// Room for one descriptor each; [`Sources::open`] fills it.
 #[derive(Debug)]
 pub(crate) struct Sources {
     pub(super) root: Option<OwnedFd>,
-    /// As long as the plan's mounts; those that are no bind mounts stay empty.
+    /// As long as the plan's mounts; those that are not bind mounts stay empty.
     pub(super) mounts: Vec<Option<OwnedFd>>,
     /// As long as the plan's nodes; filled in a user namespace.
     pub(super) nodes: Vec<Option<OwnedFd>>,
@@ -65,11 +65,11 @@ impl Sources {
         self.root.is_some()
     }
 
-    /// Opens what `plan` needs of the host. Does not allocate.
+    /// Opens what `plan` needs from the host. Does not allocate.
     ///
     /// For a process with the caller's privileges whose mounts are the
-    /// caller's, or a copy of them that was not cut off yet: a clone is in the
-    /// peer group of what it was cloned from.
+    /// caller's, or a copy of them that is not cut off yet: a clone is in the
+    /// peer group of its source.
     pub fn open<'a>(&mut self, plan: &'a Plan) -> Result<(), Failure<'a>> {
         if plan.labelled {
             nix::unistd::access(SELINUX, AccessFlags::F_OK)
@@ -130,7 +130,7 @@ fn open_bind<'a>(bind: &Bind, maps: &[Kept], label: &'a [u8]) -> Result<OwnedFd,
     Ok(tree)
 }
 
-/// The cgroup2 of the host, also where it is beside the first version's controllers.
+/// The host's cgroup2, even if it is beside the controllers of v1.
 fn clone_cgroup() -> Result<OwnedFd, Errno> {
     for path in [c"/sys/fs/cgroup", c"/sys/fs/cgroup/unified"] {
         let tree = sys::clone_tree(path, false)?;
@@ -141,8 +141,8 @@ fn clone_cgroup() -> Result<OwnedFd, Errno> {
     Err(Errno::ENODEV)
 }
 
-/// A clone of the host's node of the same path, where it is the same device.
-/// There is none of a FIFO: any user may make one.
+/// A clone of the host's node at the same path, if it is the same device. A
+/// FIFO has none: any user may create one.
 pub(super) fn clone_node(node: &Node) -> Result<Option<OwnedFd>, Errno> {
     if node.kind == SFlag::S_IFIFO {
         return Ok(None);

@@ -4,9 +4,9 @@
 //! Neighbouring numbers with the same outcome are one range, so a profile that
 //! allows most calls becomes a few dozen ranges and a call is decided in about
 //! six comparisons. The kernel translates and checks the program at each start
-//! of a container, at a cost that grows with its length; so the code is
-//! generated from its end to its start: where a branch goes is then there
-//! already, and one return serves all branches that it is not too far from.
+//! of a container, at a cost that grows with its length. So the code is
+//! generated from its end to its start: a branch's target then already exists,
+//! and one return serves all branches that are close enough to it.
 
 use super::profile::{Profile, Table};
 use super::syscalls::{Abi, X32_BIT};
@@ -42,10 +42,10 @@ impl Profile {
         let mut code = Code::default();
         code.add(plain(RETURN, RET_KILL_PROCESS));
         let x32 = self.tables.iter().find(|table| table.abi == Abi::X32);
-        // The native one last, which is first when the program runs.
+        // The native one last, so that it is first when the program runs.
         for table in self.tables.iter().rev() {
             match table.abi {
-                // Looked at with x86-64, whose architecture it has.
+                // Handled with x86-64, which has the same architecture.
                 Abi::X32 => {}
                 Abi::X86_64 => self.architecture(table, x32, &mut code),
                 Abi::I386 | Abi::Aarch64 | Abi::Arm => self.architecture(table, None, &mut code),
@@ -66,7 +66,7 @@ impl Profile {
         })
     }
 
-    /// Decides where the loaded architecture is this one, else falls through.
+    /// Decides if the loaded architecture is this one, otherwise falls through.
     fn architecture(&self, table: &Table, x32: Option<&Table>, code: &mut Code) {
         let other = code.here();
         let always = |otherwise| Leaf {
@@ -80,7 +80,8 @@ impl Profile {
                 Some(x32) => self.ranges(X32_BIT, x32, &mut ranges),
                 None => {
                     push(&mut ranges, X32_BIT, always(RET_KILL_PROCESS));
-                    // What a tracer puts in a call's place to skip it.
+                    // What a tracer writes in place of a call's number to skip
+                    // it.
                     push(&mut ranges, u32::MAX, always(self.unknown));
                 }
             }
@@ -93,7 +94,7 @@ impl Profile {
         code.branch(IF_EQUAL, table.abi.audit(), body, other);
     }
 
-    /// Ranges from `first`, the lowest number that there can be, on.
+    /// Ranges from `first`, the lowest possible number, on.
     fn ranges<'a>(&self, first: u32, table: &'a Table, ranges: &mut Vec<Range<'a>>) {
         let default = Leaf {
             rules: &[],
@@ -132,7 +133,7 @@ struct Leaf<'a> {
     otherwise: Action,
 }
 
-/// Begins a range at `first`, which is not below the last one's.
+/// Starts a range at `first`, which is not below the last one's.
 fn push<'a>(ranges: &mut Vec<Range<'a>>, first: u32, leaf: Leaf<'a>) {
     if ranges.last().is_some_and(|last| last.first == first) {
         ranges.pop();
@@ -142,8 +143,8 @@ fn push<'a>(ranges: &mut Vec<Range<'a>>, first: u32, leaf: Leaf<'a>) {
     }
 }
 
-/// Where control goes: an instruction that is there, counted from the end of
-/// the program, or a return that may have to be made.
+/// Where control goes: an existing instruction, counted from the end of the
+/// program, or a return that may have to be generated.
 #[derive(Clone, Copy)]
 enum Target {
     Instruction(usize),
@@ -216,7 +217,7 @@ impl Code {
         });
     }
 
-    /// Makes what is added next go on at the target.
+    /// Makes the next added instructions continue at the target.
     fn fall_to(&mut self, target: Target) {
         let place = match target {
             Target::Instruction(place) => place,
@@ -298,7 +299,8 @@ impl Code {
         self.here()
     }
 
-    /// Compares the high half of the argument first, then, where that does not decide, the low one.
+    /// Compares the high half of the argument first, then, if that does not
+    /// decide, the low one.
     fn condition(&mut self, condition: &Condition, holds: Target, fails: Target) -> Target {
         let place = place(condition);
         let (high, low) = halves(condition.value);

@@ -2,19 +2,20 @@
 //!
 //! It allows what the default profiles of Docker and containerd allow on the
 //! same architecture: calls that act on the caller's own processes, files,
-//! memory and sockets; further ones only with the capability that the kernel
-//! asks for them too. What is not here fails with EPERM.
+//! memory and sockets; others only with the capability that the kernel requires
+//! for them. Everything else fails with EPERM.
 //!
-//! One thing differs on purpose: calls of other architectures that the machine
-//! runs (i386, x32, ARM) kill. Theirs are wider (i386's `socketcall` passes by
-//! what is said of sockets here), and no container needs them unasked.
+//! One difference is deliberate: calls of other architectures that the machine
+//! runs (i386, x32, ARM) kill. Docker and containerd allow more there (i386's
+//! `socketcall` bypasses the socket rules below), and no container needs them
+//! without asking.
 
 use oci_spec::runtime::{
     Capabilities, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArgBuilder,
     LinuxSeccompOperator, LinuxSyscall,
 };
 
-/// Allowed to everybody, by what they are about.
+/// Allowed to everybody, by subject.
 const ALLOWED: &[&str] = &[
     // Programs, processes and threads.
     "execve execveat exit exit_group fork vfork wait4 waitid getpid getppid gettid getpgid \
@@ -22,7 +23,7 @@ const ALLOWED: &[&str] = &[
      set_thread_area get_thread_area modify_ldt prctl rseq restart_syscall uname sysinfo \
      getrusage times getcpu ptrace process_vm_readv process_vm_writev process_mrelease \
      pidfd_open pidfd_send_signal membarrier uretprobe map_shadow_stack",
-    // Users and capabilities: the kernel asks for the capability itself.
+    // Users and capabilities: the kernel itself requires the capability.
     "getuid geteuid getgid getegid getresuid getresgid getgroups setuid setgid setreuid setregid \
      setresuid setresgid setfsuid setfsgid setgroups capget capset",
     // Limits and scheduling.
@@ -43,7 +44,7 @@ const ALLOWED: &[&str] = &[
      chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat link linkat symlink symlinkat \
      unlink unlinkat rename renameat renameat2 readlink readlinkat mkdir mkdirat rmdir mknod \
      mknodat getdents getdents64 umask utime utimes utimensat futimesat name_to_handle_at",
-    // Files: what is in them and about them.
+    // Files: their contents and attributes.
     "read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek sendfile \
      copy_file_range splice tee vmsplice readahead fadvise64 fallocate truncate ftruncate sync \
      syncfs fsync fdatasync sync_file_range flock fcntl ioctl dup dup2 dup3 pipe pipe2 stat fstat \
@@ -55,11 +56,11 @@ const ALLOWED: &[&str] = &[
      epoll_wait_old epoll_pwait epoll_pwait2 eventfd eventfd2 inotify_init inotify_init1 \
      inotify_add_watch inotify_rm_watch fanotify_mark futex futex_requeue futex_wait futex_waitv \
      futex_wake io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents",
-    // Clocks. Setting one needs CAP_SYS_TIME, of which the kernel takes care.
+    // Clocks. Setting one needs CAP_SYS_TIME, which the kernel checks.
     "time gettimeofday clock_gettime clock_getres clock_nanosleep nanosleep clock_adjtime \
      adjtimex timer_create timer_delete timer_getoverrun timer_gettime timer_settime \
      timerfd_create timerfd_gettime timerfd_settime",
-    // Sockets that are there; making one is decided by its family, below.
+    // Existing sockets; the family decides about creating one, below.
     "socketpair bind connect listen accept accept4 getsockname getpeername getsockopt setsockopt \
      shutdown sendto sendmsg sendmmsg recvfrom recvmsg recvmmsg",
     // System V and POSIX inter-process communication.
@@ -106,7 +107,7 @@ const FAMILIES_BELOW: u64 = 12;
 ///
 /// Not among them: those that the kernel no longer has, AF_ALG (38; the
 /// kernel's cryptography, which programs do not need) and AF_VSOCK (40; it
-/// reaches the hypervisor past the network namespace).
+/// reaches the hypervisor, bypassing the network namespace).
 const FAMILIES: &[u64] = &[
     13, 14, 15, 16, 17, 18, // NETBEUI SECURITY KEY NETLINK PACKET ASH
     21, 22, 24, 26, 27, 28, // RDS SNA PPPOX LLC IB MPLS
@@ -114,8 +115,8 @@ const FAMILIES: &[u64] = &[
     36, 39, 41, 42, 43, 44, 45, // IEEE802154 NFC KCM QIPCRTR SMC XDP MCTP
 ];
 
-/// Execution domains that change nothing of security: Linux, 32-bit, the two
-/// with a release number of 2.6, and asking for the current one.
+/// Execution domains that are irrelevant to security: Linux, 32-bit, the two
+/// with a release number of 2.6, and querying the current one.
 const PERSONALITIES: &[u64] = &[0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// The flags of clone(2) that make namespaces.
@@ -127,7 +128,8 @@ const CLONE_NEW: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWNET
     | libc::CLONE_NEWCGROUP) as u64;
 
-/// The seccomp profile for a container with these capabilities, where it brings none of its own.
+/// The seccomp profile for a container with these capabilities that brings none
+/// of its own.
 pub fn default_seccomp(capabilities: &Capabilities) -> LinuxSeccomp {
     let mut names: Vec<&str> = ALLOWED.to_vec();
     names.extend(
@@ -137,8 +139,8 @@ pub fn default_seccomp(capabilities: &Capabilities) -> LinuxSeccomp {
     );
     let mut entries = vec![entry(&names.join(" "), LinuxSeccompAction::ScmpActAllow)];
     if !capabilities.contains(&Capability::SysAdmin) {
-        // Its flags are in memory, where a filter cannot see them: say that there
-        // is no such call, so that the C library uses clone.
+        // Its flags are in memory, where a filter cannot see them: report that
+        // the call does not exist, so that the C library uses clone.
         let mut clone3 = entry("clone3", LinuxSeccompAction::ScmpActErrno);
         clone3.set_errno_ret(Some(libc::ENOSYS as u32));
         entries.push(clone3);
@@ -173,7 +175,8 @@ fn entry(names: &str, action: LinuxSeccompAction) -> LinuxSyscall {
     entry
 }
 
-/// Allows a call where its first argument compares so with one of the values.
+/// Allows a call whose first argument compares like this with one of the
+/// values.
 fn allow_where(
     name: &str,
     operator: LinuxSeccompOperator,
@@ -205,7 +208,7 @@ mod tests {
     #[test]
     fn every_name_in_the_table_is_a_system_call_and_is_there_once() {
         let mut seen = std::collections::BTreeSet::new();
-        // Newer than the kernel's table; allowed as soon as it is there.
+        // Newer than the kernel's table; allowed as soon as the table has it.
         let newer = ["getxattrat", "setxattrat", "listxattrat", "removexattrat"];
         for name in ALLOWED
             .iter()
@@ -226,9 +229,9 @@ mod tests {
     }
 
     /// The calls of x86-64 that neither Docker nor containerd allow by default,
-    /// with whatever capability.
+    /// with any capability.
     const DENIED: &[&str] = &[
-        // Keys are not divided among namespaces.
+        // Keys are not separated by namespaces.
         "add_key keyctl request_key",
         // Other ways to make calls, or to hold the kernel at a page; each had its holes.
         "io_uring_enter io_uring_register io_uring_setup userfaultfd",
@@ -236,7 +239,7 @@ mod tests {
         "kexec_file_load kexec_load swapon swapoff migrate_pages move_pages",
         // Changing the root is the runtime's; the new mount calls do the rest.
         "pivot_root",
-        // Nobody's any more.
+        // Obsolete.
         "_sysctl afs_syscall create_module get_kernel_syms getpmsg nfsservctl putpmsg \
          query_module security sysfs tuxcall uselib ustat vserver",
     ];

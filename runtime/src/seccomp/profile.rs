@@ -1,20 +1,20 @@
 //! A profile, checked, with the rules of each architecture by number.
 //!
-//! What the specification leaves open is as runc and libseccomp have it, since
-//! the profiles that there are were made with them:
+//! Where the specification leaves a choice, this follows runc and libseccomp,
+//! since existing profiles were made with them:
 //!
-//! - An entry whose action is the default one says nothing.
-//! - An entry without arguments decides the call, the first one if there are
-//!   several, whatever entries with arguments come before or after it.
+//! - An entry whose action is the default one has no effect.
+//! - An entry without arguments decides the call (the first one if there are
+//!   several), whatever entries with arguments come before or after it.
 //! - Of entries with arguments the first whose arguments all match decides. An
-//!   entry that names one argument more than once stands for as many entries
-//!   as it has conditions.
-//! - Names that the kernel does not have are skipped, and architectures of
-//!   machines other than this one, whose calls cannot occur.
-//! - Where the default action is an error, a call with a higher number than any
+//!   entry that names one argument more than once stands for as many entries as
+//!   it has conditions.
+//! - Names that the kernel does not have are skipped, and so are architectures
+//!   of machines other than this one, whose calls cannot occur.
+//! - If the default action is an error, a call with a higher number than any
 //!   that the profile names fails with ENOSYS: the profile is older than the
-//!   call, and programs fall back from a call that is not there, not from a
-//!   forbidden one.
+//!   call, and programs fall back from a missing call, not from a forbidden
+//!   one.
 
 use std::collections::BTreeMap;
 
@@ -55,12 +55,12 @@ pub(super) struct Table {
     pub last: Option<u32>,
 }
 
-/// What the profile says of a call.
+/// What the profile says about a call.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Rules {
-    /// Looked at in this order; none where `always` is set.
+    /// Checked in this order; empty if `always` is set.
     pub conditional: Vec<Rule>,
-    /// The word of an entry without arguments.
+    /// What an entry without arguments says.
     pub always: Option<Action>,
 }
 
@@ -172,8 +172,8 @@ impl Profile {
 }
 
 impl Table {
-    /// The call's other way in. What an entry says of arguments cannot be said
-    /// of it: they are in memory, where a filter does not look.
+    /// The call's other entry point. Conditions on arguments cannot apply to
+    /// it: its arguments are in memory, where a filter cannot look.
     fn add_multiplexed(&mut self, name: &str, rules: &[Rule]) {
         let Some((way, value)) = multiplexed(name) else {
             return;
@@ -214,7 +214,8 @@ fn flags(profile: &LinuxSeccomp, notifies: bool) -> u64 {
             LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv if notifies => {
                 FLAG_WAIT_KILLABLE
             }
-            // Nothing notifies, so nothing waits; the kernel takes the flag for a mistake.
+            // Nothing notifies, so nothing waits; the kernel would reject the
+            // flag.
             LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 0,
         };
     }

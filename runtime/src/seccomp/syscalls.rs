@@ -27,7 +27,8 @@
 
 pub(super) const TABLE: &str = include_str!("syscalls.txt");
 
-/// How a program calls the kernel: with which numbers, and what the kernel calls it.
+/// How a program calls the kernel: with which numbers, and the kernel's name
+/// for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(test), allow(dead_code, reason = "those of other machines"))]
 pub(super) enum Abi {
@@ -54,7 +55,7 @@ impl Abi {
     }
 
     /// Whether arguments have 64 bits. Those of x32 do in registers, as the
-    /// calls that it shares with x86-64 look at them.
+    /// calls that it shares with x86-64 see them.
     pub fn is_wide(self) -> bool {
         match self {
             Abi::X86_64 | Abi::X32 | Abi::Aarch64 => true,
@@ -72,8 +73,8 @@ const COUNT: usize = {
     count
 };
 
-/// Where each line begins and the first space is in it: counted when this is
-/// compiled, since a profile has hundreds of names to look up.
+/// Where each line starts and where its first space is: computed at compile
+/// time, since a profile has hundreds of names to look up.
 const LINES: [(u16, u8); COUNT] = {
     let text = TABLE.as_bytes();
     assert!(text.len() <= u16::MAX as usize);
@@ -102,7 +103,7 @@ pub(super) struct Syscall {
 }
 
 impl Syscall {
-    /// Looks a name up; none for a name that the kernel does not know.
+    /// Looks a name up; `None` for a name that the kernel does not know.
     pub fn find(name: &str) -> Option<Syscall> {
         let place = LINES.binary_search_by(|&(start, length)| {
             let start = usize::from(start);
@@ -136,7 +137,7 @@ impl Syscall {
     }
 }
 
-/// i386 has calls that stand for others, which the first argument names:
+/// i386 has calls that stand for others, selected by the first argument:
 /// `socketcall` for sockets, `ipc` for System V's.
 pub(super) fn multiplexed(name: &str) -> Option<(&'static str, u64)> {
     // linux/net.h, linux/ipc.h.

@@ -23,7 +23,8 @@ struct Call {
     arguments: [u64; 6],
 }
 
-/// Runs a program as the kernel does. Panics on what the kernel would not load.
+/// Runs a program as the kernel does. Panics on a program that the kernel would
+/// not load.
 fn run(program: &[Instruction], call: &Call) -> u32 {
     let word = |offset: u32| match offset {
         0 => call.number,
@@ -77,7 +78,8 @@ fn value(action: LinuxSeccompAction, errno: Option<u32>) -> u32 {
     }
 }
 
-/// Whether an argument is as the condition wants it; `mask` is what there is of arguments.
+/// Whether an argument meets the condition; `mask` is the part of the argument
+/// that exists.
 fn holds(condition: &LinuxSeccompArg, arguments: &[u64; 6], mask: u64) -> bool {
     let argument = arguments[condition.index()] & mask;
     let value = condition.value() & mask;
@@ -94,7 +96,7 @@ fn holds(condition: &LinuxSeccompArg, arguments: &[u64; 6], mask: u64) -> bool {
     }
 }
 
-/// What a profile says of a call, read off it.
+/// What a profile says about a call, read directly.
 fn meaning(profile: &LinuxSeccomp, machine: &[(Arch, Abi)], call: &Call) -> u32 {
     let default = value(profile.default_action(), profile.default_errno_ret());
     let unknown = match profile.default_action() {
@@ -532,7 +534,7 @@ fn an_entry_without_arguments_decides_wherever_it_is() {
         let both = profile(json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": entries }));
         assert_eq!(result(&both, "socket", 40), libc::SECCOMP_RET_LOG);
     }
-    // One that says what is so anyway says nothing.
+    // One that asks for what is the case anyway has no effect.
     let default = json!({ "names": ["socket"], "action": "SCMP_ACT_ALLOW" });
     let both = profile(json!({
         "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [default, conditional],
@@ -604,7 +606,7 @@ fn loading_a_notifying_program_gives_its_listener() {
         })),
         NATIVE,
     );
-    // A filter is a thread's own, for good.
+    // A filter belongs to a thread permanently.
     let thread = std::thread::spawn(move || {
         crate::sys::no_new_privileges().unwrap();
         let listener = notifying.load().unwrap().unwrap();

@@ -41,7 +41,7 @@ fn bpf<T>(command: c_int, attributes: &T) -> Result<c_long, Errno> {
     })
 }
 
-/// Loads a program that decides on the access to devices.
+/// Loads a program that decides on access to devices.
 pub fn load_device_program(program: &[Extended]) -> Result<OwnedFd, Errno> {
     #[repr(C)]
     struct Load {
@@ -81,7 +81,7 @@ struct Attach {
     flags: u32,
 }
 
-/// Attaches a device program to a cgroup, beside those that are there.
+/// Attaches a device program to a cgroup, beside existing ones.
 pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
     bpf(
         BPF_PROG_ATTACH,

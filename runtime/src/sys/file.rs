@@ -8,8 +8,8 @@ use nix::errno::Errno;
 
 use super::check;
 
-/// readlinkat(2): the text of a symbolic link, as much as fits; an empty name is
-/// the link that `directory` refers to.
+/// readlinkat(2): the text of a symbolic link, as much as fits; an empty name
+/// means the link that `directory` refers to.
 pub fn read_link<'b>(
     directory: BorrowedFd<'_>,
     name: &CStr,
@@ -28,7 +28,7 @@ pub fn read_link<'b>(
     buffer.get(..length as usize).ok_or(Errno::EIO)
 }
 
-/// getdents64(2): the next entries of a directory, none in the end.
+/// getdents64(2): the next entries of a directory, none at the end.
 pub fn read_directory<'b>(
     directory: BorrowedFd<'_>,
     buffer: &'b mut [u8],
@@ -45,7 +45,7 @@ pub fn read_directory<'b>(
     buffer.get(..length as usize).ok_or(Errno::EIO)
 }
 
-/// sendfile(2): copies some more of a file; nothing in the end.
+/// sendfile(2): copies some more of a file; nothing at the end.
 pub fn copy_some(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<usize, Errno> {
     const MUCH: usize = 1 << 30;
     // SAFETY: the offset is null, which means the file's own.

@@ -8,7 +8,8 @@ use nix::errno::Errno;
 
 use super::{check, descriptor};
 
-/// `struct landlock_ruleset_attr`: what a ruleset denies where no rule allows it.
+/// `struct landlock_ruleset_attr`: what a ruleset denies unless a rule allows
+/// it.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LandlockHandled {

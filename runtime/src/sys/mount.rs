@@ -93,7 +93,7 @@ pub fn fsconfig_set(
     }
 }
 
-/// Makes the configured file system.
+/// Creates the configured file system.
 pub fn fsconfig_create(context: BorrowedFd<'_>) -> Result<(), Errno> {
     fsconfig(context, FSCONFIG_CMD_CREATE, ptr::null(), ptr::null())
 }

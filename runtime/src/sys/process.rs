@@ -77,7 +77,8 @@ pub fn directory_is_inside() -> Result<(), Errno> {
 
 /// Sets groups and user of the calling thread, the only one of a child.
 ///
-/// Not by the C library: its wrappers tell threads that the child does not have.
+/// Not through the C library: its wrappers signal threads that the child does
+/// not have.
 pub fn set_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
     // SAFETY: length and pointer describe `groups`.
     match check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }) {
@@ -91,7 +92,8 @@ pub fn set_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
-/// Becomes the root of the caller's user namespace, with no further groups.
+/// Becomes the root of the caller's user namespace, with no supplementary
+/// groups.
 pub fn become_root(uid: u32, gid: u32) -> Result<(), Errno> {
     // SAFETY: no pointer is passed.
     match check(unsafe { libc::syscall(libc::SYS_setgroups, 0, ptr::null::<u32>()) }) {
@@ -118,7 +120,8 @@ pub fn drop_bounding(capability: u32) -> Result<(), Errno> {
     prctl(libc::PR_CAPBSET_DROP, u64::from(capability), 0)
 }
 
-/// Whether a capability is in the caller's bounding set; none that the kernel does not know is.
+/// Whether a capability is in the caller's bounding set; false for one that the
+/// kernel does not know.
 pub fn in_bounding_set(capability: u32) -> bool {
     // SAFETY: no pointer is passed.
     unsafe { libc::prctl(libc::PR_CAPBSET_READ, u64::from(capability), 0, 0, 0) == 1 }
@@ -148,7 +151,7 @@ pub fn keep_capabilities() -> Result<(), Errno> {
     prctl(libc::PR_SET_KEEPCAPS, 1, 0)
 }
 
-/// Execution grants no privileges from here on.
+/// From here on execution grants no privileges.
 pub fn no_new_privileges() -> Result<(), Errno> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)
 }
@@ -158,7 +161,8 @@ pub fn undumpable() -> Result<(), Errno> {
     prctl(libc::PR_SET_DUMPABLE, 0, 0)
 }
 
-/// Begins a session keyring of the caller's own, with no key of the one before.
+/// Starts a session keyring of the caller's own, without the keys of the
+/// previous one.
 pub fn new_session_keyring() -> Result<(), Errno> {
     const KEYCTL_JOIN_SESSION_KEYRING: c_int = 1;
     // SAFETY: the name is null, which asks for a new keyring without one.
@@ -203,8 +207,8 @@ pub fn set_capabilities(effective: u64, permitted: u64, inheritable: u64) -> Res
         .map(drop)
 }
 
-/// seccomp(2): loads a filter for the calling thread; its listener where the
-/// flags ask for one.
+/// seccomp(2): loads a filter for the calling thread; returns its listener if
+/// the flags ask for one.
 pub fn load_seccomp(program: &[Instruction], flags: u64) -> Result<Option<OwnedFd>, Errno> {
     #[repr(C)]
     struct Program {
@@ -234,7 +238,7 @@ pub fn load_seccomp(program: &[Instruction], flags: u64) -> Result<Option<OwnedF
 
 /// Strings as execve(2) takes them.
 pub struct Strings<'a> {
-    /// Ends with a null pointer, and has further places for two strings before it.
+    /// Ends with a null pointer, with spare places for two strings before it.
     pointers: Vec<*const c_char>,
     /// Empty, or `LISTEN_PID=…` with its NUL.
     listen_pid: [u8; 24],
@@ -274,13 +278,14 @@ impl<'a> Strings<'a> {
         self.listen_pid[name.len()..name.len() + digits.len()].copy_from_slice(digits);
     }
 
-    /// Adds a string of at most 1055 bytes; what is longer is cut. Does not allocate.
+    /// Adds a string of at most 1055 bytes; longer ones are cut. Does not
+    /// allocate.
     pub fn set_last(&mut self, string: &[u8]) {
         let length = string.len().min(self.last.len() - 1);
         self.last[..length].copy_from_slice(&string[..length]);
     }
 
-    /// The array, which stays valid as long as `self` is borrowed.
+    /// The array, valid as long as `self` is borrowed.
     fn complete(&mut self) -> *const *const c_char {
         let mut place = self.pointers.len() - 3;
         for string in [self.listen_pid.as_slice(), &self.last] {

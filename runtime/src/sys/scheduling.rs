@@ -1,4 +1,5 @@
-//! When and where a process runs: scheduler, I/O priority, CPUs; and as what.
+//! When and where a process runs: scheduler, I/O priority, CPUs; and its
+//! personality.
 
 use std::ffi::{c_int, c_uint, c_ulong};
 use std::ptr;

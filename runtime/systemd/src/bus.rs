@@ -1,7 +1,7 @@
-//! A connection to a systemd, and the calls that are made over it.
+//! A connection to a systemd, and the calls over it.
 //!
 //! Synchronous: each call waits for its answer, at most [`LIMIT`]. Signals that
-//! come meanwhile are kept if they tell the end of a job.
+//! arrive meanwhile are kept if they report the end of a job.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -16,7 +16,7 @@ use crate::message::{FIXED, Kind, Message};
 use crate::properties::Property;
 use crate::{Error, Unit};
 
-/// As long as systemd itself waits for a process that is asked to stop, and more.
+/// Longer than systemd itself waits for a process that is asked to stop.
 const LIMIT: Duration = Duration::from_secs(100);
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -45,7 +45,8 @@ fn outer_user() -> u32 {
         .unwrap_or(own)
 }
 
-/// A number outside, by the lines of a map: first inside, first outside, how many.
+/// A number outside, from the lines of a map: first inside, first outside,
+/// count.
 fn outside(map: &str, number: u32) -> Option<u32> {
     map.lines().find_map(|line| {
         let mut words = line.split_ascii_whitespace().map(str::parse::<u32>);
@@ -59,7 +60,8 @@ fn outside(map: &str, number: u32) -> Option<u32> {
     })
 }
 
-/// Where the user's systemd listens, and its bus, which some have alone.
+/// Where the user's systemd listens, and its bus, which on some systems is the
+/// only one.
 pub fn user_socket(
     runtime_dir: Option<&Path>,
     bus_address: Option<&str>,
@@ -86,8 +88,8 @@ fn bus_path(address: &str) -> Option<PathBuf> {
 }
 
 impl Bus {
-    /// Connects to the machine's systemd, or to the user's where the caller is
-    /// not root of the machine.
+    /// Connects to the machine's systemd, or to the user's if the caller is not
+    /// root of the machine.
     pub fn connect(user: bool) -> Result<Bus, Error> {
         let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let sockets = if user {
@@ -148,8 +150,8 @@ impl Bus {
         Ok(bus)
     }
 
-    /// By what the kernel says of the caller: no user is named, whose number
-    /// would be another in a user namespace.
+    /// By the credentials that the kernel reports: the user is not named, since
+    /// the number would differ in a user namespace.
     fn authenticate(&mut self) -> io::Result<()> {
         self.stream.set_write_timeout(Some(LIMIT))?;
         self.stream
@@ -176,7 +178,7 @@ impl Bus {
         }
     }
 
-    /// Reads what there is, at least a byte.
+    /// Reads what is available, at least one byte.
     fn receive(&mut self, deadline: Instant) -> io::Result<()> {
         let mut part = [0; 4096];
         let rest = deadline.saturating_duration_since(Instant::now());
@@ -198,7 +200,7 @@ impl Bus {
         }
     }
 
-    /// The next message that is of a known kind.
+    /// The next message of a known kind.
     fn next(&mut self, deadline: Instant) -> io::Result<Message> {
         loop {
             let length = match Message::length(&self.received)? {
@@ -272,7 +274,7 @@ impl Bus {
         Ok(self.serial)
     }
 
-    /// Makes a call that begins a job, and waits for its end.
+    /// Makes a call that starts a job, and waits for its end.
     fn job<B: Serialize + Type>(
         &mut self,
         member: &'static str,
@@ -294,7 +296,7 @@ impl Bus {
         }
     }
 
-    /// Starts a scope with this process in it, and waits until it is there.
+    /// Starts a scope with this process in it, and waits until it exists.
     pub(crate) fn start_scope(
         &mut self,
         unit: &Unit,
@@ -305,7 +307,7 @@ impl Bus {
             ("Description", format!("container {}", unit.name()).into()),
             ("PIDs", vec![pid].into()),
             ("Delegate", true.into()),
-            // It ends with its container, not with whatever the defaults say.
+            // It ends with its container, whatever the defaults say.
             ("DefaultDependencies", false.into()),
             ("MemoryAccounting", true.into()),
             ("CPUAccounting", true.into()),
@@ -320,7 +322,7 @@ impl Bus {
         let body = (unit.name(), "replace", properties, none);
         let mut result = self.job("StartTransientUnit", unit, &body);
         if matches!(&result, Err(Error::Refused { name, .. }) if name.ends_with(".UnitExists")) {
-            // One of that name that has failed keeps it until it is forgotten.
+            // A failed one keeps the name until it is reset.
             self.forget(unit)?;
             result = self.job("StartTransientUnit", unit, &body);
         }
@@ -348,7 +350,7 @@ impl Bus {
             .map(drop)
     }
 
-    /// Stops a unit and forgets that it failed.
+    /// Stops a unit and resets its failed state.
     pub(crate) fn stop(&mut self, unit: &Unit) -> Result<(), Error> {
         match self.job("StopUnit", unit, &(unit.name(), "replace")) {
             Ok(_) => self.forget(unit),
@@ -364,7 +366,7 @@ impl Bus {
             unit.name(),
             &(unit.name(),),
         ) {
-            // It is not there any more, or did not fail.
+            // It no longer exists, or did not fail.
             Ok(_) | Err(Error::Refused { .. }) => Ok(()),
             Err(error) => Err(error),
         }

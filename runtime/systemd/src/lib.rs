@@ -1,17 +1,16 @@
-//! Containers' cgroups as scopes of systemd (`--systemd-cgroup`).
+//! Containers' cgroups as systemd scopes (`--systemd-cgroup`).
 //!
-//! systemd owns the tree on its hosts: a cgroup that others make is in danger
-//! of being emptied or removed. So it is asked over D-Bus for a scope with a
-//! delegated cgroup, and is told the limits too, so that it does not set others.
+//! systemd owns the tree on its hosts: it may empty or remove a cgroup that
+//! others create. So this crate asks it over D-Bus for a scope with a delegated
+//! cgroup, and passes the limits too, so that systemd does not set others.
 //!
-//! A scope begins with a process in it and ends with its last one, but a
-//! container's process is born where it belongs. In between a process of the
-//! runtime's that does nothing ([`Placeholder`]) is in the scope: it holds it
-//! from [`place`] until [`Scope::release`], and ends by itself when the runtime
-//! does.
+//! A scope starts with a process in it and ends with its last one, but a
+//! container's process is born directly in its cgroup. In between, a process of
+//! the runtime that does nothing ([`Placeholder`]) holds the scope, from
+//! [`place`] until [`Scope::release`]; it ends by itself when the runtime does.
 //!
-//! This is no part of the library `runtime`, which PID 1 links: it has no use
-//! for D-Bus.
+//! This is not part of the library `runtime`, which PID 1 links: PID 1 has no
+//! use for D-Bus.
 
 mod bus;
 mod message;
@@ -30,7 +29,7 @@ pub use unit::Unit;
 /// Why systemd did not do it.
 #[derive(Debug)]
 pub enum Error {
-    /// `linux.cgroupsPath` is no name of a scope.
+    /// `linux.cgroupsPath` is not the name of a scope.
     Path {
         /// What it is.
         path: String,
@@ -39,7 +38,7 @@ pub enum Error {
     },
     /// No systemd answers at any of these sockets.
     Connect {
-        /// What was tried, and what came of it.
+        /// What was tried, and the results.
         tried: Vec<(PathBuf, io::Error)>,
     },
     /// The connection failed.
@@ -60,14 +59,14 @@ pub enum Error {
         /// What systemd says.
         message: String,
     },
-    /// A job of systemd's did not end well.
+    /// A systemd job did not succeed.
     Job {
         /// The unit.
         unit: String,
         /// `failed`, `timeout`, `canceled` …
         result: String,
     },
-    /// The scope is there, but not where it should be.
+    /// The scope exists, but not where it should be.
     Cgroup {
         /// The unit.
         unit: String,
@@ -141,7 +140,8 @@ pub struct Scope {
     pids: Option<LinuxPids>,
 }
 
-/// Starts a scope and sets its cgroup up. Blocks until systemd has done its part.
+/// Starts a scope and sets its cgroup up. Blocks until systemd has done its
+/// part.
 pub fn place(
     bus: &mut Bus,
     hierarchy: &Hierarchy,
@@ -160,7 +160,7 @@ pub fn place(
         }),
         Err(error) => {
             drop(placeholder);
-            // What failed first counts.
+            // The first error is the one reported.
             let _ = bus.stop(unit);
             Err(error)
         }
@@ -205,10 +205,10 @@ fn cgroup_of(pid: i32) -> Result<PathBuf, Error> {
 }
 
 impl Scope {
-    /// Lets the placeholder go: the container's process is there now.
+    /// Releases the placeholder: the container's process exists now.
     ///
-    /// The path of its cgroup stays good, as does the limit of processes,
-    /// which from here on counts the container's alone.
+    /// The path of its cgroup stays valid, as does the limit of processes,
+    /// which from here on counts only the container's.
     pub fn release(self) -> Result<Cgroup, Error> {
         self.placeholder.end();
         if self.pids.is_some_and(|pids| pids.limit() > 0) {
@@ -220,7 +220,7 @@ impl Scope {
     }
 }
 
-/// Changes the limits that are named, in the unit and then in its cgroup.
+/// Changes the named limits, in the unit and then in its cgroup.
 pub fn update(
     bus: &mut Bus,
     unit: &Unit,
@@ -235,7 +235,7 @@ pub fn update(
     Ok(cgroup.update(resources)?)
 }
 
-/// Ends the scope, with every process in it. One that is gone is no error.
+/// Ends the scope, with every process in it. A missing one is not an error.
 pub fn remove(bus: &mut Bus, unit: &Unit) -> Result<(), Error> {
     bus.stop(unit)
 }

@@ -76,7 +76,7 @@ impl Message {
         })
     }
 
-    /// What it carries.
+    /// Its arguments.
     pub fn body<B: for<'d> serde::Deserialize<'d> + Type>(&self) -> io::Result<B> {
         let wanted = B::SIGNATURE.to_string_no_parens();
         if self.signature != wanted {
@@ -94,7 +94,7 @@ impl Message {
         let mut bytes = vec![b'l', self.kind as u8, 0, 1];
         bytes.extend(length.to_le_bytes());
         bytes.extend(self.serial.to_le_bytes());
-        // The length of the fields, when they are there.
+        // The length of the fields, if present.
         bytes.extend([0; 4]);
         for (code, kind, text) in [
             (PATH, b'o', &self.path),
@@ -116,7 +116,8 @@ impl Message {
             bytes.extend(serial.to_le_bytes());
         }
         if !self.signature.is_empty() {
-            // Not by the library, which would have the arguments in parentheses.
+            // Not with the library, which would put the arguments in
+            // parentheses.
             begin_field(&mut bytes, SIGNATURE, b'g');
             bytes.push(u8::try_from(self.signature.len()).map_err(invalid)?);
             bytes.extend(self.signature.bytes());
@@ -129,7 +130,8 @@ impl Message {
         Ok(bytes)
     }
 
-    /// How long a message is that begins so; none until [`FIXED`] bytes are there.
+    /// The length of a message with this beginning; `None` until [`FIXED`]
+    /// bytes are there.
     pub fn length(start: &[u8]) -> io::Result<Option<usize>> {
         let Some(fixed) = start.get(..FIXED) else {
             return Ok(None);
@@ -150,7 +152,7 @@ impl Message {
         Ok(Some(length))
     }
 
-    /// A message of exactly these bytes; none of a kind that is not known.
+    /// A message of exactly these bytes; `None` if its kind is not known.
     pub fn parse(bytes: &[u8]) -> io::Result<Option<Message>> {
         type Header = (u8, u8, u8, u8, u32, u32, Vec<(u8, OwnedVariant)>);
 

@@ -1,8 +1,8 @@
 //! Limits as properties of a unit. Pure.
 //!
-//! What systemd has no property for, or one with other units, is in the cgroup
-//! only. Device rules are too: the runtime's own program decides on them, and
-//! systemd takes away none but those that it has attached.
+//! Limits for which systemd has no property, or one with other units, are only
+//! in the cgroup. Device rules too: the runtime's own program decides on them,
+//! and systemd removes only those that it has attached.
 
 use runtime::cgroup::Setting;
 use zbus::Variant;
@@ -26,8 +26,8 @@ pub(crate) fn of(settings: &[Setting]) -> Vec<Property> {
         .collect()
 }
 
-/// None where systemd has nothing for it, or would refuse the value, which the
-/// kernel will judge.
+/// `None` if systemd has nothing for it, or would refuse the value, which the
+/// kernel then judges.
 fn convert(file: &str, value: &str) -> Option<Vec<Property>> {
     let number = || match value {
         "max" => Some(u64::MAX),
@@ -50,7 +50,7 @@ fn convert(file: &str, value: &str) -> Option<Vec<Property>> {
     }
 }
 
-/// systemd has microseconds a second, in whole per cents: rounded up, so that
+/// systemd has microseconds per second, in whole per cents: rounded up, so that
 /// the cgroup below can have the exact value.
 fn quota(value: &str) -> Option<Vec<Property>> {
     const PER_CENT: u64 = 10_000;

@@ -1,5 +1,5 @@
-//! Scopes from a systemd that is played by this test: it speaks its part of
-//! D-Bus, and makes cgroups in the machine's own tree.
+//! Scopes from a systemd that this test plays: it speaks its part of D-Bus, and
+//! makes cgroups in the machine's own tree.
 
 use std::collections::HashMap;
 use std::fs;
@@ -20,14 +20,14 @@ use crate::*;
 
 type Properties = HashMap<String, OwnedVariant>;
 
-/// What the played systemd has seen and does.
+/// What the fake systemd has seen and does.
 #[derive(Default)]
 struct Manager {
     calls: Vec<String>,
     properties: Properties,
-    /// Answers to the next calls of this name, instead of what would be right.
+    /// Answers to the next calls of this name, instead of the correct ones.
     refuse: Vec<(&'static str, &'static str)>,
-    /// What comes of the next job.
+    /// The result of the next job.
     result: Option<&'static str>,
     signal_first: bool,
     jobs: u32,
@@ -293,7 +293,7 @@ fn a_failed_unit_of_the_same_name_is_forgotten_first() {
             "StartTransientUnit"
         ]
     );
-    // With nobody in it the scope would end: the placeholder is gone.
+    // Without a process the scope would end: the placeholder is gone.
     assert_eq!(
         fs::read_to_string(directory.join("cgroup.procs")).unwrap(),
         ""

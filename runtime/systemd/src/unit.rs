@@ -63,7 +63,8 @@ impl Unit {
         self.slice.as_deref()
     }
 
-    /// Where its cgroup is below that of a systemd, whose slice for what has none is `default`.
+    /// Its cgroup's path below that of a systemd, whose slice for units without
+    /// one is `default`.
     pub fn path(&self, default: &str) -> Option<PathBuf> {
         let slice = self.slice.as_deref().unwrap_or(default);
         Some(expand_slice(slice)?.join(&self.name))

@@ -34,7 +34,7 @@ pub fn run(store: &Store, options: &Events) -> Result<()> {
         return Ok(());
     };
     let kills = || cgroup.stats().map(|stats| stats.oom_kills);
-    // Tells of each change; without the controller there is none.
+    // Reports each change; without the controller there is nothing to report.
     let memory = cgroup
         .path()
         .and_then(|path| File::open(path.join("memory.events")).ok());

@@ -46,7 +46,8 @@ fn exec(store: &Store, options: &Exec) -> Result<u8> {
         options.console_socket.as_deref(),
     )?;
     let cgroup = cgroup(&container, options.cgroup.as_deref())?;
-    // The first process ends no earlier unnoticed: joining it fails then.
+    // The first process cannot end unnoticed before that: joining it then
+    // fails.
     let first = container
         .state
         .process
@@ -100,7 +101,8 @@ fn exec(store: &Store, options: &Exec) -> Result<u8> {
     }
 }
 
-/// The process by its file, or the container's with what the options change.
+/// The process from its file, or the container's process as changed by the
+/// options.
 fn process(options: &Exec, spec: &Spec) -> Result<Process> {
     if let Some(path) = &options.process {
         let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
@@ -118,7 +120,7 @@ fn process(options: &Exec, spec: &Spec) -> Result<Process> {
         bail!("process args cannot be empty: name a program, or give --process");
     }
     process.set_args(Some(options.command.clone()));
-    // That of the container's process is no terminal for another one.
+    // The terminal of the container's process does not apply to another one.
     process.set_terminal(Some(options.tty));
     if !options.tty {
         process.set_console_size(None);
@@ -170,8 +172,9 @@ fn set_user(user: &mut User, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Adds to what the process may have and has; what it hands on, only where it
-/// could before (so that a program of another user does not get it unasked).
+/// Adds capabilities to the process; to what it passes on only those that it
+/// could pass on before (so that a program of another user does not get them
+/// unasked).
 fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
     let mut added = Capabilities::new();
     for name in names {
@@ -181,7 +184,7 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
             .with_context(|| format!("--cap: unknown capability {name:?}"))?;
         added.insert(known);
     }
-    // Not those of the builder, which is there with some already.
+    // Not the builder's, which starts with some.
     let none = Capabilities::new;
     let mut sets = LinuxCapabilitiesBuilder::default()
         .bounding(none())

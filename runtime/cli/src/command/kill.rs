@@ -26,7 +26,7 @@ pub fn run(store: &Store, options: &Kill) -> Result<()> {
         None => false,
     };
     if !sent {
-        // With --all there may be nobody left, which is what was wanted.
+        // With --all there may be no process left, which is fine.
         if options.all {
             return Ok(());
         }
@@ -35,7 +35,7 @@ pub fn run(store: &Store, options: &Kill) -> Result<()> {
     Ok(())
 }
 
-/// To every process of the container; one that has ended meanwhile is none of them.
+/// To every process of the container, except one that has ended meanwhile.
 fn signal_all(cgroup: &Cgroup, signal: i32) -> Result<()> {
     if signal == libc::SIGKILL {
         return Ok(cgroup.kill()?);

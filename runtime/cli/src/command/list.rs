@@ -49,7 +49,7 @@ fn table(containers: &[Shown<'_>]) -> String {
             ]
         }))
         .collect();
-    // As runc: no column is narrower than 12, and three blanks are between two.
+    // As in runc: columns are at least 12 wide, with three blanks between them.
     let widths: [usize; 6] = std::array::from_fn(|column| {
         let widest = rows.iter().map(|row| row[column].chars().count()).max();
         widest.unwrap_or(0).max(9) + 3

@@ -31,7 +31,7 @@ pub fn run(store: &Store, options: &Ps) -> Result<()> {
     }
 }
 
-/// What ps(1) says of these processes.
+/// What ps(1) prints about these processes.
 fn table(options: &[OsString], processes: &HashSet<i32>) -> Result<String> {
     let default = [OsString::from("-ef")];
     let options = if options.is_empty() {

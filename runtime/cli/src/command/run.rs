@@ -17,7 +17,7 @@ pub fn run(store: &Store, global: &Global, options: &Run) -> Result<u8> {
         create::create(store, global, &options.create, options.detach).context("run failed")?;
     let started = start::start(&made.container);
     if started.is_err() || !options.detach {
-        // The lock is not held while others may want it.
+        // Other commands may need the lock, so it is not held.
         let (container, lock) = (made.container, made.lock);
         drop(lock);
         let status = match (started, &signals) {
@@ -26,7 +26,7 @@ pub fn run(store: &Store, global: &Global, options: &Run) -> Result<u8> {
             (Err(error), _) => Err(error).context("run failed"),
         };
         if status.is_err() || !options.keep {
-            // It may be gone by now, by another's hand.
+            // Another command may have deleted it by now.
             if let Err(error) = delete::finish(&container) {
                 log::warn(&format!("{error:#}"));
             }

@@ -1,4 +1,4 @@
-//! `spec`: a configuration to begin with, that of runc.
+//! `spec`: a configuration to start from, the same as runc's.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -19,7 +19,7 @@ pub fn run(options: &Spec) -> Result<()> {
         );
     }
     let text = serde_json::to_string_pretty(&spec).context("the configuration")?;
-    // One that is there is somebody's work.
+    // An existing one is somebody's work.
     OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -104,7 +104,7 @@ fn example() -> Value {
 }
 
 /// Changes what a user without privileges cannot have: the container gets a
-/// user namespace in which root is that user, and shares the host's network.
+/// user namespace whose root is that user, and shares the host's network.
 fn for_user(spec: &mut Value, uid: u32, gid: u32) {
     let linux = &mut spec["linux"];
     linux["namespaces"] = json!([
@@ -117,7 +117,7 @@ fn for_user(spec: &mut Value, uid: u32, gid: u32) {
         linux.remove("resources");
     }
     if let Some(mounts) = spec["mounts"].as_array_mut() {
-        // sysfs is of the network namespace, which is not the container's.
+        // sysfs belongs to the network namespace, which is not the container's.
         mounts.retain(|mount| {
             let destination = &mount["destination"];
             destination != "/sys" && destination != "/sys/fs/cgroup"

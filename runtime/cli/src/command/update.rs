@@ -51,7 +51,7 @@ fn read(path: &Path) -> Result<LinuxResources> {
     serde_json::from_slice(&text).context("parse the resources")
 }
 
-/// `linux.resources` of the single options.
+/// `linux.resources` from the individual options.
 fn by_options(options: &Update) -> Result<Value> {
     let mut all = Map::new();
     let mut set = |object: &str, field: &str, value: Option<Value>| {

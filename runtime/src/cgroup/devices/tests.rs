@@ -35,7 +35,7 @@ fn run(program: &[Extended], context: [u32; 3]) -> u64 {
     }
 }
 
-/// Each bit that is asked for is decided by the last rule that names it.
+/// For each requested bit the last rule that names it decides.
 fn meaning(rules: &[Rule], kind: i32, major: i32, minor: i32, access: i32) -> bool {
     [MKNOD, READ, WRITE]
         .into_iter()

@@ -1,4 +1,4 @@
-//! What is written for which field.
+//! Which field is written to which file.
 
 use std::collections::HashMap;
 
@@ -125,7 +125,8 @@ fn no_limit_is_written_as_max_and_holds_without_the_controller() {
     assert!(!plan(&limit, &Current::default()).unwrap()[0].needless_without_file);
 }
 
-/// Docker, containerd and podman write these for what their user did not ask for.
+/// Docker, containerd and podman write these for limits that their user did not
+/// set.
 #[test]
 fn zero_asks_for_nothing() {
     assert_eq!(
