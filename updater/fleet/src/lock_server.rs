@@ -1,4 +1,4 @@
-//! A server of the FleetLock protocol, one group with so many slots.
+//! A FleetLock server with one group and a fixed number of slots.
 
 use std::collections::BTreeSet;
 
@@ -12,13 +12,13 @@ pub struct LockServer {
     slots: usize,
     down: Vec<(Moment, Moment)>,
     holders: BTreeSet<String>,
-    /// Requests that it answered, and those of them that it refused.
+    /// Requests that it answered, and how many of them it refused.
     pub answered: u64,
     /// Requests for a slot while all were taken.
     pub refused: u64,
     /// Requests that came while it was down.
     pub unanswered: u64,
-    /// The most slots that were taken at once.
+    /// Peak number of slots taken.
     pub most: usize,
 }
 
@@ -41,7 +41,7 @@ impl LockServer {
         self.holders.len()
     }
 
-    /// Works on a request; `None`: it is down.
+    /// Handles a request; `None`: it is down.
     pub fn serve(&mut self, now: Moment, request: &Request) -> Option<Answer> {
         if self
             .down

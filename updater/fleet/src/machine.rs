@@ -1,4 +1,4 @@
-//! One machine: what it has on its disk, what runs, what it waits for.
+//! One machine: what is on its disk, what it runs, what it waits for.
 
 use std::time::Duration;
 
@@ -10,19 +10,20 @@ use crate::network::Link;
 use crate::random::Random;
 use crate::scenario::{MINUTE, Moment, Region, SECOND, Scenario};
 
-/// How often a new release is booted before the boot loader falls back.
+/// How often a new release boots before the boot loader falls back.
 const TRIES: u32 = 3;
 
 /// A release that has not proved itself yet.
 #[derive(Clone, Debug)]
 pub struct Trial {
-    /// What was blessed before.
+    /// The release that was blessed before.
     pub old: Version,
-    /// Boots that the loader still grants.
+    /// Boots that the loader still allows.
     pub tries_left: u32,
-    /// When the machine came up with it last.
+    /// When the machine last booted it.
     pub up_since: Moment,
-    /// Whether a service of it was ever sick here; else it was only the network.
+    /// Whether one of its services was ever unhealthy here; otherwise only the
+    /// network was at fault.
     pub sick: bool,
 }
 
@@ -41,14 +42,14 @@ pub struct Machine {
     pub staged: Option<(Version, Moment)>,
     /// On the ESP, as its boot counter.
     pub trial: Option<Trial>,
-    /// From here on: what is gone with a boot.
+    /// From here on: state that a boot loses.
     pub lock: FleetLock,
     pub fetching: Option<Version>,
     pub up: bool,
     pub wants_reboot: bool,
-    /// Events of an earlier boot are not for this one.
+    /// Events of an earlier boot do not apply to this one.
     pub boot: u64,
-    /// Only the last timer that the lock's client asked for counts.
+    /// Only the last timer that the lock's client requested counts.
     pub timer: u64,
     pub checks: u64,
     /// Reports to the operator that could not be sent yet.
@@ -56,7 +57,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine as it is at the simulation's begin.
+    /// A machine at the start of the simulation.
     pub fn new(scenario: &Scenario, region: &Region, running: Version, mut random: Random) -> Self {
         let id = u128::from(random.next()) << 64 | u128::from(random.next());
         let link = Link::new(scenario, &mut random);
@@ -99,7 +100,7 @@ impl Machine {
         });
     }
 
-    /// As whom it speaks to the FleetLock server.
+    /// Its name for the FleetLock server.
     pub fn client(&self) -> Option<Client> {
         self.config
             .fleet_lock
@@ -107,7 +108,7 @@ impl Machine {
             .map(|server| server.client(&self.id))
     }
 
-    /// What it would run after falling back: the release that is blessed.
+    /// What it would run after falling back: the blessed release.
     pub fn blessed(&self) -> &Version {
         match &self.trial {
             Some(trial) => &trial.old,
@@ -115,7 +116,7 @@ impl Machine {
         }
     }
 
-    /// The machine goes down; what it had in memory is gone.
+    /// The machine goes down and loses what it had in memory.
     pub fn down(&mut self) {
         self.up = false;
         self.boot += 1;
@@ -137,7 +138,7 @@ impl Machine {
         }
     }
 
-    /// The firmware's, the loader's and the kernel's time.
+    /// The time that firmware, loader and kernel take.
     pub fn boot_time(&mut self) -> Moment {
         self.random.within(30 * SECOND, 150 * SECOND)
     }

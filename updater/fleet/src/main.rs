@@ -7,17 +7,17 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use fleet::{Scenario, draw, run, summary};
 
-/// Simulates two weeks of a fleet that is updated, with the real update policy.
+/// Simulates a fleet's updates over two weeks, with the real update policy.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// How many machines
+    /// Number of machines
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     machines: u32,
-    /// Where all randomness comes from
+    /// Seed of all randomness
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Draw the rollouts into this file
+    /// Draw the rollouts into this SVG file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// Print the figures as JSON

@@ -1,4 +1,4 @@
-//! A machine's way to the servers.
+//! A machine's connection to the servers.
 
 use crate::random::Random;
 use crate::scenario::{DAY, HOUR, Moment, SECOND, Scenario};
@@ -11,13 +11,13 @@ pub const PATIENCE: Moment = 30 * SECOND;
 pub struct Link {
     /// Times without network, ascending: from, until.
     offline: Vec<(Moment, Moment)>,
-    /// Bytes a second.
+    /// Bytes per second.
     rate: u64,
     loss_permille: u64,
 }
 
 impl Link {
-    /// A link as the scenario has them.
+    /// A random link as the scenario describes them.
     pub fn new(scenario: &Scenario, random: &mut Random) -> Self {
         let mut offline = Vec::new();
         if random.permille(scenario.offline_permille) {
@@ -51,7 +51,7 @@ impl Link {
             .any(|(from, until)| *from <= now && now < *until)
     }
 
-    /// When so many bytes are there, with waits while there is no network.
+    /// When this many bytes have arrived, including waits without network.
     pub fn fetched(&self, now: Moment, bytes: u64) -> Moment {
         let mut time = now;
         let mut left = bytes * 1000 / self.rate;
@@ -69,7 +69,7 @@ impl Link {
         time + left
     }
 
-    /// How long a message is under way; `None`: it is lost.
+    /// How long a message takes; `None`: it is lost.
     pub fn message(&self, now: Moment, random: &mut Random) -> Option<Moment> {
         let lost = random.permille(self.loss_permille);
         let time = random.within(10, 200);

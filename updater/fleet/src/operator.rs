@@ -7,7 +7,7 @@ use release::{Channel, Manifest, Offer, Version};
 
 use crate::scenario::{Moment, Publication, Scenario};
 
-/// The operator with the repository.
+/// The operator, with the repository.
 #[derive(Debug)]
 pub struct Operator {
     /// What the repository has.
@@ -32,7 +32,8 @@ impl Operator {
     /// Publishes a release.
     ///
     /// # Errors
-    /// The publication's versions are none.
+    ///
+    /// The publication has an invalid version.
     pub fn publish(&mut self, scenario: &Scenario, publication: &Publication) -> Result<()> {
         self.channel.offers.push(Offer {
             manifest: manifest(scenario, publication)?,
@@ -47,7 +48,7 @@ impl Operator {
         *self.reports.entry(version.clone()).or_default() += 1;
     }
 
-    /// Looks at the reports, and halts what fails too often.
+    /// Looks at the reports, and halts a release that fails too often.
     pub fn look(&mut self, scenario: &Scenario, now: Moment) {
         if let Some((version, at)) = self.halting.take_if(|(_, at)| *at <= now) {
             for offer in &mut self.channel.offers {

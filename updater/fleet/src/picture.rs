@@ -1,6 +1,6 @@
-//! A run as SVG: above, how many machines run which release, with the waves and the
-//! windows that let them; below, how many are away for a reboot, against the slots
-//! of the FleetLock server.
+//! A run as SVG: above, how many machines run which release, with the waves and
+//! windows that allow it; below, how many are away for a reboot, against the
+//! slots of the FleetLock server.
 //!
 //! It has no background, and its tones are legible on white and on black.
 
@@ -17,7 +17,7 @@ use crate::scenario::{DAY, Moment, Publication, Scenario};
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 88.0;
 const RIGHT: f64 = 936.0;
-/// Rows for waves and windows begin here.
+/// Rows for waves and windows start here.
 const ROWS: f64 = 64.0;
 const ROW: f64 = 20.0;
 const BAND: f64 = 13.0;
@@ -31,13 +31,13 @@ const WINDOW: &str = "#d29922";
 const AWAY: &str = "#d2752a";
 const LIMIT: &str = "#e5534b";
 
-/// Where things are on the page.
+/// The layout of the page.
 struct Page<'a> {
     scenario: &'a Scenario,
     record: &'a Record,
     /// Upper and lower end of the curves.
     curves: (f64, f64),
-    /// The same of the reboots.
+    /// The same for the reboots.
     reboots: (f64, f64),
 }
 
@@ -98,7 +98,7 @@ impl Page<'_> {
         LEFT + (RIGHT - LEFT) * ratio(moment.min(self.scenario.length), self.scenario.length)
     }
 
-    /// A bar from one moment to another in a row.
+    /// A bar in a row, from one moment to another.
     fn bar(&self, from: Moment, until: Moment, y: f64) -> Rectangle {
         Rectangle::new()
             .set("x", round(self.x(from)))
@@ -107,8 +107,8 @@ impl Page<'_> {
             .set("height", BAND)
     }
 
-    /// One row a release: its waves, each darker than the one before, until the next
-    /// release or the halt.
+    /// One row per release: its waves, each darker than the one before, until
+    /// the next release or the halt.
     fn waves(&self) -> Group {
         let mut group = Group::new();
         for (number, publication) in self.scenario.releases.iter().enumerate() {
@@ -156,7 +156,8 @@ impl Page<'_> {
         group
     }
 
-    /// When nobody takes it any more: it is halted, or there is a newer one.
+    /// When no machine takes it any more: it is halted, or there is a newer
+    /// one.
     fn end_of(&self, publication: &Publication) -> Moment {
         let halted = self
             .record
@@ -180,7 +181,7 @@ impl Page<'_> {
             .unwrap_or(self.scenario.length)
     }
 
-    /// One row a region: when its machines may reboot.
+    /// One row per region: when its machines may reboot.
     fn windows(&self) -> Group {
         let mut group = Group::new();
         for (number, region) in self.scenario.regions.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Numbers that are the same in each run with the same seed, and stay so whatever
+//! Random numbers that are the same in each run with the same seed, whatever
 //! library of random numbers is current (SplitMix64).
 
 /// A source of numbers.
@@ -6,7 +6,7 @@
 pub struct Random(u64);
 
 impl Random {
-    /// Of this seed, for this purpose.
+    /// With this seed, for this purpose.
     pub fn new(seed: u64, purpose: u64) -> Self {
         let mut random = Self(seed ^ purpose.wrapping_mul(0xd6e8_feb8_6659_fd93));
         random.next();
@@ -33,7 +33,7 @@ impl Random {
         least + self.below(most - least + 1)
     }
 
-    /// True in so many of a thousand cases.
+    /// True in this many of a thousand cases.
     pub fn permille(&mut self, share: u64) -> bool {
         self.below(1000) < share
     }

@@ -1,4 +1,4 @@
-//! What a simulation leaves behind.
+//! The results of a simulation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,22 +6,22 @@ use release::Version;
 
 use crate::scenario::Moment;
 
-/// The fleet at a moment.
+/// The fleet at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// When.
     pub at: Moment,
-    /// How many machines run which release, blessed; those that are proving one
-    /// count for the release that they would fall back to.
+    /// How many machines run which release, blessed; a machine with a release
+    /// on trial counts for the one that it would fall back to.
     pub running: BTreeMap<Version, usize>,
-    /// The most machines that were away for a reboot at once since the sample
-    /// before: from the reboot until they have proved themselves or fallen back.
+    /// Peak number of machines away for a reboot since the previous sample:
+    /// from the reboot until they have proved themselves or fallen back.
     pub away: usize,
     /// Slots taken on the FleetLock server.
     pub slots: usize,
 }
 
-/// Everything that happened, as far as somebody asks for it.
+/// Everything that happened, as far as anything asks for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// At regular intervals.
@@ -32,7 +32,7 @@ pub struct Record {
     pub blessed: BTreeMap<Version, BTreeMap<usize, Moment>>,
     /// Which machines fell back from it, and were healthy afterwards, and when.
     pub fell_back: BTreeMap<Version, BTreeMap<usize, Moment>>,
-    /// Which machines fell back for want of the server only.
+    /// Which machines fell back only because they could not reach the server.
     pub unreachable: BTreeMap<Version, BTreeSet<usize>>,
     /// What was halted when.
     pub halted: BTreeMap<Version, Moment>,
@@ -48,14 +48,14 @@ pub struct Record {
     pub slots_at_end: usize,
     /// When machines began to reboot.
     pub reboots: Vec<Moment>,
-    /// Reboots outside of the machine's windows: it never happens by itself.
+    /// Reboots outside of the machine's windows: there are none by the policy.
     pub outside_of_windows: usize,
-    /// Machines that lost their power.
+    /// Machines that lost power.
     pub power_cuts: usize,
-    /// Requests that the FleetLock server answered, refused, never saw.
+    /// Requests that the FleetLock server answered, refused, never received.
     pub lock_requests: (u64, u64, u64),
-    /// Checks for news.
+    /// Checks for new releases.
     pub checks: u64,
-    /// Events in all.
+    /// Total events.
     pub events: u64,
 }

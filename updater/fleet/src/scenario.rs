@@ -1,10 +1,10 @@
-//! What is simulated.
+//! The simulated scenario.
 
 use jiff::Timestamp;
 use jiff::civil::{Time, Weekday};
 use release::Wave;
 
-/// Milliseconds since the simulation's begin.
+/// Milliseconds since the start of the simulation.
 pub type Moment = u64;
 
 /// A second.
@@ -21,11 +21,11 @@ pub const DAY: Moment = 24 * HOUR;
 pub struct Scenario {
     /// How many machines.
     pub machines: usize,
-    /// What everything random comes from.
+    /// The seed of everything random.
     pub seed: u64,
-    /// When it begins.
+    /// When it starts.
     pub start: Timestamp,
-    /// How long it goes on.
+    /// How long it runs.
     pub length: Moment,
     /// Where the machines are, and when they may reboot.
     pub regions: Vec<Region>,
@@ -41,26 +41,27 @@ pub struct Scenario {
     pub monitor_interval: Moment,
     /// From the decision until the repository has the halted channel.
     pub halt_delay: Moment,
-    /// So many of a thousand machines are off the network for hours on some days.
+    /// Of a thousand machines, how many are off the network for hours on some
+    /// days.
     pub offline_permille: u64,
-    /// So many of a thousand machines have a link of a few KiB a second.
+    /// Of a thousand machines, how many have a link of a few KiB per second.
     pub slow_permille: u64,
-    /// So many of a thousand requests, or their answers, are lost.
+    /// Of a thousand requests or answers, how many are lost.
     pub loss_permille: u64,
-    /// So many of a thousand machines lose their power once, at any moment.
+    /// Of a thousand machines, how many lose power once, at any moment.
     pub power_cut_permille: u64,
-    /// So many machines are on hold.
+    /// How many machines are on hold.
     pub held: usize,
-    /// So many machines are pinned to the release that they begin with.
+    /// How many machines are pinned to their first release.
     pub pinned: usize,
 }
 
 /// Machines with the same windows.
 #[derive(Clone, Debug)]
 pub struct Region {
-    /// What it is called in the picture.
+    /// Its label in the picture.
     pub name: &'static str,
-    /// So many of a hundred machines.
+    /// Percentage of the machines.
     pub percent: usize,
     /// The time zone of the windows.
     pub zone: &'static str,
@@ -68,18 +69,18 @@ pub struct Region {
     pub windows: Vec<(Vec<Weekday>, Time, u64)>,
 }
 
-/// A release as it is published.
+/// A release to be published.
 #[derive(Clone, Debug)]
 pub struct Publication {
     /// Its version.
     pub version: &'static str,
-    /// The version that a machine must run before.
+    /// The minimum version that a machine must run before.
     pub min_version: Option<&'static str>,
     /// When.
     pub at: Moment,
-    /// The shares of the fleet in percent, and when each may take it.
+    /// The percentages of the fleet, and when each may take it.
     pub waves: Vec<(u8, Moment)>,
-    /// So many of a thousand machines that boot it are never healthy with it.
+    /// Of a thousand machines that boot it, how many are never healthy with it.
     pub bad_permille: u64,
     /// Bytes to fetch.
     pub bytes: u64,
@@ -158,7 +159,7 @@ impl Scenario {
             .unwrap_or(Timestamp::MAX)
     }
 
-    /// The time as the simulation's moment; a time before it is its begin.
+    /// The time as the simulation's moment; an earlier time becomes its start.
     pub fn moment(&self, time: Timestamp) -> Moment {
         u64::try_from(time.duration_since(self.start).as_millis()).unwrap_or(0)
     }

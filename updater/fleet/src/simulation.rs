@@ -19,13 +19,13 @@ use crate::random::Random;
 use crate::record::{Record, Sample};
 use crate::scenario::{DAY, HOUR, MINUTE, Moment, SECOND, Scenario};
 
-/// What the machines run at the begin.
+/// What the machines run at the start.
 const FIRST: &str = "1.0";
 
 /// Between two samples of the record.
 const SAMPLE: Moment = 20 * MINUTE;
 
-/// How often a healthy release looks whether the server answers.
+/// How often a healthy release checks whether the server answers.
 const LOOK: Moment = 30 * SECOND;
 
 /// Something that happens to the fleet.
@@ -35,7 +35,7 @@ enum Happening {
     Sample,
     /// To a machine, in this boot of it.
     Machine(usize, u64, Matter),
-    /// To a machine, in whatever boot.
+    /// To a machine, in any boot.
     PowerCut(usize),
 }
 
@@ -44,11 +44,11 @@ enum Matter {
     Check,
     Fetched(Version),
     Consider,
-    /// A request of the machine's reaches the FleetLock server.
+    /// A machine's request reaches the FleetLock server.
     Arrives(Request),
     Answered(Answer),
     Tick(u64),
-    /// It comes up; after a power cut its try is given back.
+    /// It boots; after a power cut its try is given back.
     Up {
         credit: bool,
     },
@@ -64,7 +64,7 @@ struct Simulation<'s> {
     machines: Vec<Machine>,
     operator: Operator,
     lock: LockServer,
-    /// Machines that rebooted by themselves and have not settled yet.
+    /// Machines that rebooted by themselves and are not blessed or back yet.
     away: BTreeSet<usize>,
     most_away: usize,
     record: Record,
@@ -73,7 +73,8 @@ struct Simulation<'s> {
 /// Runs a scenario to its end.
 ///
 /// # Errors
-/// A version in the scenario is none.
+///
+/// The scenario has an invalid version.
 pub fn run(scenario: &Scenario) -> Result<Record> {
     let mut simulation = Simulation::new(scenario)?;
     while let Some(Reverse((at, number))) = simulation.queue.pop() {
@@ -142,7 +143,8 @@ impl<'s> Simulation<'s> {
         self.happenings.insert(self.sequence, happening);
     }
 
-    /// Lets this happen to the machine after a while, if it is not down before.
+    /// Lets this happen to the machine after a while, unless it goes down
+    /// before.
     fn tell(&mut self, number: usize, after: Moment, matter: Matter) {
         let boot = self.machines[number].boot;
         let at = self.now.saturating_add(after);
@@ -211,7 +213,7 @@ impl<'s> Simulation<'s> {
         Ok(())
     }
 
-    /// The machine looks for news.
+    /// The machine checks for new releases.
     fn check(&mut self, number: usize) -> Result<()> {
         self.record.checks += 1;
         let machine = &mut self.machines[number];
@@ -224,7 +226,8 @@ impl<'s> Simulation<'s> {
         Ok(())
     }
 
-    /// Looks, and fetches what there is; or says when the machine's wave comes.
+    /// Checks, and fetches what there is; or reports when the machine's wave
+    /// begins.
     fn look(&mut self, number: usize) -> Option<Moment> {
         let machine = &mut self.machines[number];
         if !machine.link.is_up(self.now) {
@@ -233,7 +236,7 @@ impl<'s> Simulation<'s> {
         for version in machine.unreported.drain(..) {
             self.operator.report(&version);
         }
-        // A release that proves itself is not left for another.
+        // A release on trial is not replaced by another.
         if machine.trial.is_some() {
             return None;
         }
@@ -248,7 +251,7 @@ impl<'s> Simulation<'s> {
             Choice::Take { offer, .. } => offer,
             Choice::Wait { until, .. } => {
                 let at = check_at(&machine.config, &machine.id, until);
-                // Up to a millisecond is cut off.
+                // Rounding has cut off up to a millisecond.
                 return Some(self.scenario.moment(at) + 1);
             }
             Choice::UpToDate | Choice::Available { .. } | Choice::Nothing { .. } => return None,
@@ -268,7 +271,7 @@ impl<'s> Simulation<'s> {
             .find(|publication| publication.version == version.as_str())
             .map_or(0, |publication| publication.bytes);
         let fetched = machine.link.fetched(self.now, bytes) - self.now;
-        // It is written over what was staged before.
+        // It replaces what was staged before.
         machine.staged = None;
         machine.fetching = Some(version.clone());
         self.unwanted(number);
@@ -276,7 +279,7 @@ impl<'s> Simulation<'s> {
         None
     }
 
-    /// Whether the machine may reboot into what is staged.
+    /// Whether the machine may reboot into the staged release.
     fn consider(&mut self, number: usize) {
         let now = self.scenario.time(self.now);
         let machine = &mut self.machines[number];
@@ -319,7 +322,7 @@ impl<'s> Simulation<'s> {
                 self.unwanted(number);
                 if let Some(until) = until {
                     let after = self.scenario.moment(until).saturating_sub(self.now);
-                    // Up to a millisecond was cut off.
+                    // Rounding has cut off up to a millisecond.
                     self.tell(number, after + 1, Matter::Consider);
                 }
             }
@@ -388,7 +391,7 @@ impl<'s> Simulation<'s> {
         self.tell(number, after, Matter::Up { credit: true });
     }
 
-    /// The machine comes up, with whatever the boot loader chose.
+    /// The machine boots what the boot loader chose.
     fn up(&mut self, number: usize, credit: bool) {
         let machine = &mut self.machines[number];
         machine.up = true;
@@ -451,7 +454,7 @@ impl<'s> Simulation<'s> {
         }
     }
 
-    /// A release that was just booted is judged.
+    /// Judges a release that was just booted.
     fn health(&mut self, number: usize) {
         let machine = &mut self.machines[number];
         let version = machine.standing.running.clone();

@@ -20,39 +20,39 @@ pub struct Summary {
     pub days: f64,
     /// Each release that was published.
     pub versions: BTreeMap<String, VersionSummary>,
-    /// Machines by what they run in the end.
+    /// Machines by what they run at the end.
     pub end: BTreeMap<String, usize>,
-    /// Machines that run a release in the end that has not proved itself.
+    /// Machines that run an unproven release at the end.
     pub unsettled_at_end: usize,
     /// Slots of the FleetLock server.
     pub lock_slots: usize,
-    /// The most machines that were away for a reboot at once.
+    /// Peak number of machines away for a reboot.
     pub most_reboots_at_once: usize,
-    /// The most slots that were taken at once.
+    /// Peak number of slots taken.
     pub most_slots_taken: usize,
-    /// Slots taken in the end.
+    /// Slots taken at the end.
     pub slots_taken_at_end: usize,
     /// Hours for which the FleetLock server did not answer.
     pub lock_down_hours: f64,
     /// Machines that began to reboot in those hours.
     pub reboots_while_lock_down: usize,
-    /// Reboots in all.
+    /// Total reboots.
     pub reboots: usize,
     /// Reboots outside of the machine's windows.
     pub reboots_outside_of_windows: usize,
     /// Machines on hold or pinned to their first release.
     pub kept: usize,
-    /// Those of them that run another one in the end.
+    /// Those of them that run another release at the end.
     pub kept_that_moved: usize,
-    /// Machines that lost their power.
+    /// Machines that lost power.
     pub power_cuts: usize,
     /// Requests that the FleetLock server answered.
     pub lock_requests: u64,
-    /// Those of them that found all slots taken.
+    /// Those requests that found all slots taken.
     pub lock_refusals: u64,
     /// Requests that came while it was down.
     pub lock_unanswered: u64,
-    /// Checks for news.
+    /// Checks for new releases.
     pub checks: u64,
     /// Events.
     pub events: u64,
@@ -65,17 +65,18 @@ pub struct VersionSummary {
     pub tried: usize,
     /// Machines that blessed it.
     pub blessed: usize,
-    /// Machines that fell back from it because a service was sick.
+    /// Machines that fell back from it because a service was unhealthy.
     pub fell_back: usize,
-    /// Machines that fell back from it for want of the update server only.
+    /// Machines that fell back from it only because they could not reach the
+    /// update server.
     pub unreachable: usize,
     /// Percent of the fleet in the first wave.
     pub first_wave_percent: u8,
     /// Percent of the fleet that tried it.
     pub tried_percent: f64,
-    /// Hours after the first wave's begin when it was halted.
+    /// Hours from the first wave's start to the halt.
     pub halted_after_hours: Option<f64>,
-    /// Hours after the first wave's begin when half of those that blessed it in
+    /// Hours from the first wave's start until half of those that blessed it at
     /// the end had done so.
     pub half_after_hours: Option<f64>,
     /// The same for the last of them.

@@ -1,4 +1,4 @@
-//! What a fleet's rollout must be, whatever happens to it.
+//! What a fleet's rollout must guarantee, whatever happens.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::sync::LazyLock;
@@ -67,7 +67,8 @@ fn a_machine_on_which_a_bad_release_fails_is_back_on_the_old_one_and_healthy() {
     let (tried, blessed) = (&record.tried[&bad], &record.blessed[&bad]);
     let fell_back = &record.fell_back[&bad];
     for (number, at) in tried {
-        // Its services are sick, or it is one of the few on which they are not.
+        // Its services are unhealthy, or it is one of the few on which they are
+        // not.
         assert_ne!(fell_back.contains_key(number), blessed.contains_key(number));
         if let Some(back) = fell_back.get(number) {
             // Three tries of ten minutes each, and their boots.
@@ -87,7 +88,7 @@ fn a_bad_release_is_stopped_within_its_first_wave() {
     assert!(of.fell_back >= scenario.halt_after);
     assert!(of.halted_after_hours.is_some_and(|hours| hours < 24.0));
     assert!(of.tried_percent <= f64::from(of.first_wave_percent));
-    // Nobody boots it after the halt, but those that were rebooting just then.
+    // Nobody boots it after the halt, except those that were just rebooting.
     let halted = record.halted[&version("2.1")];
     assert!(
         record.tried[&version("2.1")]
@@ -131,7 +132,7 @@ fn while_the_lock_server_is_down_nobody_reboots_and_afterwards_all_do() {
     assert!(between(from - 6 * HOUR, from) > 0);
     assert!(between(until, until + 6 * HOUR) > 100);
 
-    // Without the outage it is over earlier, and ends the same.
+    // Without the outage it finishes earlier, with the same result.
     let mut good = scenario.clone();
     good.lock_down.clear();
     let (_, _, without) = of(good);

@@ -1,4 +1,4 @@
-//! What power cuts and bad disks do to a journal, and what is left of it
+//! What power cuts and bad disks do to a journal, and what survives
 
 use std::fs;
 use std::path::PathBuf;
@@ -68,8 +68,8 @@ fn garbage_behind_the_last_record_is_cut_off() {
     }
 }
 
-/// Sealed and not, each byte changed in turn: only the record that it
-/// belongs to may go, and it goes with a word.
+/// Sealed and unsealed, each byte changed in turn: only the record that it
+/// belongs to may be lost, and the loss is reported.
 #[test]
 fn a_damaged_byte_costs_the_record_it_is_in() {
     for sealed in [false, true] {
@@ -92,8 +92,8 @@ fn a_damaged_byte_costs_the_record_it_is_in() {
                 let (entries, damages) = read(directory.path(), &Query::default());
                 let found: Vec<_> = entries.iter().map(Entry::text).collect();
                 assert_eq!(found, expected, "byte {position}");
-                // Damage to the last record of a segment that is still
-                // written looks as if the record was still coming.
+                // Damage to the last record of a segment that is still being
+                // written looks like a record still being written.
                 let told = touched.is_some_and(|number| sealed || number < 5);
                 assert_eq!(damages.len(), usize::from(told), "byte {position}");
                 for service in ["kernel", "network"] {
@@ -159,7 +159,7 @@ impl Numbers {
     }
 }
 
-/// Spoils bytes as disks, power cuts and careless copies do.
+/// Damages bytes as disks, power cuts and careless copies do.
 fn spoil(bytes: &mut Vec<u8>, numbers: &mut Numbers) {
     for _ in 0..=numbers.below(4) {
         let at = numbers.below(bytes.len());
@@ -222,7 +222,7 @@ fn whatever_happens_to_the_bytes_no_entry_is_made_up() {
             let journal = Journal::open(directory.path());
             journal.boots().unwrap();
             journal.services().unwrap();
-            // The next writer copes with it, and what it writes is found.
+            // The next writer copes with it, and readers find what it writes.
             let boot = [BOOT, OTHER_BOOT][round % 2];
             let mut writer = open(directory.path(), boot);
             store(&mut writer, "network", 99, "after");

@@ -26,7 +26,7 @@ impl fmt::Debug for BootId {
     }
 }
 
-/// Text that is no boot id.
+/// Text that is not a boot id.
 #[derive(Debug, PartialEq, Eq)]
 pub struct InvalidBootId;
 
@@ -41,8 +41,8 @@ impl std::error::Error for InvalidBootId {}
 impl FromStr for BootId {
     type Err = InvalidBootId;
 
-    /// Takes 32 hexadecimal digits, with or without the UUID's dashes, and
-    /// the newline that the kernel's file ends with.
+    /// Accepts 32 hexadecimal digits, with or without the UUID's dashes, and
+    /// the newline at the end of the kernel's file.
     fn from_str(text: &str) -> Result<BootId, InvalidBootId> {
         let mut id = [0u8; 16];
         let mut digits = 0;
@@ -63,9 +63,9 @@ impl FromStr for BootId {
 /// One line of a service's output, one message of the kernel, or one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Counts up by one over the journal's whole life; the order of entries.
+    /// Counts up by one over the journal's lifetime; the order of entries.
     pub sequence: u64,
-    /// Which boot of this machine, counted from 1 since the journal began.
+    /// Which boot of this machine, counted from the journal's first.
     pub boot: u64,
     /// The kernel's name for that boot.
     pub boot_id: BootId,
@@ -76,19 +76,19 @@ pub struct Entry {
     /// Since that boot's kernel started, time asleep included, to the
     /// microsecond.
     pub monotonic: Duration,
-    /// Who said it: a service's name, `kernel`, or `init` (PID 1).
+    /// Who wrote it: a service's name, `kernel`, or `init` (PID 1).
     pub service: String,
     /// How severe it is.
     pub level: Level,
-    /// The line goes on in the service's next entry: it was longer than
-    /// [`MAX_MESSAGE`](crate::MAX_MESSAGE), or its end had not come yet when
-    /// it had to be stored.
+    /// The line continues in the service's next entry: it was longer than
+    /// [`MAX_MESSAGE`](crate::MAX_MESSAGE), or its end had not arrived when it
+    /// had to be stored.
     pub unfinished: bool,
     /// The line, without its level prefix and newline, byte for byte: not
     /// always UTF-8.
     pub message: Vec<u8>,
-    /// Further facts by name, in the order written; most entries have none.
-    /// Names that the log service writes are listed in `docs/journal.md`.
+    /// Additional fields by name, in the order written; most entries have none.
+    /// `docs/journal.md` lists the names that the log service writes.
     pub fields: Vec<(String, Vec<u8>)>,
 }
 
@@ -107,32 +107,32 @@ impl Entry {
     }
 }
 
-/// One boot that the journal has entries of.
+/// A boot with entries in the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Boot {
-    /// Counted from 1 since the journal began.
+    /// Counted from the journal's first boot.
     pub index: u64,
     /// The kernel's name for it.
     pub id: BootId,
-    /// Sequence numbers of the first and the last entry still there.
+    /// Sequence numbers of the first and the last remaining entry.
     pub sequences: (u64, u64),
-    /// Wall clock of the first entry still there (it can be wrong, see
+    /// Wall clock of the first remaining entry (it can be wrong, see
     /// [`Entry::realtime`]).
     pub first: SystemTime,
     /// Wall clock of the last entry.
     pub last: SystemTime,
-    /// How many entries are still there.
+    /// Number of remaining entries.
     pub entries: u64,
 }
 
-/// One service that the journal has entries of.
+/// A service with entries in the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Its name.
     pub name: String,
-    /// How many entries are still there.
+    /// Number of remaining entries.
     pub entries: u64,
-    /// The newest boot in which it said something ([`Boot::index`]).
+    /// The newest boot in which it wrote something ([`Boot::index`]).
     pub last_boot: u64,
 }
 

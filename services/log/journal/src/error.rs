@@ -23,12 +23,12 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
-    /// Bytes of a segment are not what was written; the entries in them are
-    /// lost, reading goes on behind them.
+    /// Bytes of a segment are damaged; the entries in them are lost, and
+    /// reading continues behind them.
     Damaged {
         /// The segment.
         segment: PathBuf,
-        /// Where the damage begins, in bytes from the segment's start.
+        /// Where the damage starts, in bytes from the segment's start.
         offset: u64,
         /// How many bytes were skipped.
         length: u64,
@@ -42,7 +42,7 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
-    /// Another process writes this journal.
+    /// Another process is writing this journal.
     Locked {
         /// The journal's directory.
         directory: PathBuf,
@@ -57,7 +57,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether reading can go on: the next entries are whole.
+    /// Whether reading can continue: the next entries are intact.
     pub fn is_damage(&self) -> bool {
         matches!(self, Error::Damaged { .. })
     }

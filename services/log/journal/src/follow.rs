@@ -1,9 +1,8 @@
 //! Waiting for new entries
 //!
-//! The kernel tells of each write by inotify on the directory, which is a
-//! matter of the inode: it works through a read-only bind mount as well.
-//! Where it does not work at all, and once a second in any case, the
-//! follower looks by itself.
+//! The kernel reports each write by inotify on the directory. inotify watches
+//! the inode, so it works through a read-only bind mount too. If it does not
+//! work at all, and once a second in any case, the follower checks by itself.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,28 +17,28 @@ use crate::query::{BootSelector, Query};
 use crate::reader::{Cursor, Entries, Next, resolve};
 use crate::segment::{self, Name, Segment};
 
-/// How often to look where inotify works (for a file system that does not
-/// tell), and where it does not.
+/// How often to check if inotify works (in case the file system does not
+/// report), and if it does not.
 const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(250));
 
-/// The entries that a query wants: those that are there, then the new ones.
+/// The entries that a query wants: existing ones, then new ones.
 pub struct Follow {
     directory: PathBuf,
     query: Query,
-    /// What was there already.
+    /// Existing entries.
     old: Option<Entries>,
-    /// The boot that is wanted, by number.
+    /// The requested boot, by number.
     boot: Option<u64>,
-    /// Where the new ones come.
+    /// Where new entries arrive.
     cursor: Option<Cursor>,
-    /// The newest segment that was looked into.
+    /// The newest segment that was read.
     passed: Option<Name>,
     watch: Option<Inotify>,
 }
 
 impl Follow {
     pub(crate) fn begin(directory: &Path, query: &Query) -> Result<Follow, Error> {
-        // Watch before reading: what is stored between is told of.
+        // Watch before reading, so that entries stored in between are reported.
         let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
             .and_then(|watch| {
                 let events = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE;
@@ -66,8 +65,8 @@ impl Follow {
         })
     }
 
-    /// The next entry; `None` when none came within `timeout`. Without a
-    /// timeout it waits as long as it takes.
+    /// The next entry; `None` if none arrived within `timeout`. Without a
+    /// timeout it waits indefinitely.
     pub fn next_within(&mut self, timeout: Option<Duration>) -> Option<Result<Entry, Error>> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {
@@ -89,9 +88,9 @@ impl Follow {
         }
     }
 
-    /// Becomes readable when there may be something new: for a caller that
-    /// waits for other things too and then asks with a timeout of zero. `None`
-    /// where the kernel cannot tell; ask from time to time there.
+    /// Becomes readable when there may be something new: for a caller that also
+    /// waits for other things and then asks with a timeout of zero. `None` if
+    /// the kernel cannot report changes; then ask from time to time.
     pub fn watched(&self) -> Option<BorrowedFd<'_>> {
         self.watch.as_ref().map(|watch| watch.as_fd())
     }
@@ -137,15 +136,15 @@ impl Follow {
             let Some(newer) = self.newer()? else {
                 return Ok(None);
             };
-            // There is a newer one, so nothing comes into this one any more;
-            // what came just before that is still to be read.
+            // There is a newer one, so nothing will be added to this one; what
+            // was added just before that is still to be read.
             if self.cursor.is_some() && !ended {
                 ended = true;
                 continue;
             }
             match Segment::open(&self.directory, newer) {
                 Ok(Some(segment)) => self.cursor = Some(Cursor::whole(newer, segment)),
-                // Its header is still to come, or it is gone again.
+                // Its header is not written yet, or it is gone again.
                 Ok(None) => return Ok(None),
                 Err(error) => {
                     self.passed = Some(newer);

@@ -3,13 +3,13 @@
 //! `docs/journal.md` is the specification; this module is its only
 //! implementation, and it is pure: bytes in, bytes out.
 //!
-//! Two rules make the format hold up:
-//! - Every structure has a checksum that is seeded with its segment's *salt*,
-//!   a random number which no service can know. So a line that carries the
-//!   bytes of a record can never pass for one, not even when the record
-//!   around it is damaged and the reader looks for the next one.
-//! - An entry needs nothing but its own bytes and the segment's header, and
-//!   the header is there twice. So damage takes only the records it touches.
+//! Two rules make the format robust:
+//! - Every structure has a checksum that is seeded with its segment's *salt*, a
+//!   random number that no service can know. So a line that contains the bytes
+//!   of a record can never pass for one, not even when the record around it is
+//!   damaged and the reader searches for the next one.
+//! - An entry depends only on its own bytes and the segment's header, and the
+//!   header is stored twice. So damage costs only the records that it touches.
 
 use std::time::{Duration, SystemTime};
 
@@ -29,9 +29,9 @@ pub const HEADER_SIZE: usize = 2 * HEADER_COPY;
 pub const RECORD_HEADER: usize = 12;
 /// Offset of the index, magic, checksum.
 pub const TRAILER_SIZE: usize = 16;
-/// The longest body that the record header's 24 bits can say.
+/// The longest body that the record header's 24 bits can express.
 const MAX_BODY: usize = (1 << 24) - 1;
-/// The longest body of an entry: a whole message, and room for fields.
+/// The longest body of an entry: a complete message, and room for fields.
 pub const MAX_ENTRY_BODY: usize = 64 * 1024;
 /// Longest service or field name: its length is one byte.
 pub const MAX_NAME: usize = 255;
@@ -40,12 +40,12 @@ const FLAG_UNFINISHED: u8 = 1 << 3;
 const FLAG_FIELDS: u8 = 1 << 4;
 const LEVEL_MASK: u8 = 0b111;
 
-/// What a segment says of itself.
+/// What a segment's header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     pub boot_id: BootId,
     pub boot: u64,
-    /// Sequence number that the first record has.
+    /// Sequence number of the first record.
     pub first: u64,
     /// The kernel's own number of the newest kernel message stored in this
     /// boot before this segment, plus one; 0 when there is none.
@@ -54,12 +54,12 @@ pub struct Header {
     pub salt: u32,
 }
 
-/// What a record is.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Entry,
     Index,
-    /// Of a later version of the format: skipped.
+    /// From a later version of the format: skipped.
     Unknown,
 }
 
@@ -73,10 +73,10 @@ impl Kind {
     }
 }
 
-/// An entry about to be stored. Sequence number and boot are the writer's.
+/// An entry to be stored. The writer sets sequence number and boot.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// Who says it; at most 255 bytes, the rest is cut off.
+    /// Who writes it; at most 255 bytes, the rest is cut off.
     pub service: &'a str,
     /// How severe it is.
     pub level: Level,
@@ -84,12 +84,12 @@ pub struct Record<'a> {
     pub realtime: SystemTime,
     /// Since the kernel started, time asleep included.
     pub monotonic: Duration,
-    /// The line goes on in this service's next record.
+    /// The line continues in this service's next record.
     pub unfinished: bool,
     /// The line; at most [`MAX_MESSAGE`](crate::MAX_MESSAGE) bytes, the rest
     /// is cut off.
     pub message: &'a [u8],
-    /// Further facts. Those that do not fit into an entry are left out.
+    /// Additional fields. Those that do not fit into an entry are left out.
     pub fields: &'a [(&'a str, &'a [u8])],
 }
 
@@ -110,7 +110,7 @@ impl Header {
         both
     }
 
-    /// The header at the start of `bytes`: the first copy that is whole.
+    /// The header at the start of `bytes`: the first intact copy.
     pub fn decode(bytes: &[u8]) -> Option<Header> {
         bytes
             .chunks_exact(HEADER_COPY)
@@ -213,8 +213,8 @@ pub fn decode_trailer(salt: u32, bytes: &[u8]) -> Option<u64> {
     whole.then(|| Bytes(offset).u64())?
 }
 
-/// What a record's first bytes claim: its kind and its body's length. `None`
-/// where no record of this segment can begin.
+/// What a record's first bytes claim: its kind and its body's length. `None` if
+/// no record of this segment can start there.
 pub fn decode_record_header(salt: u32, bytes: &[u8]) -> Option<(Kind, usize)> {
     let mut rest = Bytes(bytes);
     if rest.u32()? != salt {
@@ -232,8 +232,8 @@ pub fn checked_body(salt: u32, record: &[u8]) -> Option<&[u8]> {
     (checksum(salt, [&head[4..8], body]) == head[8..12]).then_some(body)
 }
 
-/// The part of an entry that says whether it is wanted, and where the rest
-/// begins.
+/// The part of an entry that decides whether it is wanted, and where the rest
+/// starts.
 pub struct Key<'a> {
     pub level: Level,
     pub sequence: u64,
@@ -245,7 +245,7 @@ pub struct Key<'a> {
     rest: Bytes<'a>,
 }
 
-/// The key of the entry in a record's body; `None` when it breaks the format.
+/// The key of the entry in a record's body; `None` if it violates the format.
 pub fn decode_key(body: &[u8]) -> Option<Key<'_>> {
     let mut rest = Bytes(body);
     let flags = rest.u8()?;
@@ -260,7 +260,7 @@ pub fn decode_key(body: &[u8]) -> Option<Key<'_>> {
     })
 }
 
-/// The entry in a record's body; `None` when it breaks the format.
+/// The entry in a record's body; `None` if it violates the format.
 pub fn decode_entry(header: &Header, body: &[u8]) -> Option<Entry> {
     let key = decode_key(body)?;
     let mut rest = key.rest;
@@ -286,7 +286,7 @@ pub fn decode_entry(header: &Header, body: &[u8]) -> Option<Entry> {
     })
 }
 
-/// Appends an unsigned number in LEB128: seven bits a byte, low bits first,
+/// Appends an unsigned number in LEB128: seven bits per byte, low bits first,
 /// the top bit set in all but the last byte.
 pub fn encode_number(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
@@ -296,14 +296,14 @@ pub fn encode_number(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
-/// Appends a name behind its length in one byte.
+/// Appends a name, preceded by its length in one byte.
 pub fn encode_name(out: &mut Vec<u8>, name: &str) {
     let name = clip(name);
     out.push(name.len() as u8);
     out.extend_from_slice(name.as_bytes());
 }
 
-/// The first 255 bytes of a name, less where that would cut a character.
+/// The first 255 bytes of a name, fewer if that would cut a character.
 pub fn clip(name: &str) -> &str {
     let mut end = name.len().min(MAX_NAME);
     while !name.is_char_boundary(end) {
@@ -320,7 +320,7 @@ pub fn time_to_micros(time: SystemTime) -> u64 {
     )
 }
 
-/// The inverse of [`time_to_micros`]; `None` beyond what the system can say.
+/// The inverse of [`time_to_micros`]; `None` if the system cannot represent it.
 pub fn micros_to_time(micros: u64) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(micros))
 }
@@ -329,8 +329,8 @@ fn duration_to_micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Bytes still to be decoded; every method takes from the front and gives
-/// `None` when they run out or make no sense.
+/// Bytes still to be decoded; every method takes from the front and returns
+/// `None` if they run out or make no sense.
 pub struct Bytes<'a>(pub &'a [u8]);
 
 impl<'a> Bytes<'a> {

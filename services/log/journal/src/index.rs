@@ -1,9 +1,9 @@
-//! A segment's index: which services have entries in it, where, how severe,
-//! and over what time
+//! A segment's index: which services have entries in it, where, how severe, and
+//! over what time
 //!
-//! The writer keeps it while a segment grows and writes it behind the last
-//! entry when the segment is sealed. It only says where to look: without it,
-//! or with a damaged one, a reader scans the segment and finds the same.
+//! The writer maintains it while a segment grows and writes it behind the last
+//! entry when the segment is sealed. It is only a hint where to look: without
+//! it, or with a damaged one, a reader scans the segment and finds the same.
 
 use std::collections::BTreeMap;
 
@@ -20,9 +20,8 @@ pub struct Index {
     pub kernel_position: u64,
 }
 
-/// Over what a segment's entries reach. Times are wall clock, in
-/// microseconds since 1970; the first need not be the smallest, because
-/// clocks are set.
+/// The range of a segment's entries. Times are wall clock, in microseconds
+/// since 1970; the first need not be the smallest, because clocks get set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     pub first_sequence: u64,
@@ -46,7 +45,7 @@ pub struct Postings {
 }
 
 impl Index {
-    /// Notes an entry stored at `offset`, which is behind all noted before.
+    /// Records an entry stored at `offset`, which is behind all earlier ones.
     pub fn add(&mut self, offset: u64, service: &str, level: Level, sequence: u64, time: u64) {
         let span = self.span.get_or_insert(Span {
             first_sequence: sequence,
@@ -82,7 +81,7 @@ impl Index {
             .sum()
     }
 
-    /// No fewer bytes than [`Index::encode`] gives.
+    /// At least as many bytes as [`Index::encode`] returns.
     pub fn size_bound(&self) -> u64 {
         let services = self.services.iter().map(|(name, postings)| {
             name.len() + postings.offsets.len() + 32 // three numbers, lengths
@@ -121,7 +120,7 @@ impl Index {
         out
     }
 
-    /// The index in a record's body; `None` when it breaks the format.
+    /// The index in a record's body; `None` if it violates the format.
     pub fn decode(body: &[u8]) -> Option<Index> {
         let mut rest = Bytes(body);
         let span = match rest.number()? {
@@ -160,7 +159,7 @@ impl Index {
 }
 
 impl Postings {
-    /// Whether there may be an entry this severe or more.
+    /// Whether there may be an entry this severe or more severe.
     pub fn reaches(&self, level: Level) -> bool {
         let mask = (1u16 << (level.number() + 1)) - 1;
         u16::from(self.levels) & mask != 0

@@ -76,8 +76,8 @@ pub fn size(directory: &Path) -> u64 {
     sizes.sum()
 }
 
-/// Three boots, the first of several segments, three services, two levels.
-/// The journal is left as a crash would leave it.
+/// Three boots, the first with several segments, three services, two levels.
+/// The journal is left as after a crash.
 fn three_boots() -> TempDir {
     let directory = TempDir::new().unwrap();
     for (boot, count) in [(1u8, 3000u64), (2, 10), (3, 400)] {
@@ -355,7 +355,8 @@ fn a_question_about_one_service_reads_little_of_a_sealed_segment() {
     }
     writer.close().unwrap();
     let path = &paths(directory.path())[0];
-    // Spoil all the hay: who does not look at it does not notice.
+    // Damage everything except the needle: a query that does not read it does
+    // not notice.
     let mut bytes = fs::read(path).unwrap();
     let hay = bytes.windows(3).position(|three| three == b"hay").unwrap();
     bytes[hay..400_000].fill(0);

@@ -52,8 +52,8 @@ pub use reader::{Entries, Journal};
 pub use space::Limits;
 pub use writer::{Dropped, KERNEL_SEQUENCE, Resumed, Writer};
 
-/// The longest message that one entry holds, in bytes. A longer line becomes
-/// several entries, all but the last marked [`Entry::unfinished`].
+/// The longest message of one entry, in bytes. A longer line becomes several
+/// entries, all but the last marked [`Entry::unfinished`].
 pub const MAX_MESSAGE: usize = 16 * 1024;
 
 #[cfg(test)]

@@ -19,13 +19,13 @@ pub struct Query {
     pub since: Option<SystemTime>,
     /// Only entries stored before this wall-clock time or at it.
     pub until: Option<SystemTime>,
-    /// Only entries this severe or more.
+    /// Only entries this severe or more severe.
     pub level: Option<Level>,
-    /// Only entries with a greater sequence number: where an earlier reading
+    /// Only entries with a greater sequence number: where an earlier read
     /// ended.
     pub after: Option<u64>,
-    /// Only the last so many of those that match. While following: so many
-    /// old ones, then every new one.
+    /// Only the last N matching entries. While following: N old ones, then
+    /// every new one.
     pub tail: Option<usize>,
 }
 
@@ -41,7 +41,7 @@ pub enum BootSelector {
     Id(BootId),
 }
 
-/// A word that names no boot.
+/// A word that does not name a boot.
 #[derive(Debug, PartialEq, Eq)]
 pub struct InvalidBootSelector(pub String);
 

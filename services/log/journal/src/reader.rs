@@ -1,8 +1,8 @@
-//! Reading a journal, while it is written or not
+//! Reading a journal, possibly while it is being written
 //!
-//! Nothing is held between calls: each one lists the directory, because the
-//! writer begins segments and drops old ones at any time. A segment that
-//! vanished is passed over like one that was dropped a moment earlier.
+//! Nothing is kept between calls: each one lists the directory, because the
+//! writer starts segments and drops old ones at any time. A segment that
+//! disappears is ignored, like one that was dropped a moment earlier.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ impl Journal {
         }
     }
 
-    /// The boots that have entries, oldest first. Damage is passed over.
+    /// The boots that have entries, oldest first. Damage is ignored.
     pub fn boots(&self) -> Result<Vec<Boot>, Error> {
         let mut boots: Vec<Boot> = Vec::new();
         for name in segment::list(&self.directory)? {
@@ -64,7 +64,7 @@ impl Journal {
         Ok(boots)
     }
 
-    /// The services that have entries, by name. Damage is passed over.
+    /// The services that have entries, by name. Damage is ignored.
     pub fn services(&self) -> Result<Vec<Service>, Error> {
         let mut services: BTreeMap<String, Service> = BTreeMap::new();
         for name in segment::list(&self.directory)? {
@@ -84,13 +84,13 @@ impl Journal {
         Ok(services.into_values().collect())
     }
 
-    /// The entries that a query wants, in the order of their sequence
-    /// numbers, up to the newest there is now.
+    /// The entries that a query wants, in the order of their sequence numbers,
+    /// up to the newest at this time.
     pub fn entries(&self, query: &Query) -> Result<Entries, Error> {
         Entries::begin(&self.directory, query)
     }
 
-    /// As [`Journal::entries`], and then each new entry that the query wants.
+    /// Like [`Journal::entries`], and then each new entry that the query wants.
     pub fn follow(&self, query: &Query) -> Result<Follow, Error> {
         Follow::begin(&self.directory, query)
     }
@@ -99,17 +99,17 @@ impl Journal {
 /// The entries of a query, read one after the other.
 ///
 /// An error that [is damage](Error::is_damage) says what was skipped, and the
-/// next entries follow; after any other there is nothing more.
+/// next entries follow; after any other error there are no more entries.
 pub struct Entries {
     directory: PathBuf,
     query: Query,
-    /// Found already, because only the last so many were asked for.
+    /// Found already, because only the last N were requested.
     chosen: VecDeque<Chosen>,
     /// Segments still to be read.
     segments: VecDeque<Name>,
     cursor: Option<Cursor>,
-    /// Where reading ended: the last segment looked into, and the offset
-    /// behind its last whole record.
+    /// Where reading ended: the last segment read, and the offset behind its
+    /// last complete record.
     reached: Option<(Name, u64)>,
     /// The journal's newest segment: only its end may still be being written.
     newest: Option<Name>,
@@ -144,8 +144,8 @@ impl Entries {
     fn choose(&mut self, count: usize) -> Result<(), Error> {
         let mut missing = count;
         while let Some(name) = self.segments.pop_back() {
-            // The last one is read even when nothing is wanted: a follower
-            // goes on at its end.
+            // The last one is read even if nothing is wanted: a follower
+            // continues at its end.
             if missing == 0 && self.reached.is_some() {
                 break;
             }
@@ -183,7 +183,7 @@ impl Entries {
         Ok(())
     }
 
-    /// Where a follower goes on.
+    /// Where a follower continues.
     pub(crate) fn reached(&self) -> Option<(Name, u64)> {
         self.reached
     }
@@ -257,7 +257,7 @@ impl Iterator for Entries {
     }
 }
 
-/// What a cursor comes to.
+/// What a cursor finds.
 pub(crate) enum Next {
     /// A wanted entry, and its offset.
     Entry(Box<Entry>, u64),
@@ -275,13 +275,13 @@ pub(crate) struct Cursor {
     postings: Option<VecDeque<u64>>,
     /// Where the entries of a sealed segment end.
     limit: Option<u64>,
-    /// Behind the last record that was looked at.
+    /// Behind the last record that was read.
     end: u64,
 }
 
 impl Cursor {
-    /// A cursor at the segment's start. `None` when it is gone or nothing in
-    /// it is wanted.
+    /// A cursor at the segment's start. `None` if it is gone or nothing in it
+    /// is wanted.
     fn open(directory: &Path, name: Name, query: &Query) -> Result<Option<Cursor>, Error> {
         let Some(mut segment) = Segment::open(directory, name)? else {
             return Ok(None);
@@ -316,18 +316,18 @@ impl Cursor {
         }
     }
 
-    /// Forgets what was read ahead: the writer may have cut it off.
+    /// Discards what was read ahead: the writer may have cut it off.
     pub(crate) fn refresh(&mut self) {
         self.segment.refresh();
     }
 
-    /// What comes next. At the end of a `growing` segment there may be part
-    /// of a record that is being written.
+    /// The next item. At the end of a `growing` segment there may be part of a
+    /// record that is being written.
     pub(crate) fn next(&mut self, query: &Query, growing: bool) -> Result<Next, Error> {
         loop {
             let offset = match &mut self.postings {
                 Some(postings) => match postings.pop_front() {
-                    // In damage that was told of already.
+                    // Inside damage that was already reported.
                     Some(offset) if offset < self.end => continue,
                     Some(offset) => offset,
                     None => {
@@ -368,7 +368,7 @@ impl Cursor {
     }
 }
 
-/// Whether entries over this span can be wanted.
+/// Whether entries in this range can be wanted.
 fn may_want(query: &Query, span: &Span) -> bool {
     let since = query.since.map_or(0, format::time_to_micros);
     let until = query.until.map_or(u64::MAX, format::time_to_micros);
@@ -377,7 +377,7 @@ fn may_want(query: &Query, span: &Span) -> bool {
         && query.after.is_none_or(|after| span.last_sequence > after)
 }
 
-/// Where entries are that may be wanted, ascending.
+/// Where wanted entries may be, ascending.
 fn wanted_offsets(index: &Index, query: &Query) -> VecDeque<u64> {
     let mut offsets: Vec<u64> = index
         .services
@@ -390,8 +390,8 @@ fn wanted_offsets(index: &Index, query: &Query) -> VecDeque<u64> {
     offsets.into()
 }
 
-/// Those of a journal's segments, oldest first, that a query concerns by
-/// their names.
+/// Those segments of a journal, oldest first, that a query concerns by their
+/// names.
 fn wanted_segments(
     directory: &Path,
     query: &Query,
@@ -406,8 +406,8 @@ fn wanted_segments(
         }
     }
     if let Some(after) = query.after {
-        // All of a segment is wanted no more when the next one begins at or
-        // before the first entry that is.
+        // A segment can be skipped entirely if the next one starts at or before
+        // the first wanted entry.
         let passed = segments
             .windows(2)
             .take_while(|pair| pair[1].first <= after.saturating_add(1))
@@ -444,7 +444,7 @@ pub(crate) fn resolve(
     })
 }
 
-/// A segment whose header is damaged counts as one that is not there.
+/// A segment whose header is damaged is treated as missing.
 fn passable(segment: Result<Option<Segment>, Error>) -> Result<Option<Segment>, Error> {
     match segment {
         Err(error) if error.is_damage() => Ok(None),

@@ -1,7 +1,7 @@
 //! One segment file, read: its name, its header, its records in order
 //!
-//! A segment holds the entries of one boot only, so its name alone says
-//! whether a question about a boot concerns it.
+//! A segment holds the entries of one boot only, so its name alone says whether
+//! a query for a boot concerns it.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,12 +13,12 @@ use crate::error::Error;
 use crate::format::{self, Header, Kind};
 use crate::index::Index;
 
-/// What a segment's file name says. Sorts as the journal goes.
+/// The contents of a segment's file name. Sorts in the order of the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name {
-    /// The boot that all of the segment's entries are of.
+    /// The boot of all of the segment's entries.
     pub boot: u64,
-    /// The sequence number that its first entry has.
+    /// The sequence number of its first entry.
     pub first: u64,
 }
 
@@ -29,7 +29,8 @@ impl Name {
             boot: boot.parse().ok()?,
             first: first.parse().ok()?,
         };
-        // `+1` and `01` parse as numbers too: one file, one spelling.
+        // `+1` and `01` parse as numbers too, but each file has only one
+        // spelling.
         (name.file_name() == file_name).then_some(name)
     }
 
@@ -64,7 +65,7 @@ pub fn list(directory: &Path) -> Result<Vec<Name>, Error> {
     Ok(names)
 }
 
-/// A segment open for reading, perhaps while its writer appends to it.
+/// A segment open for reading, possibly while its writer appends to it.
 pub struct Segment {
     path: PathBuf,
     pub header: Header,
@@ -74,21 +75,21 @@ pub struct Segment {
 /// What a scan finds next.
 #[derive(Debug)]
 pub enum Found {
-    /// An entry, and where the next record begins.
+    /// An entry, and where the next record starts.
     Entry(Box<Entry>, u64),
-    /// A whole record that is no entry, and where the next one begins.
+    /// A complete record that is not an entry, and where the next one starts.
     Other(Kind, u64),
-    /// Bytes that are no record, up to where one begins again.
+    /// Bytes that are not a record, up to where the next one starts.
     Damage(u64),
     /// No record up to the end of the file. With `torn`, there are bytes: the
-    /// beginning of a record that is being written or was never finished, or
+    /// start of a record that is being written or was never finished, or
     /// damage.
     End { torn: bool },
 }
 
 impl Segment {
-    /// Opens a segment. `None` when it is gone (the writer dropped it), or
-    /// when its header is not there yet.
+    /// Opens a segment. `None` if it is gone (the writer dropped it), or if its
+    /// header is not written yet.
     pub fn open(directory: &Path, name: Name) -> Result<Option<Segment>, Error> {
         let path = name.path(directory);
         let failed = |source| Error::Read {
@@ -103,7 +104,7 @@ impl Segment {
         Segment::from_file(file, &path)
     }
 
-    /// As [`Segment::open`], with the file open already.
+    /// Like [`Segment::open`], with the file already open.
     pub fn from_file(file: File, path: &Path) -> Result<Option<Segment>, Error> {
         let mut window = Window::new(file);
         let bytes = window
@@ -129,7 +130,7 @@ impl Segment {
         }
     }
 
-    /// What is at `offset`, which is where a record begins or damage does.
+    /// What is at `offset`, where a record or damage starts.
     pub fn find(&mut self, offset: u64) -> Result<Found, Error> {
         match self.find_unnamed(offset) {
             Ok(found) => Ok(found),
@@ -140,9 +141,9 @@ impl Segment {
         }
     }
 
-    /// Damage is believed only when it is still there at a further look: a
-    /// writer that starts again cuts the newest segment off and goes on from
-    /// there, and what is read in that moment is neither the one nor the other.
+    /// Damage counts only if it is still there when read again: a restarting
+    /// writer truncates the newest segment and continues from there, and a read
+    /// at that moment returns neither the old nor the new bytes.
     fn find_unnamed(&mut self, offset: u64) -> io::Result<Found> {
         for _ in 0..FURTHER_LOOKS {
             match self.look(offset)? {
@@ -173,7 +174,7 @@ impl Segment {
         })
     }
 
-    /// The whole and meaningful record at `offset`, if there is one.
+    /// The complete and valid record at `offset`, if there is one.
     fn record(&mut self, offset: u64) -> io::Result<Option<Found>> {
         let salt = self.header.salt;
         let head = self.window.at(offset, format::RECORD_HEADER)?;
@@ -205,7 +206,7 @@ impl Segment {
         }
     }
 
-    /// Forgets what was read ahead of a growing segment: a restarted writer
+    /// Discards what was read ahead of a growing segment: a restarted writer
     /// may have cut it off and put other bytes there.
     pub fn refresh(&mut self) {
         self.window.bytes.clear();
@@ -219,8 +220,8 @@ impl Segment {
         })
     }
 
-    /// Where the entries end and the index begins, once the segment is
-    /// sealed; the index, when it is whole.
+    /// Where the entries end and the index starts, once the segment is sealed;
+    /// the index, if it is intact.
     pub fn seal(&mut self) -> Result<Option<(u64, Option<Index>)>, Error> {
         self.seal_unnamed().map_err(|source| Error::Read {
             segment: self.path.clone(),
@@ -250,16 +251,16 @@ impl Segment {
     }
 }
 
-/// Part of a file in memory: reads are of neighbouring bytes mostly, so they
-/// are done 64 KiB at a time.
+/// Part of a file in memory: most reads are of neighbouring bytes, so they are
+/// done 64 KiB at a time.
 struct Window {
     file: File,
     start: u64,
     bytes: Vec<u8>,
 }
 
-/// How often damage is looked at again. One look would do; a writer can hardly
-/// start again within each of several.
+/// How often damage is read again. Once would do; a writer can hardly restart
+/// within each of several.
 const FURTHER_LOOKS: usize = 3;
 
 /// How much a window reads at once.
@@ -278,9 +279,9 @@ impl Window {
         Ok(self.file.metadata()?.len())
     }
 
-    /// `count` bytes at `offset`; fewer where the file ends. What was read
-    /// before is used again only where it suffices: the end of a growing file
-    /// is always read anew.
+    /// `count` bytes at `offset`; fewer if the file ends. What was read before
+    /// is reused only if it suffices: the end of a growing file is always read
+    /// again.
     fn at(&mut self, offset: u64, count: usize) -> io::Result<&[u8]> {
         let end = self.start + self.bytes.len() as u64;
         if offset < self.start || offset + count as u64 > end {
@@ -295,8 +296,8 @@ impl Window {
         let left = self.length()?.saturating_sub(offset);
         self.start = offset;
         self.bytes.clear();
-        // The file may be damaged and `count` nonsense: never reserve more
-        // than there is to read.
+        // The file may be damaged and `count` nonsense: never reserve more than
+        // there is to read.
         self.bytes.resize(count.min(left as usize), 0);
         let mut filled = 0;
         while filled < self.bytes.len() {

@@ -9,9 +9,9 @@ use nix::sys::statvfs::fstatvfs;
 pub struct Limits {
     /// All segments together never take more bytes than this.
     pub max_bytes: u64,
-    /// Leave so many bytes of the file system to others, …
+    /// Leave this many bytes of the file system to others, …
     pub keep_free_bytes: u64,
-    /// … and so many hundredths of it: the greater of the two counts.
+    /// … and this percentage of it: the greater of the two counts.
     pub keep_free_percent: u64,
 }
 
@@ -26,17 +26,17 @@ impl Default for Limits {
     }
 }
 
-/// What the journal may take even where others left less than should be free:
-/// enough for the newest lines, so that a machine whose disk is full still
-/// says what happens to it.
+/// What the journal may take even if others have left less space than should be
+/// free: enough for the newest lines, so that a machine whose disk is full
+/// still logs what happens to it.
 const LEAST: u64 = 256 << 10;
-/// A segment's size is a sixteenth of what may be used, so that dropping one
-/// loses little history, within these bounds: a file's overhead (header,
-/// index, block) stays below a tenth, and recovery after a power cut scans no
-/// more than this.
+/// A segment's size is a sixteenth of the allowed space, so that dropping one
+/// loses little history, within these bounds: a file's overhead (header, index,
+/// block) stays below a tenth, and recovery after a power cut scans no more
+/// than this.
 const SEGMENT: (u64, u64) = (64 << 10, 1 << 20);
 
-/// Bytes of a file system: all, and those still to be had.
+/// Bytes of a file system: total and available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileSystem {
     pub total: u64,
@@ -65,7 +65,7 @@ pub fn allowed(limits: Limits, used: u64, system: FileSystem) -> u64 {
     room.max(LEAST).min(limits.max_bytes)
 }
 
-/// How long a segment may get before the next one is begun.
+/// How long a segment may get before the next one starts.
 pub fn segment_size(allowed: u64) -> u64 {
     (allowed / 16).clamp(SEGMENT.0, SEGMENT.1)
 }

@@ -36,16 +36,16 @@ use crate::segment::{self, Found, Name, Segment};
 use crate::space::{self, FileSystem, Limits};
 
 /// The field that holds a kernel message's own sequence number, in decimal.
-/// The newest one stored is where reading the kernel's log goes on.
+/// Reading the kernel's log continues after the newest stored one.
 pub const KERNEL_SEQUENCE: &str = "kernel_sequence";
 
-/// More files than this are not kept: a machine that boots often with little
-/// to say would gather them without end.
+/// The maximum number of files: a machine that boots often and logs little
+/// would otherwise collect them without limit.
 const MAX_SEGMENTS: usize = 128;
-/// Free space is looked at again after so many bytes.
+/// Free space is checked again after this many bytes.
 const SPACE_CHECK: u64 = 256 << 10;
-/// A single segment that holds this much is given up when there is no other
-/// way to store a new line.
+/// A single segment that holds this much is dropped if there is no other way to
+/// store a new line.
 const WORTH_DROPPING: u64 = 32 << 10;
 
 /// Writes a journal. There is at most one for a directory.
@@ -88,17 +88,17 @@ struct Active {
     index: Index,
 }
 
-/// What an opened journal says of the writer before.
+/// What an opened journal says about the previous writer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resumed {
     /// Bytes of a torn record that were cut off.
     pub cut_off: u64,
-    /// Services whose last line in this boot goes on in their next entry, and
+    /// Services whose last line in this boot continues in their next entry, and
     /// its level.
     pub unfinished: BTreeMap<String, Level>,
 }
 
-/// What was dropped before its time because the disk is full.
+/// What was dropped early because the disk is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
     /// How many segments.
@@ -108,9 +108,9 @@ pub struct Dropped {
 }
 
 impl Writer {
-    /// Opens the journal in `directory`, which is made when it is not there,
-    /// for the boot with this id. Takes the journal's lock; repairs what a
-    /// crash or a power cut left.
+    /// Opens the journal in `directory`, which is created if it is missing, for
+    /// the boot with this id. Takes the journal's lock and repairs what a crash
+    /// or a power cut left.
     pub fn open(directory: &Path, boot_id: BootId, limits: Limits) -> Result<Writer, Error> {
         let failed = |source| Error::Write {
             path: directory.to_owned(),
@@ -144,13 +144,13 @@ impl Writer {
         Ok(writer)
     }
 
-    /// What the writer before left, in this boot.
+    /// What the previous writer left, in this boot.
     pub fn resumed(&self) -> &Resumed {
         &self.resumed
     }
 
-    /// The kernel's number of the first kernel message that is not in the
-    /// journal yet, in this boot.
+    /// The kernel's number of the first kernel message of this boot that is not
+    /// in the journal yet.
     pub fn kernel_position(&self) -> u64 {
         self.kernel_position
     }
@@ -161,7 +161,7 @@ impl Writer {
     }
 
     /// Removes the newest entries again, from that sequence number on, as far
-    /// as they are in the segment in use. Nothing may be pushed and
+    /// as they are in the active segment. Nothing may be pushed and
     /// uncommitted.
     pub fn roll_back(&mut self, first: u64) -> Result<(), Error> {
         debug_assert!(self.buffer.is_empty());
@@ -198,18 +198,18 @@ impl Writer {
         self.buffer.len()
     }
 
-    /// Whether something is stored that a power cut would take.
+    /// Whether something is stored that a power cut would lose.
     pub fn is_dirty(&self) -> bool {
         self.dirty
     }
 
-    /// What was dropped for lack of space since this was last asked.
+    /// What was dropped for lack of space since the last call.
     pub fn take_dropped(&mut self) -> Dropped {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Encodes a record to be written by the next [`Writer::commit`]. Begins
-    /// a new segment first where it is time to; only that can fail.
+    /// Encodes a record to be written by the next [`Writer::commit`]. Starts a
+    /// new segment first if it is time to; only that can fail.
     pub fn push(&mut self, record: &Record<'_>) -> Result<(), Error> {
         if self.buffer.is_empty() {
             self.prepare()?;
@@ -267,7 +267,7 @@ impl Writer {
         self.sync()
     }
 
-    /// Sees to it that there is an active segment with room.
+    /// Ensures that there is an active segment with room.
     fn prepare(&mut self) -> Result<(), Error> {
         if self.until_space_check == 0 {
             self.check_space();
@@ -287,8 +287,8 @@ impl Writer {
     }
 
     fn check_space(&mut self) {
-        // Where the file system does not answer, the journal's own bound
-        // still holds.
+        // If the file system does not answer, the journal's own limit still
+        // applies.
         if let Ok(system) = FileSystem::of(&self.directory_file) {
             self.allowed = space::allowed(self.limits, self.used(), system);
         }
@@ -306,7 +306,7 @@ impl Writer {
     /// Drops old segments until `more` bytes are allowed.
     fn make_room(&mut self, more: u64) -> Result<(), Error> {
         while self.older.len() >= MAX_SEGMENTS || self.used() + blocks(more) > self.allowed {
-            // Early where others took the space that the journal had.
+            // Early if others took the space that the journal had.
             if !self.drop_oldest(self.used() > self.allowed)? {
                 break;
             }
@@ -314,8 +314,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether there was one to drop. `early` when only the lack of space
-    /// makes it go.
+    /// Whether there was one to drop. `early` if only the lack of space causes
+    /// it.
     fn drop_oldest(&mut self, early: bool) -> Result<bool, Error> {
         let Some(oldest) = self.older.pop_front() else {
             return Ok(false);
@@ -345,12 +345,12 @@ impl Writer {
         }
     }
 
-    /// Frees space that the file system turned out not to have. Whether there
-    /// is more now.
+    /// Frees space that the file system turned out not to have. Returns whether
+    /// there is more now.
     fn free_space(&mut self) -> Result<bool, Error> {
         let freed = self.drop_oldest(true)?;
         if freed {
-            // Blocks freed can be had again only once that is on the disk.
+            // Freed blocks are available only once that is on the disk.
             self.sync_directory()?;
         } else {
             self.starved = true;
@@ -368,7 +368,7 @@ impl Writer {
             })
     }
 
-    /// The last resort on a full disk: new lines are worth more than old.
+    /// The last resort on a full disk: new lines are worth more than old ones.
     fn give_up_active(&mut self) -> Result<(), Error> {
         if let Some(active) = self.active.take() {
             self.dropped.segments += 1;
@@ -380,8 +380,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the active segment. One that cannot be sealed is still whole,
-    /// only slower to read.
+    /// Ends the active segment. One that cannot be sealed is still intact, only
+    /// slower to read.
     fn rotate(&mut self) {
         while let Err(Error::Write { source, .. }) = self.seal() {
             if !is_full(&source) || !matches!(self.free_space(), Ok(true)) {
@@ -418,7 +418,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Begins a new active segment.
+    /// Starts a new active segment.
     fn begin(&mut self) -> Result<(), Error> {
         self.make_room(format::HEADER_SIZE as u64)?;
         let name = Name {
@@ -460,7 +460,7 @@ impl Writer {
     }
 
     fn write_buffer(&mut self) -> Result<(), Error> {
-        // An eighth more for what the index grows by.
+        // An eighth more for the growth of the index.
         let size = self.buffer.len() as u64;
         self.make_room(size + size / 8)?;
         loop {
@@ -495,7 +495,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Finds out where the writer before stopped.
+    /// Finds out where the previous writer stopped.
     fn recover(&mut self) -> Result<(), Error> {
         let mut names = segment::list(&self.directory)?;
         while let Some(&last) = names.last() {
@@ -523,8 +523,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes up the newest segment: goes on in it when it is of this boot,
-    /// seals it otherwise. `false` when it held nothing and is gone.
+    /// Opens the newest segment: continues in it if it is of this boot,
+    /// otherwise seals it. `false` if it was empty and is gone.
     fn recover_newest(&mut self, name: Name) -> Result<bool, Error> {
         let path = name.path(&self.directory);
         let failed = |source| Error::Write {
@@ -536,13 +536,13 @@ impl Writer {
         let mut segment = match Segment::from_file(open().map_err(failed)?, &path) {
             Ok(Some(segment)) => segment,
             Ok(None) => {
-                // Power went before its header was on the disk.
+                // The power failed before its header was on the disk.
                 self.remove(name)?;
                 return Ok(false);
             }
             Err(Error::Damaged { length, .. }) => {
                 // Nothing in it can be read. No number that may be in it is
-                // given again: an entry is longer than its record's header.
+                // used again: an entry is longer than its record's header.
                 self.boot = name.boot.saturating_add(1);
                 self.next_sequence = name
                     .first
@@ -571,7 +571,7 @@ impl Writer {
             return Ok(true);
         }
         if index.span.is_none() && !same_boot {
-            // Its boot stored nothing: the number is free.
+            // Its boot stored nothing: the number can be used again.
             self.boot = header.boot;
             self.remove(name)?;
             return Ok(false);
@@ -600,13 +600,13 @@ impl Writer {
 }
 
 impl Active {
-    /// Writes behind the last record; nothing of it stays when it fails.
+    /// Writes behind the last record; leaves nothing behind if it fails.
     fn write_all(&mut self, bytes: &[u8], directory: &Path) -> Result<(), Error> {
         self.file
             .write_all_at(bytes, self.length)
             .map_err(|source| {
-                // What is left where even this fails is overwritten by the
-                // next write, or cut off by the next start.
+                // If even this fails, the next write overwrites what is left,
+                // or the next start cuts it off.
                 let _ = self.file.set_len(self.length);
                 Error::Write {
                     path: self.name.path(directory),
@@ -639,7 +639,7 @@ fn lock(directory: &Path) -> Result<Flock<File>, Error> {
     }
 }
 
-/// Makes a segment's file; leaves nothing behind where that fails.
+/// Creates a segment's file; leaves nothing behind if that fails.
 fn create(path: &Path, header: &[u8]) -> io::Result<File> {
     let file = OpenOptions::new()
         .write(true)
@@ -655,8 +655,8 @@ fn create(path: &Path, header: &[u8]) -> io::Result<File> {
     }
 }
 
-/// What an unsealed segment holds before the entry with this number: where its
-/// last whole record ends, its index, and which lines are unfinished.
+/// The contents of an unsealed segment before the entry with this number: where
+/// its last complete record ends, its index, and which lines are unfinished.
 fn scan(
     segment: &mut Segment,
     before: u64,
@@ -688,7 +688,7 @@ fn scan(
                 }
                 offset = next;
             }
-            // An index whose trailer is damaged: it is written anew.
+            // An index whose trailer is damaged: it is written again.
             Found::Other(Kind::Index, _) => return Ok((offset, index, unfinished)),
             Found::Other(_, next) | Found::Damage(next) => offset = next,
             Found::End { .. } => return Ok((offset, index, unfinished)),
@@ -696,7 +696,7 @@ fn scan(
     }
 }
 
-/// The position behind the kernel message that these fields are of.
+/// The position behind the kernel message with these fields.
 fn kernel_position<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Option<u64> {
     let (_, value) = fields
         .into_iter()
@@ -718,8 +718,8 @@ fn bodies(buffer: &[u8], salt: u32) -> impl Iterator<Item = (usize, &[u8])> {
     })
 }
 
-/// A random number that is not 0: a hole that a power cut left must not look
-/// like a record.
+/// A random number that is not 0: a hole left by a power cut must not look like
+/// a record.
 fn salt() -> u32 {
     (RandomState::new().build_hasher().finish() as u32).max(1)
 }
