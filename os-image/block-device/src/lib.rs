@@ -33,8 +33,8 @@ pub trait BlockDevice {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
 
     /// Writes all of `bytes` at `offset`. It is on the medium only after the
-    /// next [`BlockDevice::flush`]; until then a power cut leaves any part of it
-    /// behind, sector by sector.
+    /// next [`BlockDevice::flush`]; until then a power cut leaves any part of
+    /// it behind, sector by sector.
     ///
     /// # Errors
     /// The device could not be written, or ends before.
@@ -43,11 +43,11 @@ pub trait BlockDevice {
     /// Waits until everything written is on the medium.
     ///
     /// # Errors
-    /// Something of it could not be written.
+    /// Some of it could not be written.
     fn flush(&self) -> io::Result<()>;
 
-    /// Has the next reads of a stretch come from the medium: what was flushed of
-    /// it is dropped from the kernel's cache. Without a cache it does nothing.
+    /// Makes the next reads of a range come from the medium: drops its flushed
+    /// part from the kernel's cache. Does nothing without a cache.
     ///
     /// # Errors
     /// The kernel refused.
@@ -56,7 +56,7 @@ pub trait BlockDevice {
     }
 }
 
-/// What can only be read: a file on a disk, a buffer.
+/// Something read-only: a file on a disk, a buffer.
 pub trait ReadAt {
     /// Its size in bytes.
     fn length(&self) -> u64;
@@ -99,17 +99,17 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Takes an open file. Its size is where its end is, which holds for device
-    /// nodes too.
+    /// Takes an open file. Its size is the position of its end, which holds for
+    /// device nodes too.
     ///
     /// # Errors
-    /// Its size cannot be told.
+    /// Its size cannot be determined.
     pub fn new(mut file: File) -> io::Result<Self> {
         let length = io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
         Ok(Self { file, length })
     }
 
-    /// The file, for what only a file can do.
+    /// The file, for operations that only a file has.
     pub fn file(&self) -> &File {
         &self.file
     }
@@ -189,7 +189,7 @@ impl<T: BlockDevice + ?Sized> BlockDevice for Rc<T> {
     }
 }
 
-/// A stretch of a device, such as a partition. Nothing beyond it can be read or
+/// A range of a device, such as a partition. Nothing outside it can be read or
 /// written through it.
 #[derive(Clone, Copy, Debug)]
 pub struct Region<'a, D: ?Sized> {

@@ -1,4 +1,4 @@
-//! A content that stays as it is, and what was written over it.
+//! Unchanged content, and what was written over it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -6,9 +6,9 @@ use std::io;
 
 use crate::{BlockDevice, within};
 
-/// A device whose content is someone else's: what is written is kept beside it.
-/// So a check can go on from each content of [`crate::Recorder::cuts`] without
-/// copying a whole disk for it.
+/// A device over someone else's content: writes are kept beside it. So a check
+/// can continue from each content of [`crate::Recorder::cuts`] without copying
+/// a whole disk for it.
 #[derive(Debug)]
 pub struct Overlay<'a> {
     content: &'a [u8],
@@ -18,7 +18,7 @@ pub struct Overlay<'a> {
 const BLOCK: u64 = 512;
 
 impl<'a> Overlay<'a> {
-    /// A device that holds `content`.
+    /// A device that contains `content`.
     pub fn new(content: &'a [u8]) -> Self {
         Self {
             content,
@@ -46,7 +46,7 @@ impl<'a> Overlay<'a> {
     }
 }
 
-/// The parts of a stretch block by block: (block, first byte in it, length).
+/// The parts of a range block by block: (block, first byte in it, length).
 fn parts(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, usize)> {
     let end = offset + length as u64;
     (offset / BLOCK..end.div_ceil(BLOCK)).map(move |block| {

@@ -11,17 +11,17 @@ use crate::{BlockDevice, beyond};
 pub enum Write {
     /// Bytes at an offset.
     Bytes {
-        /// Where they begin.
+        /// Where they start.
         offset: u64,
-        /// What was written.
+        /// The bytes written.
         bytes: Vec<u8>,
     },
     /// Everything before is on the medium.
     Flush,
 }
 
-/// The device. [`Recorder::cuts`] gives what the medium may hold after a power
-/// cut at each moment.
+/// The device. [`Recorder::cuts`] lists what the medium may contain after a
+/// power cut at each moment.
 #[derive(Debug)]
 pub struct Recorder {
     first: Vec<u8>,
@@ -30,17 +30,17 @@ pub struct Recorder {
     sector: usize,
 }
 
-/// What a disk writes whole or not at all, unless told otherwise.
+/// What a disk writes completely or not at all, by default.
 const SECTOR: usize = 512;
 
 impl Recorder {
-    /// A device that holds `content`.
+    /// A device that contains `content`.
     pub fn new(content: Vec<u8>) -> Self {
         Self::with_sectors(content, SECTOR)
     }
 
-    /// A device that holds `content` and writes `sector` bytes whole or not at
-    /// all.
+    /// A device that contains `content` and writes `sector` bytes completely or
+    /// not at all.
     pub fn with_sectors(content: Vec<u8>, sector: usize) -> Self {
         Self {
             sector,
@@ -50,20 +50,21 @@ impl Recorder {
         }
     }
 
-    /// What it holds now.
+    /// Its current content.
     pub fn now(&self) -> Vec<u8> {
         self.now.borrow().clone()
     }
 
-    /// What was done to it.
+    /// Its operations so far.
     pub fn writes(&self) -> Vec<Write> {
         self.writes.borrow().clone()
     }
 
     /// Calls `check` with each content that a power cut could leave, and its
-    /// name. For each write: all up to it in order, torn at each of its sectors;
-    /// and between two flushes, each sector written alone, and all but each one
-    /// (the disk may write them in any order). Returns how many there were.
+    /// name. For each write: all up to it in order, torn at each of its
+    /// sectors; and between two flushes, each sector written alone, and all but
+    /// each one (the disk may write them in any order). Returns how many there
+    /// were.
     ///
     /// The content is not copied for each; [`Overlay`] lets a check write.
     pub fn cuts(&self, mut check: impl FnMut(&str, &[u8])) -> usize {
@@ -122,7 +123,7 @@ fn sectors(write: &Write, sector: usize) -> impl Iterator<Item = (u64, &[u8])> {
         Write::Bytes { offset, bytes } => (*offset, bytes.as_slice()),
         Write::Flush => (0, [].as_slice()),
     };
-    // A write that does not begin at a sector's start touches that sector too.
+    // A write that does not start at a sector's start touches that sector too.
     let head = (sector - (offset as usize % sector)) % sector;
     let (first, rest) = bytes.split_at(head.min(bytes.len()));
     let start = offset + first.len() as u64;

@@ -1,4 +1,5 @@
-//! What is forgotten is read from the medium. Needs a loop device, and so user 0.
+//! Forgotten ranges are read from the medium. Needs a loop device, and so user
+//! 0.
 #![allow(clippy::unwrap_used)] // All of it is a test.
 
 use std::fs::{File, OpenOptions};

@@ -1,11 +1,10 @@
 //! The partition table on a disk (UEFI specification, chapter 5).
 //!
-//! Written here, not taken from a library, for one property: a table is only
-//! taken for valid when the checksum of its array of entries is right too, and
-//! what is to be written is a list of sectors in our order ([`crate::rewrite`]),
-//! not a call. A copy torn by a power cut is thereby known as torn. Whoever
-//! changes an entry changes nothing else: all other bytes of the table are kept
-//! as they are.
+//! Written here, not taken from a library, for one property: a table is valid
+//! only if the checksum of its array of entries is right too, and writing is a
+//! list of sectors in our order ([`crate::rewrite`]), not a call. So a copy
+//! torn by a power cut is recognised as torn. Changing an entry changes nothing
+//! else: all other bytes of the table are preserved.
 
 use std::fmt;
 use std::io;
@@ -21,7 +20,7 @@ const REVISION: u32 = 0x0001_0000;
 const HEADER: usize = 92;
 /// Bytes of an entry. The specification allows more, Linux does not.
 const ENTRY: usize = 128;
-/// More entries than any tool writes; a bound for what is read.
+/// More entries than any tool writes; a limit for reading.
 const MAX_ENTRIES: u32 = 1024;
 /// Where the primary header lies.
 pub const PRIMARY: u64 = 1;
@@ -39,12 +38,12 @@ fn mixed_endian(id: [u8; 16]) -> [u8; 16] {
     swapped
 }
 
-/// An entry: one partition, or an unused place.
+/// An entry: one partition, or an unused slot of the array.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry([u8; ENTRY]);
 
 impl Entry {
-    /// A place of the array that no partition has.
+    /// An unused entry of the array.
     pub const UNUSED: Self = Self([0; ENTRY]);
 
     /// A new partition on the given sectors, both included. The bytes of type
@@ -64,13 +63,13 @@ impl Entry {
         self.kind() != [0; 16]
     }
 
-    /// Whether there is nothing in its place.
+    /// Whether the entry is unused.
     pub fn is_blank(&self) -> bool {
         self.0 == [0; ENTRY]
     }
 
-    /// Whether both are one partition, which may have another end, name or id:
-    /// it has the same type and begins at the same sector.
+    /// Whether both are the same partition, possibly with another end, name or
+    /// id: it has the same type and starts at the same sector.
     pub fn is_same_partition(&self, other: &Self) -> bool {
         self.kind() == other.kind() && self.first() == other.first()
     }
@@ -137,7 +136,7 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// A partition table, without where its copies lie.
+/// A partition table, without the locations of its copies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     /// Bytes of a sector.
@@ -148,12 +147,13 @@ pub struct Table {
     pub first_usable: u64,
     /// The last one.
     pub last_usable: u64,
-    /// All places of the array; partition 1 is the first.
+    /// All entries of the array; partition 1 is the first.
     pub entries: Vec<Entry>,
 }
 
 impl Table {
-    /// The partitions of a type in the order of their numbers, which are from 1.
+    /// The partitions of a type in the order of their numbers, which start at
+    /// 1.
     pub fn of_type(&self, kind: [u8; 16]) -> impl Iterator<Item = (u32, &Entry)> {
         (1..)
             .zip(&self.entries)
@@ -172,7 +172,7 @@ impl Table {
         self.entries.get_mut(index).filter(|entry| entry.is_used())
     }
 
-    /// How many sectors the array takes.
+    /// How many sectors the array occupies.
     pub fn array_sectors(&self) -> u64 {
         ((self.entries.len() * ENTRY) as u64).div_ceil(self.sector_size)
     }
@@ -209,7 +209,7 @@ impl Table {
     }
 }
 
-/// Where a header and what belongs to it lie, in sectors.
+/// Where a header and its parts are, in sectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderPlace {
     /// The header itself.
@@ -223,9 +223,9 @@ pub struct HeaderPlace {
 /// A valid copy of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copy {
-    /// What it says.
+    /// Its contents.
     pub table: Table,
-    /// Where it lies.
+    /// Where it is.
     pub place: HeaderPlace,
 }
 
@@ -263,8 +263,8 @@ impl<D: BlockDevice> Sectors<D> {
     }
 }
 
-/// The copies of the table that a disk has. A copy is `None` where it is
-/// missing, damaged or torn.
+/// The copies of the table on a disk. A copy is `None` if it is missing,
+/// damaged or torn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// At the start of the disk.

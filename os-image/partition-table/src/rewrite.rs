@@ -1,23 +1,23 @@
-//! Brings a partition table to the disk so that a power cut at any moment
+//! Writes a partition table to the disk so that a power cut at any moment
 //! leaves a valid one.
 //!
 //! [`steps`] is pure: the sectors to write and the barriers between them. What
 //! is written before a barrier is on the disk before anything behind it is;
 //! writes without a barrier between them may reach it in any order, or in part.
-//! A single sector is written whole or not at all, and that is the only thing
-//! asked of the disk. The order:
+//! The only requirement on the disk is that it writes a single sector
+//! completely or not at all. The order:
 //!
-//! 1. The back-up, at the end of the disk. All this time the primary is valid.
-//!    (If only the back-up was left, the primary is written first, as it was.)
-//! 2. The primary. Linux reads the back-up only when the kernel's command line
-//!    says `gpt`, and firmware is not to be relied upon, so the primary should
-//!    be valid at every moment by itself. Its array is many sectors, its header
+//! 1. The backup, at the end of the disk. All this time the primary is valid.
+//!    (If only the backup was left, the primary is written first, unchanged.)
+//! 2. The primary. Linux reads the backup only if the kernel's command line
+//!    says `gpt`, and firmware cannot be relied on, so the primary should
+//!    itself be valid at every moment. Its array is many sectors, its header
 //!    one: the new array is written to a spare place between the table and the
 //!    first partition, the header is pointed there, then the array is written
-//!    to its proper place, and the header is pointed back. Where there is no
-//!    such place, the array is written over, and the back-up is what is valid
-//!    until the header follows.
-//! 3. The protective MBR's idea of the disk's size.
+//!    to its proper place, and the header is pointed back. If there is no such
+//!    place, the array is overwritten, and the backup is valid until the header
+//!    follows.
+//! 3. The disk's size in the protective MBR.
 
 use std::io;
 
@@ -32,14 +32,14 @@ pub enum Step {
     Write {
         /// The first of them.
         sector: u64,
-        /// What they will hold.
+        /// Their new content.
         bytes: Vec<u8>,
     },
     /// Wait until all of it is on the disk.
     Barrier,
 }
 
-/// What the disk holds beside the copies of the table.
+/// What the disk contains besides the copies of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Surroundings {
     /// The disk's size in sectors.
@@ -48,12 +48,12 @@ pub struct Surroundings {
     pub mbr: Vec<u8>,
     /// Where the primary's array belongs.
     pub home: u64,
-    /// Where the array can be put for the time being.
+    /// Where the array can be put temporarily.
     pub spare: Option<u64>,
 }
 
-/// Writes `table`, where the disk does not hold it already. Returns whether
-/// anything was written.
+/// Writes `table`, unless the disk has it already. Returns whether anything was
+/// written.
 ///
 /// # Errors
 /// The disk could not be read or written.
@@ -77,8 +77,9 @@ pub fn rewrite<D: BlockDevice>(disk: &Sectors<D>, table: &Table) -> io::Result<b
 }
 
 /// Where the primary's array belongs: sector 2, or wherever someone has moved
-/// it to make room for a boot loader there. A move of ours that was interrupted
-/// is known by the array that is still at sector 2, equal but for one entry.
+/// it to make room for a boot loader there. An interrupted move of ours is
+/// recognised by the array that is still at sector 2, equal except for one
+/// entry.
 fn find_home<D: BlockDevice>(disk: &Sectors<D>, found: &Found) -> io::Result<u64> {
     let Some(primary) = &found.primary else {
         return Ok(PRIMARY_ARRAY);
@@ -94,17 +95,17 @@ fn find_home<D: BlockDevice>(disk: &Sectors<D>, found: &Found) -> io::Result<u64
     })
 }
 
-/// Whether `bytes` are zero or an array of this table, whole or in part, as it
-/// is now or was before: the same partitions in the same places.
+/// Whether `bytes` are zero or an array of this table, complete or partial, as
+/// it is now or was before: the same partitions in the same places.
 fn is_copy(bytes: &[u8], table: &Table) -> bool {
     gpt::entries(bytes)
         .zip(&table.entries)
         .all(|(there, entry)| there.is_blank() || there.is_same_partition(entry))
 }
 
-/// An unused stretch for the array in front of the first partition: it must be
-/// all zero, because boot loaders of some boards live there, but for what a run
-/// of ours has left there when it was cut off.
+/// An unused range for the array before the first partition. It must be all
+/// zero, because boot loaders of some boards are there, except for what an
+/// interrupted run of ours has left.
 fn find_spare<D: BlockDevice>(
     disk: &Sectors<D>,
     table: &Table,
@@ -130,7 +131,8 @@ fn find_spare<D: BlockDevice>(
     Ok(None)
 }
 
-/// The way from what was found to `table`; empty where there is nothing to do.
+/// The steps from the current state to `table`; empty if there is nothing to
+/// do.
 pub fn steps(found: &Found, surroundings: &Surroundings, table: &Table) -> Vec<Step> {
     let last = surroundings.sectors - 1;
     let primary_at = |array| HeaderPlace {
@@ -172,7 +174,8 @@ pub fn steps(found: &Found, surroundings: &Surroundings, table: &Table) -> Vec<S
             .is_some_and(|copy| copy.table.entries == table.entries);
         let mut borrowed = None;
         if !at_home {
-            // An interrupted run has left it elsewhere: only the way back is left.
+            // An interrupted run has left it elsewhere: only the way back
+            // remains.
             borrowed = primary.as_ref().map(|copy| copy.place.array);
         } else if !same_array && let Some(spare) = surroundings.spare {
             plan.write(spare, table.array());
@@ -220,7 +223,8 @@ fn is(copy: &Option<Copy>, table: &Table, place: HeaderPlace) -> bool {
 }
 
 /// The MBR with its protective partition (type 0xEE, the first entry, at byte
-/// 446) reaching to the sector `last`; `None` where it does already or is none.
+/// 446) reaching to the sector `last`; `None` if it does already or there is
+/// none.
 fn fitted_mbr(mbr: &[u8], last: u64) -> Option<Vec<u8>> {
     const KIND: usize = 446 + 4;
     const LENGTH: std::ops::Range<usize> = 446 + 12..446 + 16;

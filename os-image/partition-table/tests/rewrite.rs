@@ -1,4 +1,4 @@
-//! The partition table and the power.
+//! The partition table under power cuts.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // All of it is a test.
 
 use std::fs;
@@ -54,8 +54,8 @@ fn image(table: &Table, size: u64) -> Vec<u8> {
     content
 }
 
-/// What an interrupted run does again: from the table that is found to the one
-/// that is wanted, on a disk of so many sectors.
+/// What an interrupted run does again: from the table on the disk to the wanted
+/// one, on a disk of this many sectors.
 type Change = fn(&Table, u64) -> Table;
 
 /// The disk has grown, and a partition with it.
@@ -78,8 +78,8 @@ fn name(table: &Table, _: u64) -> Table {
     named
 }
 
-/// What of a write's sectors can have reached the disk when the power went:
-/// none, all, or some of them in whatever order.
+/// Which sectors of a write can have reached the disk when the power failed:
+/// none, all, or some of them in any order.
 const PARTS: [fn(usize, usize) -> bool; 5] = [
     |_, _| false,
     |_, _| true,
@@ -126,7 +126,8 @@ fn put(disk: &mut [u8], sector_size: u64, step: &Step, part: fn(usize, usize) ->
     }
 }
 
-/// Cuts the power everywhere on the way from `content` to its changed table.
+/// Cuts the power at every point on the way from `content` to its changed
+/// table.
 fn explore(
     content: &[u8],
     sector_size: u64,
@@ -172,7 +173,7 @@ fn explore(
             valid.entries == old.entries || valid.entries == wanted.entries,
             "something between the two"
         );
-        // The next run decides anew from what it finds, and ends the same.
+        // The next run decides again from what it finds, with the same result.
         let again = change(valid, disk.count());
         assert_eq!(again, wanted);
         bring(&disk, &again).unwrap();

@@ -32,7 +32,6 @@ impl Operator {
     /// Publishes a release.
     ///
     /// # Errors
-    ///
     /// The publication has an invalid version.
     pub fn publish(&mut self, scenario: &Scenario, publication: &Publication) -> Result<()> {
         self.channel.offers.push(Offer {

@@ -73,7 +73,6 @@ struct Simulation<'s> {
 /// Runs a scenario to its end.
 ///
 /// # Errors
-///
 /// The scenario has an invalid version.
 pub fn run(scenario: &Scenario) -> Result<Record> {
     let mut simulation = Simulation::new(scenario)?;

@@ -1,4 +1,4 @@
-//! What a build left of a release, and whether its parts belong together.
+//! The files of a release that a build left, and whether they belong together.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 use crate::files::{self, NewFolder};
 use crate::progress::Progress;
 
-/// The files of a release by the ends of their names, and what `wherry-release`
-/// adds.
+/// The files of a release by the suffixes of their names, and what
+/// `wherry-release` adds.
 const ROOT: &str = "root";
 const TREE: &str = "verity";
 const UKI: &str = "efi";
@@ -26,8 +26,8 @@ const ROOT_INDEX: &str = "root.index";
 const UKI_INDEX: &str = "efi.index";
 
 /// A release as a build left it: `wherry_<version>.root`, `.verity`, `.efi`,
-/// `.loader.efi`, `.spdx.json`, `.raw` in one folder. Everything else that a
-/// manifest says is read from them.
+/// `.loader.efi`, `.spdx.json`, `.raw` in one folder. Everything else in a
+/// manifest is read from them.
 #[derive(Debug)]
 pub struct ReleaseFolder {
     folder: PathBuf,
@@ -51,7 +51,7 @@ pub(crate) struct Stored {
 }
 
 impl ReleaseFolder {
-    /// Reads and checks a release. `version` says which, where the folder has
+    /// Reads and checks a release. `version` says which, if the folder has
     /// several.
     ///
     /// # Errors
@@ -103,8 +103,8 @@ impl ReleaseFolder {
         self.checked.root_hash
     }
 
-    /// Puts the files into `releases/<version>`, all at once. Is there such a
-    /// folder already, its files have to be the same.
+    /// Puts the files into `releases/<version>`, all at once. If that folder
+    /// exists already, its files must be the same.
     pub(crate) fn store(&self, releases: &Path, progress: &dyn Progress) -> Result<Stored> {
         files::make_folder(releases)?;
         let target = releases.join(self.version.as_str());
@@ -208,7 +208,7 @@ fn only_version(folder: &Path) -> Result<Version> {
     }
 }
 
-/// What root, hash tree and unified kernel image say together.
+/// What root, hash tree and unified kernel image agree on.
 #[derive(Clone, Debug)]
 pub(crate) struct Checked {
     pub version: Version,
@@ -296,7 +296,7 @@ fn check_tree(
     Ok((root_hash, index.into_iter().collect()))
 }
 
-/// The kernel has to open exactly this root: a difference would only show when a
+/// The kernel must open exactly this root: a difference would only show when a
 /// machine boots.
 fn check_command_line(
     line: &str,

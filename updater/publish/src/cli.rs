@@ -1,4 +1,4 @@
-//! What can be typed, and what is answered.
+//! The command line and its output.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,12 +16,12 @@ use wherry_release::{
     Rotation, WaveRule, keys, sign_draft, verify,
 };
 
-/// Publishes Wherry's releases: keys, signed metadata, channels, in a folder for
-/// any static web server.
+/// Publishes Wherry's releases: keys, signed metadata and channels, in a folder
+/// for any static web server.
 #[derive(Debug, Parser)]
 #[command(name = "wherry-release", version, arg_required_else_help = true)]
 pub struct Arguments {
-    /// Prints one JSON object instead of text
+    /// Print one JSON object instead of text
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -30,50 +30,53 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes, lists, rotates, backs up and restores signing keys
+    /// Make, list, rotate, back up and restore signing keys
     #[command(subcommand)]
     Keys(Keys),
-    /// Makes an empty repository, and pins its root in the keys' folder
+    /// Make an empty repository, and pin its root in the keys' folder
     Init {
         #[command(flatten)]
         at: Place,
-        /// How many of the root's keys have to sign a new root [default: more than half]
+        /// How many of the root's keys must sign a new root [default: more than
+        /// half]
         #[arg(long, value_name = "N")]
         threshold: Option<u64>,
     },
-    /// Publishes a release on a channel
+    /// Publish a release on a channel
     Publish {
         #[command(flatten)]
         at: Place,
-        /// The channel; it is made where there is none
+        /// The channel; created if it does not exist
         #[arg(long)]
         channel: String,
-        /// The folder with wherry_<version>.root and the others
+        /// The folder with wherry_<version>.root and the other files
         #[arg(long, value_name = "FOLDER")]
         release: PathBuf,
-        /// Which release, where the folder has several
+        /// Which release, if the folder has several
         #[arg(long)]
         version: Option<Version>,
-        /// The oldest version from which machines can be updated to this one
+        /// Oldest version from which machines can be updated to this one
         #[arg(long, value_name = "VERSION")]
         min_version: Option<Version>,
-        /// A part of the fleet and from when on, as in 10%@+6h; several, ascending
+        /// A share of the fleet and its start, such as 10%@+6h; repeatable,
+        /// ascending
         #[arg(long = "wave", value_name = "PERCENT%@TIME")]
         waves: Vec<WaveRule>,
         /// A text file: what is new
         #[arg(long, value_name = "FILE")]
         notes: Option<PathBuf>,
-        /// A further address of the repository; several. Without it they stay
+        /// Another address of the repository; repeatable. Default: keep the
+        /// current ones
         #[arg(long = "mirror", value_name = "URL")]
         mirrors: Vec<String>,
-        /// Removes all mirrors
+        /// Remove all mirrors
         #[arg(long, conflicts_with = "mirrors")]
         no_mirrors: bool,
         /// Only checks keys, repository and options: the release need not be there yet
         #[arg(long)]
         dry_run: bool,
     },
-    /// Offers a release of one channel in another one
+    /// Offer a release from one channel in another
     Promote {
         #[command(flatten)]
         at: Place,
@@ -85,11 +88,12 @@ enum Command {
         to: String,
         /// The release
         version: Version,
-        /// A part of the fleet and from when on, as in 10%@+6h; several, ascending
+        /// A share of the fleet and its start, such as 10%@+6h; repeatable,
+        /// ascending
         #[arg(long = "wave", value_name = "PERCENT%@TIME")]
         waves: Vec<WaveRule>,
     },
-    /// Stops a release: no machine takes it any more
+    /// Stop a release: no machine takes it any more
     Halt {
         #[command(flatten)]
         at: Place,
@@ -98,11 +102,11 @@ enum Command {
         channel: String,
         /// The release
         version: Version,
-        /// Why; machines show it
+        /// The reason; machines show it
         #[arg(long)]
         because: String,
     },
-    /// Lets machines take a halted release again
+    /// Let machines take a halted release again
     Unhalt {
         #[command(flatten)]
         at: Place,
@@ -112,38 +116,39 @@ enum Command {
         /// The release
         version: Version,
     },
-    /// Signs the timestamp anew, so that it does not expire; for a cron job
+    /// Sign the timestamp again before it expires; for a cron job
     Timestamp {
         #[command(flatten)]
         at: Place,
-        /// Signs the snapshot and the list of channels anew too
+        /// Also sign the snapshot and the list of channels again
         #[arg(long)]
         all: bool,
     },
-    /// Lists channels and releases
+    /// List channels and releases
     List {
         #[command(flatten)]
         at: Place,
     },
-    /// Verifies signatures, every file, and that root, hash tree and kernel image belong together
+    /// Verify signatures, every file, and that root, hash tree and kernel image
+    /// belong together
     Verify {
         /// The repository's folder
         repository: PathBuf,
-        /// The root that is trusted [default: root.json of the keys' folder]
+        /// The trusted root [default: root.json of the keys' folder]
         #[arg(long, value_name = "FILE", required_unless_present = "keys")]
         trust: Option<PathBuf>,
         /// The folder of keys
         #[arg(long, value_name = "FOLDER", env = "WHERRY_KEYS")]
         keys: Option<PathBuf>,
     },
-    /// Removes releases that no channel needs; those that barriers need stay
+    /// Remove releases that no channel needs; those that barriers need stay
     Prune {
         #[command(flatten)]
         at: Place,
-        /// How many of the newest releases of a channel stay in any case
+        /// How many of the newest releases of a channel always stay
         #[arg(long, default_value_t = 2)]
         keep: usize,
-        /// Only says what would be removed
+        /// Only print what would be removed
         #[arg(long)]
         dry_run: bool,
     },
@@ -151,42 +156,42 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Keys {
-    /// Makes new keys in a new folder
+    /// Make new keys in a new folder
     Make {
         /// The folder
         folder: PathBuf,
-        /// How many keys the root has
+        /// How many keys the root gets
         #[arg(long, default_value_t = 3, value_name = "N")]
         root_keys: usize,
     },
-    /// Lists the keys of a folder
+    /// List the keys of a folder
     List {
         /// The folder
         folder: PathBuf,
     },
-    /// Replaces a key by a new one, in the repository and for all machines
+    /// Replace a key with a new one, in the repository and for all machines
     Rotate {
         #[command(flatten)]
         at: Place,
         /// root, targets, snapshot or timestamp
         #[arg(long)]
         role: Role,
-        /// The begin of the old key's id, where the role has several
+        /// The start of the old key's id, if the role has several
         #[arg(long, value_name = "ID")]
         old: Option<String>,
-        /// Only writes the new root there, to be signed by others
+        /// Only write the new root to this file, for others to sign
         #[arg(long, value_name = "FILE")]
         draft: Option<PathBuf>,
     },
-    /// Signs the root anew with the same keys, before it expires
+    /// Sign the root again with the same keys, before it expires
     Renew {
         #[command(flatten)]
         at: Place,
-        /// Only writes the new root there, to be signed by others
+        /// Only write the new root to this file, for others to sign
         #[arg(long, value_name = "FILE")]
         draft: Option<PathBuf>,
     },
-    /// Adds the signatures of the root's keys at hand to a draft
+    /// Add the signatures of the available root keys to a draft
     Sign {
         /// The draft
         draft: PathBuf,
@@ -194,21 +199,21 @@ enum Keys {
         #[arg(long, value_name = "FOLDER", env = "WHERRY_KEYS")]
         keys: PathBuf,
     },
-    /// Publishes a draft that enough of the root's keys have signed
+    /// Publish a draft that enough root keys have signed
     Install {
         #[command(flatten)]
         at: Place,
         /// The draft
         draft: PathBuf,
     },
-    /// Copies the keys with checksums into a new folder
+    /// Copy the keys with checksums into a new folder
     Backup {
         /// The folder of keys
         folder: PathBuf,
         /// The new folder
         archive: PathBuf,
     },
-    /// Makes a new folder of keys from a backup
+    /// Make a new folder of keys from a backup
     Restore {
         /// The backup
         archive: PathBuf,
@@ -217,7 +222,7 @@ enum Keys {
     },
 }
 
-/// A repository and what is needed to change it.
+/// A repository and the settings to change it.
 #[derive(Debug, Args)]
 struct Place {
     /// The repository's folder
@@ -225,7 +230,7 @@ struct Place {
     /// The folder of keys
     #[arg(long, value_name = "FOLDER", env = "WHERRY_KEYS")]
     keys: PathBuf,
-    /// A further folder with keys, such as the root's on a stick; several
+    /// Another folder with keys, such as the root's on a stick; repeatable
     #[arg(long = "more-keys", value_name = "FOLDER")]
     more: Vec<PathBuf>,
     /// How long a root signed now is valid
@@ -267,7 +272,7 @@ impl Place {
     }
 }
 
-/// How answers are given.
+/// The output format.
 struct Answer {
     json: bool,
 }
@@ -341,7 +346,7 @@ impl Answer {
     }
 }
 
-/// Does what was typed.
+/// Runs the command.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let answer = Answer {
         json: arguments.json,

@@ -15,11 +15,11 @@ pub enum Error {
     /// A file or folder could not be read, written, made.
     #[error("cannot {step} {}", path.display())]
     File {
-        /// What was tried: `read`, `write`, …
+        /// What was attempted: `read`, `write`, …
         step: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// A key's file is none, or a key is missing.

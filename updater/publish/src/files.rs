@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all.
+//! Files that appear completely or not at all.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -13,7 +13,7 @@ use release::Sha256Sum;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
-/// What a file that is not whole yet begins with.
+/// The prefix of an incomplete file's name.
 const NEW: &str = ".new-";
 
 /// The SHA-256 of bytes.
@@ -44,7 +44,7 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Puts a file there by writing one beside it and renaming that.
+/// Creates a file by writing one beside it and renaming that.
 pub(crate) fn put(path: &Path, bytes: &[u8]) -> Result<()> {
     put_with_mode(path, bytes, 0o644)
 }
@@ -67,7 +67,7 @@ fn put_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
             .mode(mode)
             .open(&beside)?;
         file.write_all(bytes)?;
-        // Whatever this process's umask is.
+        // Independent of this process's umask.
         file.set_permissions(Permissions::from_mode(mode))?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
@@ -76,7 +76,7 @@ fn put_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     write().map_err(Error::file("write", path))
 }
 
-/// Makes a folder and those above it.
+/// Creates a folder and those above it.
 pub(crate) fn make_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(Error::file("create the folder", path))
 }
@@ -93,7 +93,7 @@ pub(crate) struct NewFolder {
 }
 
 impl NewFolder {
-    /// Begins what shall become `target`; what an interrupted run left is removed.
+    /// Starts what will become `target`; removes what an interrupted run left.
     pub(crate) fn begin(target: &Path) -> Result<Self> {
         let name = name(target);
         let path = target.with_file_name(format!("{NEW}{name}"));
@@ -123,7 +123,7 @@ impl NewFolder {
     }
 }
 
-/// Removes what interrupted runs left in a folder.
+/// Removes leftovers of interrupted runs from a folder.
 pub(crate) fn remove_unfinished(folder: &Path) -> Result<()> {
     for path in entries(folder)? {
         let unfinished = path
@@ -136,7 +136,7 @@ pub(crate) fn remove_unfinished(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes a file or a folder with all that is in it.
+/// Removes a file or a folder with everything in it.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     let removed = if path.is_dir() {
         fs::remove_dir_all(path)
@@ -146,7 +146,7 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     removed.map_err(Error::file("remove", path))
 }
 
-/// What is in a folder, by name; nothing where there is no such folder.
+/// The contents of a folder, by name; empty if there is no such folder.
 pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let list = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -166,7 +166,7 @@ pub(crate) fn measure(path: &Path, progress: &dyn Progress) -> Result<(u64, Sha2
     pass(&file, None, progress).map_err(Error::file("read", path))
 }
 
-/// Copies a file, holes as holes, and gives its length and SHA-256.
+/// Copies a file, preserving holes, and returns its length and SHA-256.
 pub(crate) fn copy(from: &Path, to: &Path, progress: &dyn Progress) -> Result<(u64, Sha256Sum)> {
     let source = File::open(from).map_err(Error::file("open", from))?;
     let target = OpenOptions::new()
@@ -184,7 +184,7 @@ pub(crate) fn copy(from: &Path, to: &Path, progress: &dyn Progress) -> Result<(u
     Ok(measured)
 }
 
-/// Goes through a file; zeros are not written to `target`, which is new.
+/// Reads a file; does not write zeros to `target`, which is new.
 fn pass(
     source: &File,
     target: Option<&File>,
@@ -223,14 +223,14 @@ fn pass(
     Ok((length, sum(context)))
 }
 
-/// The next stretch of a file that is no hole.
+/// The next range of a file that is not a hole.
 fn next_data(file: &File, at: u64, length: u64) -> io::Result<(u64, u64)> {
     let offset = i64::try_from(at).map_err(io::Error::other)?;
     let begin = match lseek64(file, offset, Whence::SeekData) {
         Ok(begin) => begin,
-        // Nothing but a hole up to the end.
+        // Only a hole up to the end.
         Err(Errno::ENXIO) => return Ok((length, length)),
-        // A file system that does not tell.
+        // A file system that does not report holes.
         Err(_) => return Ok((at, length)),
     };
     let end = lseek64(file, begin, Whence::SeekHole)?;

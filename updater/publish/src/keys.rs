@@ -46,7 +46,7 @@ impl Role {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Root, Self::Targets, Self::Snapshot, Self::Timestamp];
 
-    /// As TUF calls it.
+    /// TUF's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Root => "root",
@@ -164,7 +164,7 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The keys that are at hand.
+/// The available keys.
 #[derive(Debug)]
 pub struct KeyFolder {
     path: PathBuf,
@@ -172,11 +172,11 @@ pub struct KeyFolder {
 }
 
 impl KeyFolder {
-    /// Makes a folder with new keys: `root_keys` for the root, one for each other
-    /// role.
+    /// Makes a folder with new keys: `root_keys` for the root, one for each
+    /// other role.
     ///
     /// # Errors
-    /// There are keys already; it cannot be written.
+    /// There are keys already, or it cannot be written.
     pub fn make(path: &Path, root_keys: usize) -> Result<Self> {
         if root_keys == 0 {
             return Err(Error::Refused("the root needs one key at least".to_owned()));
@@ -232,7 +232,7 @@ impl KeyFolder {
         Ok(())
     }
 
-    /// Keys may lie in `root/` and `online/`, or directly in the folder.
+    /// Keys may be in `root/` and `online/`, or directly in the folder.
     fn read(&mut self, path: &Path) -> Result<()> {
         for folder in [path.join("root"), path.join("online"), path.to_owned()] {
             for file in files::entries(&folder)? {
@@ -266,25 +266,25 @@ impl KeyFolder {
         let private = std::fs::Permissions::from_mode(0o700);
         std::fs::set_permissions(&folder, private).map_err(Error::file("protect", &folder))?;
         self.keys.push(key);
-        // What was just pushed.
+        // The key just pushed.
         Ok(&self.keys[self.keys.len() - 1])
     }
 
-    /// Moves a key that a rotation replaced out of the way, if it is in this folder.
+    /// Moves a key that a rotation replaced away, if it is in this folder.
     pub(crate) fn retire(&mut self, id: &str) -> Result<()> {
         let Some(at) = self.keys.iter().position(|key| key.id == id) else {
             return Ok(());
         };
         let key = self.keys.remove(at);
-        // What is kept elsewhere stays there: machines that have not seen the new
-        // root yet still go by that key.
+        // Keys elsewhere stay there: machines that have not seen the new root
+        // yet still accept that key.
         if !key.path.starts_with(&self.path) {
             return Ok(());
         }
         let folder = self.path.join("retired");
         files::make_folder(&folder)?;
         let target = folder.join(key.path.file_name().unwrap_or_default());
-        // It may lie on another file system.
+        // It may be on another file system.
         let bytes = files::read(&key.path, 16 << 10)?;
         files::put_secret(&target, &bytes)?;
         files::remove(&key.path)
@@ -312,7 +312,7 @@ impl KeyFolder {
 }
 
 /// Copies a folder of keys, with the SHA-256 of each file. The copy is compared
-/// with what was copied.
+/// with the original.
 ///
 /// # Errors
 /// The archive exists already; something cannot be read or written.
@@ -339,7 +339,7 @@ pub fn backup(keys: &Path, archive: &Path) -> Result<Vec<PathBuf>> {
 /// Makes a folder of keys from an archive whose sums are right.
 ///
 /// # Errors
-/// The folder exists already; the archive is damaged or not whole.
+/// The folder exists already; the archive is damaged or incomplete.
 pub fn restore(archive: &Path, keys: &Path) -> Result<Vec<PathBuf>> {
     let sums_file = archive.join(CHECKSUMS);
     let sums = files::read(&sums_file, 1 << 20)?;

@@ -2,18 +2,18 @@
 //! static web server can serve (`docs/repository.md`).
 //!
 //! In the order of their use: [`keys`] are made; [`Repository::init`] makes a
-//! repository with them; a [`ReleaseFolder`] is what a build left; then
-//! [`Repository::publish`] and what else is done to a channel; [`verify`] looks
-//! at everything as a machine would, and more closely.
+//! repository with them; a [`ReleaseFolder`] is the output of a build; then
+//! [`Repository::publish`] and the other changes to a channel; [`verify`]
+//! checks everything as a machine would, and more closely.
 //!
-//! What holds throughout:
+//! Invariants:
 //!
-//! - Whatever is read from the repository is verified with the pinned root before
-//!   it is signed again: a server that was broken into gets nothing signed.
-//! - A file is written beside its place and renamed; a release's files come
-//!   first, then the channel, `N.targets.json`, `N.snapshot.json`, and
-//!   `timestamp.json` last. A reader sees the state before or the one after, and
-//!   a publisher that was interrupted is run again.
+//! - Whatever is read from the repository is verified with the pinned root
+//!   before it is signed again: a compromised server gets nothing signed.
+//! - A file is written beside its destination and renamed; a release's files
+//!   come first, then the channel, `N.targets.json`, `N.snapshot.json`, and
+//!   `timestamp.json` last. A reader sees the state before or the one after,
+//!   and an interrupted publisher is run again.
 //! - A published file is never changed.
 
 mod artifacts;

@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     match cli::run(&arguments) {
         Ok(code) => code,
         Err(error) => {
-            // What failed and why, for a person.
+            // What failed and why, in words.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }

@@ -1,5 +1,5 @@
-//! TUF's metadata: reading it with a pinned root, signing it, writing it in an
-//! order in which a reader always finds what belongs together.
+//! TUF metadata: reads it with a pinned root, signs it, and writes it in an
+//! order in which a reader always finds a consistent set.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU64;
@@ -19,13 +19,13 @@ use crate::files;
 use crate::keys::{KeyFolder, Role, SigningKey, hexadecimal};
 use crate::span::Expiry;
 
-/// TUF's version that the metadata follows.
+/// The TUF version that the metadata follows.
 pub(crate) const SPECIFICATION: &str = "1.0.0";
 
-/// No metadata of ours comes near it.
+/// None of our metadata comes near it.
 pub(crate) const MAX_METADATA: u64 = 1 << 20;
 
-/// Where things are in a repository's folder.
+/// The layout of a repository's folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout(pub PathBuf);
 
@@ -63,7 +63,7 @@ impl Layout {
     }
 }
 
-/// All metadata that counts, verified, and the channels it names.
+/// All current metadata, verified, and the channels it names.
 #[derive(Clone, Debug)]
 pub(crate) struct Metadata {
     pub root: Signed<Root>,
@@ -74,8 +74,8 @@ pub(crate) struct Metadata {
 }
 
 impl Metadata {
-    /// Reads a repository, beginning with the pinned root. What has expired is
-    /// taken: it is to be signed again.
+    /// Reads a repository, starting from the pinned root. Expired metadata is
+    /// accepted: it is to be signed again.
     pub(crate) fn load(layout: &Layout, trust: &Path) -> Result<Self> {
         let root = load_root(layout, trust)?;
         let path = layout.timestamp();
@@ -125,7 +125,7 @@ impl Metadata {
     }
 }
 
-/// The newest root, by way of each one since the pinned one.
+/// The newest root, reached through every root since the pinned one.
 pub(crate) fn load_root(layout: &Layout, trust: &Path) -> Result<Signed<Root>> {
     let mut root: Signed<Root> = json(trust, &files::read(trust, MAX_METADATA)?)?;
     root.signed
@@ -183,7 +183,7 @@ fn same_version(path: &Path, version: NonZeroU64, meta: &Metafile) -> Result<()>
     }
 }
 
-/// Reads a role's file and verifies its signatures, its length and its sum.
+/// Reads a role's file and verifies its signatures, its length and its hash.
 fn signed<T>(root: &Root, path: &Path, meta: Option<&Metafile>) -> Result<T>
 where
     T: tough::schema::Role + DeserializeOwned,
@@ -209,8 +209,8 @@ pub(crate) fn json<T: DeserializeOwned>(path: &Path, file: &[u8]) -> Result<T> {
     serde_json::from_slice(file).map_err(|error| Error::metadata(path, error))
 }
 
-/// Signs with all keys at hand that one of `roots` has for the role; each of
-/// them has to be content with the signatures. (Two roots: while keys rotate.)
+/// Signs with all available keys that one of `roots` has for the role; the
+/// signatures must satisfy each of the roots. (Two roots: while keys rotate.)
 pub(crate) fn sign<T>(keys: &KeyFolder, roots: &[&Root], role: &T) -> Result<Signed<T>>
 where
     T: tough::schema::Role + Clone,
@@ -225,7 +225,7 @@ where
     Ok(signed)
 }
 
-/// The signatures of all keys at hand that one of `roots` has for the role.
+/// The signatures of all available keys that one of `roots` has for the role.
 pub(crate) fn signatures<T>(keys: &KeyFolder, roots: &[&Root], role: &T) -> Result<Vec<Signature>>
 where
     T: tough::schema::Role,
@@ -250,8 +250,7 @@ where
         .collect())
 }
 
-/// Whether a root is content with a role's signatures; if not, which keys it
-/// asks for.
+/// Whether a role's signatures satisfy a root; if not, which keys it requires.
 pub(crate) fn enough<T>(root: &Root, signed: &Signed<T>) -> std::result::Result<(), String>
 where
     T: tough::schema::Role,
@@ -283,17 +282,17 @@ pub(crate) fn encode<T: Serialize>(role: &Signed<T>) -> Result<Vec<u8>> {
     Ok(file)
 }
 
-/// What is to be signed anew.
+/// What to sign again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// The timestamp alone.
+    /// Only the timestamp.
     Timestamp,
-    /// Everything but the root.
+    /// Everything except the root.
     All,
 }
 
-/// Signs and writes; nothing is visible to a reader before the timestamp, which
-/// is written last, is there. `roots` has the one that is in force first.
+/// Signs and writes; readers see nothing before the timestamp, which is written
+/// last. `roots` has the one in force first.
 pub(crate) struct Writer<'a> {
     pub layout: &'a Layout,
     pub keys: &'a KeyFolder,
@@ -308,10 +307,10 @@ impl Writer<'_> {
         files::put(&self.layout.timestamp(), &timestamp)
     }
 
-    /// Writes everything but the timestamp, which is returned.
+    /// Writes everything except the timestamp, which is returned.
     pub(crate) fn prepare(&self, metadata: &mut Metadata, scope: Scope) -> Result<Vec<u8>> {
         if scope == Scope::All {
-            // Whoever misses a key learns it before anything is written.
+            // A missing key is reported before anything is written.
             self.check_keys(metadata)?;
             self.write_channels(metadata)?;
             let targets = &mut metadata.targets;
@@ -373,8 +372,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// A version that no file has yet, an interrupted run's included: a cache may
-    /// have seen that one.
+    /// A version that no file has yet, not even an interrupted run's: a cache
+    /// may have seen that one.
     fn next(&self, role: RoleType, current: NonZeroU64) -> Result<NonZeroU64> {
         let end = format!(".{role}.json");
         let mut newest: Option<NonZeroU64> = None;

@@ -1,4 +1,4 @@
-//! What is done to a channel: publish, promote, halt.
+//! Changes to a channel: publish, promote, halt.
 
 use std::str::FromStr;
 
@@ -14,12 +14,12 @@ use crate::progress::Progress;
 use crate::repository::Repository;
 use crate::span::Lifetime;
 
-/// So many days before the root expires an operator is told: its keys are kept
-/// where nobody gets at them in a hurry.
+/// An operator is warned this many days before the root expires: its keys are
+/// kept where nobody gets at them in a hurry.
 const ROOT_WARNING: i32 = 30;
 
-/// A part of the fleet, and when it may take the release: `10%@+6h` (after it was
-/// published) or `10%@2026-12-01T02:00:00Z`.
+/// A share of the fleet, and when it may take the release: `10%@+6h` (after
+/// publication) or `10%@2026-12-01T02:00:00Z`.
 #[derive(Clone, Copy, Debug)]
 pub struct WaveRule {
     percent: u8,
@@ -71,7 +71,7 @@ impl WaveRule {
 /// How a release is offered.
 #[derive(Clone, Debug, Default)]
 pub struct Publish {
-    /// The channel; it is made where there is none of that name.
+    /// The channel; created if it does not exist.
     pub channel: String,
     /// The oldest version from which a machine can be updated to this one.
     pub min_version: Option<Version>,
@@ -79,7 +79,7 @@ pub struct Publish {
     pub waves: Vec<WaveRule>,
     /// What is new, for people.
     pub notes: String,
-    /// Further addresses of the repository; `None`: as they are.
+    /// Other addresses of the repository; `None`: unchanged.
     pub mirrors: Option<Vec<String>>,
 }
 
@@ -94,19 +94,19 @@ pub struct Published {
     pub root_hash: release::RootHash,
     /// Whether anything had to be done.
     pub changed: bool,
-    /// What is not wrong but might not be meant.
+    /// Warnings about something that is not wrong but may be unintended.
     pub warnings: Vec<String>,
 }
 
 impl Repository {
     /// Publishes a release on a channel. Publishing the same again changes
-    /// nothing; with other waves, notes, mirrors or another `min_version` it
-    /// changes those.
+    /// nothing; different waves, notes, mirrors or `min_version` replace the
+    /// old ones.
     ///
     /// # Errors
-    /// The version is published with other files, the channel would not be taken,
-    /// a key is missing, or something cannot be read or written. Readers see the
-    /// state before then.
+    /// The version is published with other files, machines would not accept the
+    /// channel, a key is missing, or something cannot be read or written.
+    /// Readers then see the previous state.
     pub fn publish(
         &mut self,
         release: &ReleaseFolder,
@@ -146,11 +146,11 @@ impl Repository {
         )
     }
 
-    /// Offers a release of one channel in another one.
+    /// Offers a release from one channel in another.
     ///
     /// # Errors
-    /// It is not offered, or halted, in the first; else as with
-    /// [`Repository::publish`].
+    /// The first channel does not offer it, or it is halted there; otherwise as
+    /// with [`Repository::publish`].
     pub fn promote(
         &mut self,
         from: &str,
@@ -212,9 +212,9 @@ impl Repository {
         Ok(done)
     }
 
-    /// Files that no channel names are what an interrupted run left: a new build
-    /// may replace them. A version that is written otherwise and sorts equal
-    /// would leave it to chance which one a machine boots.
+    /// Files that no channel names were left by an interrupted run: a new build
+    /// may replace them. If a version with another spelling sorts equal, chance
+    /// would decide which one a machine boots.
     fn forget_unnamed(&self, version: &Version) -> Result<()> {
         let same: Vec<&Version> = self
             .channels()

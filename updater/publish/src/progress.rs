@@ -1,16 +1,16 @@
-//! What is told while files are copied and hashed.
+//! Progress while files are copied and hashed.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Is told how far a long stage has come.
+/// Receives the progress of a long stage.
 pub trait Progress {
-    /// A stage over so many bytes begins.
+    /// A stage over this many bytes starts.
     fn begin(&self, what: &str, bytes: u64);
-    /// So many bytes more are done.
+    /// This many more bytes are done.
     fn add(&self, bytes: u64);
 }
 
-/// Nobody looks.
+/// Ignores it.
 #[derive(Clone, Copy, Debug)]
 pub struct Silent;
 
@@ -19,12 +19,12 @@ impl Progress for Silent {
     fn add(&self, _bytes: u64) {}
 }
 
-/// A bar on the terminal, nothing where standard error is none.
+/// A bar on the terminal, or nothing if standard error is not a terminal.
 #[derive(Debug)]
 pub struct Bar(ProgressBar);
 
 impl Bar {
-    /// A bar that shows when the first stage begins.
+    /// A bar that appears when the first stage starts.
     pub fn new() -> Self {
         Self(ProgressBar::with_draw_target(
             Some(0),

@@ -1,4 +1,4 @@
-//! Takes away what no machine needs any more.
+//! Removes what no machine needs any more.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::keys::hexadecimal;
 use crate::metadata::Scope;
 use crate::repository::Repository;
 
-/// What was taken away.
+/// What was removed.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Pruned {
     /// Offers, by channel and version.
@@ -23,9 +23,10 @@ pub struct Pruned {
 }
 
 impl Repository {
-    /// Removes all offers but the `keep` newest of each channel and those that a
-    /// machine needs to get to the newest one (`min_version`); then the files that
-    /// no channel names. With `dry_run` it only says what it would remove.
+    /// Removes all offers except the `keep` newest of each channel and those
+    /// that a machine needs to reach the newest one (`min_version`); then the
+    /// files that no channel names. With `dry_run` it only reports what it
+    /// would remove.
     ///
     /// # Errors
     /// A key is missing, or something cannot be written or removed.
@@ -50,7 +51,7 @@ impl Repository {
             .flat_map(|channel| &channel.offers)
             .map(|offer| offer.manifest.version.as_str().to_owned())
             .collect();
-        // No reader may find a channel whose files are gone: first the metadata.
+        // No reader may find a channel whose files are gone: metadata first.
         if !dry_run && !pruned.offers.is_empty() {
             self.metadata.channels = channels;
             self.write(Scope::All)?;
@@ -70,8 +71,9 @@ impl Repository {
         Ok(pruned)
     }
 
-    /// Metadata and channels before the last ones: those before the current ones
-    /// are kept for readers who are just reading them. Roots are kept for ever.
+    /// Metadata and channels before the last ones: those just before the
+    /// current ones are kept for readers who are reading them. Roots are kept
+    /// forever.
     fn old_metadata(&self) -> Result<Vec<PathBuf>> {
         let mut old = Vec::new();
         let current = [
@@ -116,7 +118,7 @@ fn channels_of(path: &std::path::Path) -> Result<Vec<String>> {
 }
 
 /// The versions of a channel that machines may still take: the newest ones, and
-/// from the newest that is not halted the way back over all barriers.
+/// from the newest that is not halted back over all barriers.
 fn needed(channel: &Channel, keep: usize) -> BTreeSet<Version> {
     let mut offers: Vec<&Offer> = channel.offers.iter().collect();
     offers.sort_by(|a, b| b.manifest.version.cmp(&a.manifest.version));
@@ -125,8 +127,8 @@ fn needed(channel: &Channel, keep: usize) -> BTreeSet<Version> {
         .take(keep)
         .map(|offer| offer.manifest.version.clone())
         .collect();
-    // Halted ones and ones that not all may take yet do not replace what is
-    // before them.
+    // Halted ones, and ones that not all machines may take yet, do not replace
+    // earlier ones.
     let complete = |offer: &&&Offer| {
         offer.halted.is_none() && offer.waves.last().is_none_or(|wave| wave.percent >= 100)
     };

@@ -1,4 +1,4 @@
-//! A repository's folder, opened for a change.
+//! A repository's folder, opened to be changed.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,17 +16,17 @@ use crate::keys::{KeyFolder, Role};
 use crate::metadata::{Layout, Metadata, SPECIFICATION, Scope, Writer, encode, sign};
 use crate::span::Expiry;
 
-/// What a new repository is made with.
+/// The settings of a new repository.
 #[derive(Clone, Debug, Default)]
 pub struct Init {
-    /// How many of the root's keys have to sign a new root; without it, more than
+    /// How many of the root's keys must sign a new root; default: more than
     /// half.
     pub threshold: Option<u64>,
     /// How long metadata is valid.
     pub expiry: Expiry,
 }
 
-/// A repository. While it is open, nobody else changes it.
+/// A repository. While it is open, nobody else can change it.
 #[derive(Debug)]
 pub struct Repository {
     pub(crate) layout: Layout,
@@ -38,17 +38,17 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Makes a repository whose root names all keys of `keys`, and pins that root
-    /// in the keys' folder.
+    /// Makes a repository whose root names all keys of `keys`, and pins that
+    /// root in the keys' folder.
     ///
     /// # Errors
-    /// There is a repository already, the keys do not suffice, or something cannot
-    /// be written.
+    /// There is a repository already, there are too few keys, or something
+    /// cannot be written.
     pub fn init(folder: &Path, keys: KeyFolder, init: &Init) -> Result<Self> {
         Self::init_at(folder, keys, init, Time::now())
     }
 
-    /// [`Repository::init`] at another time than now.
+    /// [`Repository::init`] at a time other than now.
     ///
     /// # Errors
     /// The same.
@@ -98,12 +98,13 @@ impl Repository {
     /// metadata with the root that is pinned beside the keys.
     ///
     /// # Errors
-    /// It is none, or its metadata is not signed by whom the root names.
+    /// It is not a repository, or the keys that the root names have not signed
+    /// its metadata.
     pub fn open(folder: &Path, keys: KeyFolder) -> Result<Self> {
         Self::open_at(folder, keys, Time::now())
     }
 
-    /// [`Repository::open`] at another time than now.
+    /// [`Repository::open`] at a time other than now.
     ///
     /// # Errors
     /// The same.
@@ -191,7 +192,7 @@ impl Repository {
         crate::metadata::expiries(&self.metadata)
     }
 
-    /// Signs the timestamp anew, for which its key alone is needed.
+    /// Signs the timestamp again, which needs only its key.
     ///
     /// # Errors
     /// The key is missing, or something cannot be written.
@@ -199,7 +200,7 @@ impl Repository {
         self.write(Scope::Timestamp)
     }
 
-    /// Signs everything but the root anew.
+    /// Signs everything except the root again.
     ///
     /// # Errors
     /// A key is missing, or something cannot be written.
@@ -228,7 +229,7 @@ impl Repository {
     }
 }
 
-/// What is signed is read by people too.
+/// People read signed metadata too.
 fn whole_seconds(time: Time) -> Time {
     Time::from_second(time.as_second()).unwrap_or(time)
 }

@@ -1,12 +1,14 @@
-//! New keys for a repository, and a new root without other keys.
+//! New keys for a repository, and a new root with the same keys.
 //!
-//! A new root is signed by a threshold of the former one's keys and of its own,
-//! so that machines follow from the one they trust to the newest. The metadata
-//! is signed with the former and the new online key once, where both are at hand:
-//! it then holds for a reader who has not seen the new root yet.
+//! A new root is signed by a threshold of the previous one's keys and of its
+//! own, so that machines can follow from the one they trust to the newest. The
+//! metadata is signed once with both the previous and the new online key, if
+//! both are available: so it is also valid for a reader who has not seen the
+//! new root yet.
 //!
-//! Where the root's keys are not in one place, the new root goes around as a file,
-//! a [draft](Repository::draft_rotation), that each [signs](sign_draft).
+//! If the root's keys are not in one place, the new root is passed around as a
+//! file, a [draft](Repository::draft_rotation), that each keeper
+//! [signs](sign_draft).
 
 use std::path::Path;
 
@@ -20,14 +22,14 @@ use crate::keys::{KeyFolder, Role, hexadecimal};
 use crate::metadata::{MAX_METADATA, Scope, Writer, encode, enough, json, sign, signatures};
 use crate::repository::Repository;
 
-/// What a rotation did.
+/// The result of a rotation.
 #[derive(Clone, Debug, Serialize)]
 pub struct Rotation {
     /// The new root's version.
     pub root_version: u64,
     /// When it expires.
     pub expires: Time,
-    /// The keys that nothing is taken from any more.
+    /// The keys that are no longer accepted.
     pub removed: Vec<String>,
     /// The new keys.
     pub added: Vec<String>,
@@ -36,13 +38,13 @@ pub struct Rotation {
 }
 
 impl Repository {
-    /// Replaces a key by a new one. `old` is the begin of the old one's id, and
-    /// can be left out where the role has one key. The root's keys have to be at
-    /// hand, as many as its threshold asks for.
+    /// Replaces a key with a new one. `old` is the start of the old one's id,
+    /// and can be omitted if the role has one key. As many of the root's keys
+    /// must be available as its threshold requires.
     ///
     /// # Errors
-    /// Keys are missing, or something cannot be written; nothing has changed for
-    /// readers then.
+    /// Keys are missing, or something cannot be written; nothing has changed
+    /// for readers then.
     pub fn rotate(&mut self, role: Role, old: Option<&str>) -> Result<Rotation> {
         // Signing with the old root's keys is tried before a new key is made.
         let current = self.metadata.root.signed.clone();
@@ -52,7 +54,7 @@ impl Repository {
         self.publish_root(signed)
     }
 
-    /// Signs the root anew with the same keys, before it expires.
+    /// Signs the root again with the same keys, before it expires.
     ///
     /// # Errors
     /// Keys are missing, or something cannot be written.
@@ -63,9 +65,9 @@ impl Repository {
         self.publish_root(signed)
     }
 
-    /// Begins what [`Repository::rotate`] does where the root's keys are not in
-    /// one place: the new root, with the signatures that can be given here, goes
-    /// into `draft`.
+    /// Starts what [`Repository::rotate`] does when the root's keys are not in
+    /// one place: writes the new root, with the signatures that are possible
+    /// here, to `draft`.
     ///
     /// # Errors
     /// There is such a file already, or it cannot be written.
@@ -80,7 +82,7 @@ impl Repository {
         self.write_draft(next, draft)
     }
 
-    /// Begins what [`Repository::renew_root`] does, in the same way.
+    /// Starts what [`Repository::renew_root`] does, in the same way.
     ///
     /// # Errors
     /// There is such a file already, or it cannot be written.
@@ -93,8 +95,8 @@ impl Repository {
     /// Publishes a draft that enough of the root's keys have signed.
     ///
     /// # Errors
-    /// There are too few signatures, it is not the next root of this repository,
-    /// or a new online key is not at hand.
+    /// There are too few signatures, it is not the next root of this
+    /// repository, or a new online key is not available.
     pub fn install_draft(&mut self, draft: &Path) -> Result<Rotation> {
         let signed: Signed<Root> = json(draft, &files::read(draft, MAX_METADATA)?)?;
         let current = &self.metadata.root.signed;
@@ -114,7 +116,7 @@ impl Repository {
         self.publish_root(signed)
     }
 
-    /// The next root with a new key in an old one's place.
+    /// The next root with a new key instead of an old one.
     fn replaced(&mut self, role: Role, old: Option<&str>) -> Result<Root> {
         let old = self.key_id(role, old)?;
         let mut next = self.following_root();
@@ -153,15 +155,15 @@ impl Repository {
         Ok(rotation(current, &signed))
     }
 
-    /// Publishes a root that is signed by whom it has to be.
+    /// Publishes a root that has the required signatures.
     fn publish_root(&mut self, signed: Signed<Root>) -> Result<Rotation> {
         let current = self.metadata.root.signed.clone();
         let next = signed.signed.clone();
         let file = encode(&signed)?;
         let path = self.layout.root(next.version.get());
         let both = [&next, &current];
-        // Without the old online key (lost, say) the metadata can only hold for
-        // the new root, and that has to come first.
+        // Without the old online key (if it is lost, say) the metadata can only
+        // be valid for the new root, which then must come first.
         let write = |roots: &[&Root], metadata: &mut _| {
             Writer {
                 layout: &self.layout,
@@ -218,12 +220,12 @@ impl Repository {
     }
 }
 
-/// Adds the signatures of the root's keys in `keys` to a draft. `keys` has the
-/// root that is in force too, and the draft has to be its successor: who signs
-/// sees in the answer which keys it takes and which it drops.
+/// Adds the signatures of the root's keys in `keys` to a draft. `keys` must
+/// contain the root in force, and the draft must be its successor: the answer
+/// shows the signer which keys it adds and removes.
 ///
 /// # Errors
-/// None of the keys is asked for, or the draft is not the next root.
+/// The draft requires none of the keys, or is not the next root.
 pub fn sign_draft(draft: &Path, keys: &KeyFolder) -> Result<Rotation> {
     let mut signed: Signed<Root> = json(draft, &files::read(draft, MAX_METADATA)?)?;
     let trust = keys.trust();

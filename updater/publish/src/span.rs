@@ -6,17 +6,18 @@ use std::str::FromStr;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
-/// A stretch of time, such as `7d`, `90d`, `1y`.
+/// A duration, such as `7d`, `90d`, `1y`.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetime(Span);
 
 impl Lifetime {
-    /// So many days.
+    /// This many days.
     pub fn days(days: i32) -> Self {
         Self(Span::new().days(days))
     }
 
-    /// The moment so long after `start`; the latest there is where it overflows.
+    /// The moment this long after `start`; the latest possible one if it
+    /// overflows.
     pub fn after(self, start: Timestamp) -> Timestamp {
         start
             .to_zoned(TimeZone::UTC)
@@ -50,8 +51,8 @@ pub struct Expiry {
     pub targets: Lifetime,
     /// 90 days.
     pub snapshot: Lifetime,
-    /// The timestamp: seven days. It is what makes a machine notice that it is
-    /// held back from news, and is renewed by `wherry-release timestamp`.
+    /// The timestamp: seven days. It is how a machine notices that updates are
+    /// being withheld, and `wherry-release timestamp` renews it.
     pub timestamp: Lifetime,
 }
 

@@ -1,4 +1,4 @@
-//! Looks at a whole repository: as a machine does, and at every byte.
+//! Checks a whole repository: as a machine does, and every byte.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub struct Report {
     pub channels: usize,
     /// Releases.
     pub releases: usize,
-    /// Files of releases whose SHA-256 was looked at.
+    /// Files of releases whose SHA-256 was checked.
     pub files: usize,
     /// Their bytes.
     pub bytes: u64,
@@ -31,14 +31,14 @@ pub struct Report {
     pub expires: Vec<(Role, u64, Time)>,
     /// What is wrong.
     pub problems: Vec<String>,
-    /// What is not wrong, and may be worth knowing.
+    /// What is not wrong but worth knowing.
     pub remarks: Vec<String>,
 }
 
 /// Verifies a repository with the pinned root `trust`.
 ///
 /// # Errors
-/// Something cannot be read at all; what is wrong is in the report.
+/// Something cannot be read at all; other problems are in the report.
 pub fn verify(folder: &Path, trust: &Path, now: Time, progress: &dyn Progress) -> Result<Report> {
     let layout = Layout(folder.to_owned());
     let mut report = Report::default();
@@ -126,7 +126,7 @@ fn verify_release(
     if report.problems.len() > before {
         return Ok(());
     }
-    // The sums are right; does what was signed make sense?
+    // The hashes are right; does what was signed make sense?
     let file = |path: &str| folder.join(path);
     let uki = file(&manifest.uki.path);
     let checked = artifacts::check(
