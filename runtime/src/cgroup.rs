@@ -324,7 +324,7 @@ impl Cgroup {
                         .any(|word| word == controller)
                 {
                     operation.push_str(&format!(
-                        " (the controller {controller} is not handed down to this cgroup)"
+                        " (the controller {controller} is not delegated to this cgroup)"
                     ));
                 }
                 Err(self.error(file, operation, errno))

@@ -115,14 +115,14 @@ fn asked(index: usize, device: &LinuxDevice) -> Result<Node, Error> {
         u64::try_from(value)
             .ok()
             .filter(|value| *value <= u64::from(u32::MAX))
-            .ok_or_else(|| Error::invalid(field(name), format!("{value} is no device number")))
+            .ok_or_else(|| Error::invalid(field(name), format!("{value} is not a device number")))
     };
     let kind = match device.typ() {
         LinuxDeviceType::B => SFlag::S_IFBLK,
         LinuxDeviceType::C | LinuxDeviceType::U => SFlag::S_IFCHR,
         LinuxDeviceType::P => SFlag::S_IFIFO,
         LinuxDeviceType::A => {
-            return Err(Error::invalid(field("type"), "\"a\" is no kind of device"));
+            return Err(Error::invalid(field("type"), "\"a\" is not a type of device"));
         }
     };
     let numbers = if kind == SFlag::S_IFIFO {
@@ -136,7 +136,7 @@ fn asked(index: usize, device: &LinuxDevice) -> Result<Node, Error> {
     let mode = device.file_mode().unwrap_or(0o666);
     // Some engines pass the whole st_mode; its kind says nothing new.
     let permissions = Mode::from_bits(mode & 0o7777)
-        .ok_or_else(|| Error::invalid(field("fileMode"), format!("{mode:o} is no mode")))?;
+        .ok_or_else(|| Error::invalid(field("fileMode"), format!("{mode:o} is not a mode")))?;
     let mut node = node(&field("path"), device.path(), kind, numbers)?;
     node.mode = permissions;
     node.owner = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));

@@ -189,7 +189,7 @@ steps! {
     MountTarget "opening the mount point of"
     MountOption "setting the option"
     MountCreate "making"
-    MountProc "mounting what is no proc file system,"
+    MountProc "mounting what is not a proc file system,"
     MountInProc "covering a part of /proc with"
     CopyUp "copying what is covered by"
     IdMap "mapping the ids of"

@@ -457,7 +457,7 @@ fn fs_options(
     }
     let data = options.data.join(",");
     if options.remount || data.len() >= 4096 {
-        return Err(Error::invalid(field, "is longer than the kernel takes"));
+        return Err(Error::invalid(field, "is longer than the kernel accepts"));
     }
     let classic = Classic {
         source: c_string(
@@ -538,7 +538,7 @@ fn new_file_system(
     if tmpfs && classic.is_some() {
         return Err(Error::invalid(
             format!("mounts[{index}].options"),
-            "holds an option that is longer than a tmpfs takes",
+            "has an option that is longer than a tmpfs accepts",
         ));
     }
     let read_only_last = tmpfs && read_only;

@@ -111,7 +111,7 @@ impl Namespaces {
         if self.own.contains(kind) {
             return Err(Error::invalid(
                 field,
-                "this namespace was already asked for",
+                "this namespace was already requested",
             ));
         }
         self.own |= kind;

@@ -111,7 +111,7 @@ impl Plan {
             umask: Mode::from_bits(umask)
                 .filter(|_| umask <= 0o777)
                 .ok_or_else(|| {
-                    Error::invalid("process.user.umask", format!("{umask:o} is no mask"))
+                    Error::invalid("process.user.umask", format!("{umask:o} is not a mask"))
                 })?,
             rlimits: limits::plan(process.rlimits().as_deref().unwrap_or_default())?,
             capabilities: Sets::new(process.capabilities().as_ref()),

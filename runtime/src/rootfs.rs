@@ -98,7 +98,7 @@ impl Plan {
             Some(name) => Some(mount::propagation(name).ok_or_else(|| {
                 Error::invalid(
                     "linux.rootfsPropagation",
-                    format!("\"{name}\" is no propagation"),
+                    format!("\"{name}\" is not a propagation"),
                 )
             })?),
         };

@@ -208,7 +208,7 @@ fn check_version(version: &str) -> Result<(), Error> {
     if parts.len() != 3 || !parts.iter().all(|part| is_number(part)) {
         return Err(Error::invalid(
             "ociVersion",
-            format!("\"{version}\" is no version as SemVer has it, such as 1.2.0"),
+            format!("\"{version}\" is not a SemVer version such as 1.2.0"),
         ));
     }
     if parts[0] != "1" {

@@ -88,7 +88,7 @@ pub(crate) fn plan(
                 _ => (written.replace('/', "."), written.clone()),
             };
             if path.split('/').any(|part| part.is_empty() || part == ".." || part == ".") {
-                return Err(Error::invalid(field, "is no name of a parameter"));
+                return Err(Error::invalid(field, "is not the name of a parameter"));
             }
             match namespace(&name) {
                 Some(kind) if namespaces.shares(kind) => Err(Error::invalid(

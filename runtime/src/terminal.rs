@@ -42,7 +42,7 @@ impl Plan {
                     u16::try_from(value).map_err(|_| {
                         Error::invalid(
                             format!("process.consoleSize.{name}"),
-                            "is above 65535, the most that a terminal can have",
+                            "is above 65535, the maximum of a terminal",
                         )
                     })
                 };

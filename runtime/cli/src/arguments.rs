@@ -353,7 +353,7 @@ pub struct Unsupported {
 
 /// As Go writes a duration: numbers, each with its unit.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("\"{text}\" is no time: write 5s, 500ms, 1m30s");
+    let wrong = || format!("\"{text}\" is not a duration: write 5s, 500ms, 1m30s");
     let mut total = Duration::ZERO;
     let mut rest = text;
     while !rest.is_empty() {

@@ -183,7 +183,7 @@ impl Place {
         self.directory
             .parent()
             .zip(self.directory.file_name().and_then(|name| name.to_str()))
-            .ok_or_else(|| anyhow!("{} is no cgroup", self.directory.display()))
+            .ok_or_else(|| anyhow!("{} is not a cgroup", self.directory.display()))
     }
 
     /// Whether its processes are frozen.

@@ -266,7 +266,7 @@ impl Making {
     fn container(&mut self) -> Result<&mut Container> {
         self.container
             .as_mut()
-            .ok_or_else(|| anyhow!("the container is made already"))
+            .ok_or_else(|| anyhow!("the container was created already"))
     }
 
     fn start(
@@ -336,7 +336,7 @@ impl Making {
     fn done(mut self) -> Result<Container> {
         self.container
             .take()
-            .ok_or_else(|| anyhow!("the container is made already"))
+            .ok_or_else(|| anyhow!("the container was created already"))
     }
 }
 

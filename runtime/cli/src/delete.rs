@@ -119,7 +119,7 @@ fn kill(state: &State) -> Result<()> {
         let rest = deadline.saturating_duration_since(Instant::now());
         if rest.is_zero() {
             bail!(
-                "{}: it is not gone after {} s",
+                "{}: still there after {} s",
                 failed(),
                 GONE_LIMIT.as_secs()
             );

@@ -54,7 +54,7 @@ impl Plan {
             None => (id, false),
         };
         if name.is_empty() || matches!(name, "." | "..") || name.contains(['/', '\n']) {
-            bail!("linux.intelRdt.closID: {name:?} is no name of a group");
+            bail!("linux.intelRdt.closID: {name:?} is not a group name");
         }
         let mut schemata = intel_rdt.schemata().clone().unwrap_or_default();
         for (field, kind, schema) in [
@@ -71,7 +71,7 @@ impl Plan {
                 .filter(|line| kind == "MB" || !line.starts_with("MB:"));
             for line in lines {
                 if kind == "MB" && !line.starts_with("MB:") {
-                    bail!("linux.intelRdt.{field}: {line:?} does not begin with MB:");
+                    bail!("linux.intelRdt.{field}: {line:?} does not start with MB:");
                 }
                 schemata.push(line.to_string());
             }
@@ -80,7 +80,7 @@ impl Plan {
             .iter()
             .find(|line| !line.contains(':') || line.contains('\n'))
         {
-            bail!("linux.intelRdt: {wrong:?} is no line of a schema");
+            bail!("linux.intelRdt: {wrong:?} is not a schema line");
         }
         Ok(Plan {
             root,
@@ -124,7 +124,7 @@ impl Plan {
                 .with_context(|| format!("linux.intelRdt: read {}", path.display()))?;
             if let Some(line) = self.schemata.iter().find(|line| !has(&there, line)) {
                 bail!(
-                    "linux.intelRdt: the group {} is there, and {line:?} is not what it has",
+                    "linux.intelRdt: the group {} exists, but its schemata do not contain {line:?}",
                     group.display()
                 );
             }

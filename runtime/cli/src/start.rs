@@ -25,7 +25,7 @@ pub fn start(container: &Container) -> Result<()> {
         Ok(Setup::Executed) => {}
         Ok(Setup::Failed(error)) => return Err(setup::failure(&error, &container.state.program)),
         Ok(Setup::Pending | Setup::Environment | Setup::Created) => {
-            bail!("the container's process has said what it does not say when it is started")
+            bail!("the container's process sent an unexpected report when it was started")
         }
         Err(error) => return Err(error),
     }

@@ -177,7 +177,7 @@ impl Folder {
             serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
         if state.format != State::FORMAT {
             return Err(anyhow!(
-                "{} has format {}, and this program knows format {} only: use the program that made it",
+                "{} has format {}, but this program knows only format {}: use the program that made it",
                 path.display(),
                 state.format,
                 State::FORMAT

@@ -59,17 +59,17 @@ pub fn check(runtime: &Path, at: usize, limit: Duration) -> Result<Verdict> {
     Ok(match text {
         None => Verdict::Fail(format!("no end after {} seconds", limit.as_secs())),
         Some(text) => serde_json::from_str(&text).unwrap_or_else(|_| {
-            Verdict::Fail(format!("the check itself broke off: {}", errors.trim()))
+            Verdict::Fail(format!("the check itself failed: {}", errors.trim()))
         }),
     })
 }
 
 /// Starts a program as the first process of a new pid namespace.
 fn first_process(command: &mut Command) -> Result<Child> {
-    let own = File::open("/proc/self/ns/pid").context("open the own pid namespace")?;
+    let own = File::open("/proc/self/ns/pid").context("open our own pid namespace")?;
     unshare(CloneFlags::CLONE_NEWPID).context("make a pid namespace (root is needed)")?;
     let child = command.spawn();
-    setns(own.as_fd(), CloneFlags::CLONE_NEWPID).context("go back to the own pid namespace")?;
+    setns(own.as_fd(), CloneFlags::CLONE_NEWPID).context("return to our own pid namespace")?;
     child.context("start this program again")
 }
 

@@ -108,7 +108,7 @@ fn check(index: usize, rule: &LinuxDeviceCgroup) -> Result<Rule, Error> {
             .ok()
             .filter(|value| *value >= 0)
             .map(Some)
-            .ok_or_else(|| Error::invalid(field(name), format!("{value} is no device number"))),
+            .ok_or_else(|| Error::invalid(field(name), format!("{value} is not a device number"))),
     };
     let access = rule.access().as_deref().unwrap_or_default();
     let mut bits = 0;
@@ -136,7 +136,7 @@ fn check(index: usize, rule: &LinuxDeviceCgroup) -> Result<Rule, Error> {
             Some(LinuxDeviceType::B) => Some(BLOCK),
             Some(LinuxDeviceType::C | LinuxDeviceType::U) => Some(CHARACTER),
             Some(LinuxDeviceType::P) => {
-                return Err(Error::invalid(field("type"), "a FIFO is no device"));
+                return Err(Error::invalid(field("type"), "a FIFO is not a device"));
             }
         },
         major: number("major", rule.major())?,

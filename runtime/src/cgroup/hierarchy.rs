@@ -310,7 +310,7 @@ fn split(path: &Path) -> Result<(&Path, String), Error> {
         (Some(above), Some(name)) if path.is_relative() => Ok((above, name.to_string())),
         _ => Err(Error::invalid(
             "linux.cgroupsPath",
-            format!("{} is no path of a cgroup", path.display()),
+            format!("{} is not the path of a cgroup", path.display()),
         )),
     }
 }

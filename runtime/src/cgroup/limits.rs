@@ -87,7 +87,7 @@ pub(super) fn plan(resources: &LinuxResources, current: &Current) -> Result<Vec<
         let field = "linux.resources.hugepageLimits";
         let size = limit.page_size();
         if size.is_empty() || !size.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(Error::invalid(field, format!("\"{size}\" is no page size")));
+            return Err(Error::invalid(field, format!("\"{size}\" is not a page size")));
         }
         let field = format!("{field}[{size}]");
         let value = or_max(limit.limit());
@@ -105,7 +105,7 @@ pub(super) fn plan(resources: &LinuxResources, current: &Current) -> Result<Vec<
         let field = format!("linux.resources.unified[{file}]");
         let structure = file.starts_with("cgroup.") && !file.starts_with("cgroup.max.");
         if file.contains('/') || !file.contains('.') || structure {
-            return Err(Error::invalid(field, "is no limit of a cgroup"));
+            return Err(Error::invalid(field, "is not a cgroup limit"));
         }
         settings.push(Setting {
             needless_without_file: false,
@@ -298,7 +298,7 @@ fn plan_rdma(resources: &LinuxResources, settings: &mut Vec<Setting>) -> Result<
     for (name, limit) in devices {
         let field = format!("linux.resources.rdma[{name}]");
         if name.is_empty() || name.contains(|letter: char| letter.is_ascii_whitespace()) {
-            return Err(Error::invalid(field, "is no name of a device"));
+            return Err(Error::invalid(field, "is not the name of a device"));
         }
         let mut value = name.clone();
         for (key, limit) in [

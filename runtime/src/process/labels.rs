@@ -48,7 +48,7 @@ impl Label {
             })),
             (Some(_), Some(_)) => Err(Error::invalid(
                 "process.selinuxLabel",
-                "cannot be had together with process.apparmorProfile",
+                "cannot be combined with process.apparmorProfile",
             )),
         }
     }

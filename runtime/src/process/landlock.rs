@@ -178,7 +178,7 @@ fn parse(text: &str) -> Result<Plan, Error> {
         serde_json::from_str(text).map_err(|error| refused(error.to_string()))?;
     let version = written.abi;
     if version == 0 {
-        return Err(refused("abi is at least 1".into()));
+        return Err(refused("abi must be at least 1".into()));
     }
     let access = |names: &[String]| {
         let mut bits = 0;

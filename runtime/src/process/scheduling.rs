@@ -152,7 +152,7 @@ fn scheduler(asked: &Scheduler) -> Result<SchedulerAttributes, Error> {
 
 /// A list such as `0-3,7`, one bit per CPU.
 fn cpus(field: &str, list: &str) -> Result<Vec<u64>, Error> {
-    let wrong = || Error::invalid(field, format!("\"{list}\" is no list of CPUs"));
+    let wrong = || Error::invalid(field, format!("\"{list}\" is not a list of CPUs"));
     let mut bits = Vec::new();
     for part in list.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

@@ -61,7 +61,7 @@ impl Joined {
             if is_set {
                 return Err(Error::invalid(
                     field,
-                    "would change a mount namespace that is joined, for all its processes",
+                    "would change a joined mount namespace for all its processes",
                 ));
             }
         }

@@ -233,7 +233,7 @@ fn action(
 ) -> Result<Action, Error> {
     // MAX_ERRNO: a program could not tell a larger one from a result.
     if errno.is_some_and(|errno| errno > 4095) {
-        return Err(Error::invalid(errno_field, "is no error number"));
+        return Err(Error::invalid(errno_field, "is not an error number"));
     }
     let with_errno = |base: u32| Ok(base | errno.unwrap_or(Errno::EPERM as u32));
     let base = match action {

@@ -86,7 +86,7 @@ impl fmt::Display for Error {
                  as system.slice:docker:1234"
             ),
             Error::Connect { tried } => {
-                write!(f, "no systemd answers (leave out --systemd-cgroup)")?;
+                write!(f, "no systemd answers (try without --systemd-cgroup)")?;
                 for (path, error) in tried {
                     write!(f, "; {}: {error}", path.display())?;
                 }

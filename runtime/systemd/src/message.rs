@@ -220,7 +220,7 @@ fn endian(byte: u8) -> io::Result<Endian> {
     match byte {
         b'l' => Ok(Endian::Little),
         b'B' => Ok(Endian::Big),
-        _ => Err(invalid("no message of D-Bus")),
+        _ => Err(invalid("not a D-Bus message")),
     }
 }
 

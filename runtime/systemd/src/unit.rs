@@ -29,7 +29,7 @@ impl Unit {
         } else {
             let words: Vec<_> = path.split(':').collect();
             let [slice, prefix, name] = words.as_slice() else {
-                return refuse("has no three parts");
+                return refuse("does not have three parts");
             };
             (*slice, *prefix, *name)
         };

@@ -101,7 +101,7 @@ fn only_a_proc_file_system_takes_the_place_of_proc() {
         .run()
         .failure();
     assert!(
-        message.starts_with("mounting what is no proc file system"),
+        message.starts_with("mounting what is not a proc file system"),
         "{message}"
     );
     for target in ["/proc/self", "/proc/sys", "/link"] {

@@ -215,13 +215,13 @@ impl fmt::Display for Summary {
             self.reboots_outside_of_windows,
             self.reboots_while_lock_down
         )?;
-        write!(f, "in the end:")?;
+        write!(f, "at the end:")?;
         for (version, machines) in &self.end {
             write!(f, " {machines} run {version},")?;
         }
         writeln!(
             f,
-            " {} unsettled; {} kept back, {} of them moved",
+            " {} unproven; {} held or pinned, {} of them moved",
             self.unsettled_at_end, self.kept, self.kept_that_moved
         )
     }

@@ -74,7 +74,7 @@ impl ReleaseFolder {
         if checked.version != version {
             return Err(Error::release(
                 &file(UKI),
-                format!("is that of version {}, not of {version}", checked.version),
+                format!("belongs to version {}, not to {version}", checked.version),
             ));
         }
         let loader = files::read(&file(LOADER), MAX_LOADER)?;
@@ -196,12 +196,12 @@ fn only_version(folder: &Path) -> Result<Version> {
             .map_err(|error| Error::release(folder, error)),
         [] => Err(Error::release(
             folder,
-            "no release is in it: there is no wherry_<version>.root",
+            "contains no release: there is no wherry_<version>.root",
         )),
         several => Err(Error::release(
             folder,
             format!(
-                "several releases are in it, say which with --version: {}",
+                "contains several releases, choose one with --version: {}",
                 several.join(", ")
             ),
         )),
@@ -321,7 +321,7 @@ fn check_command_line(
         .find_map(|word| word.strip_prefix("roothash="));
     if named != Some(&root_hash.to_string()) {
         return Err(format!(
-            "its command line has roothash={}, and the root's is {root_hash}",
+            "its command line has roothash={}, but the root's is {root_hash}",
             named.unwrap_or_default()
         ));
     }
@@ -347,7 +347,7 @@ fn section(image: &[u8], name: &str) -> std::result::Result<String, String> {
 fn loader_version(loader: &[u8]) -> std::result::Result<Version, String> {
     let text = section(loader, release::LOADER_SECTION)?;
     release::loader_version(&text)
-        .ok_or_else(|| format!("is no systemd-boot: it says '{}'", text.escape_debug()))?
+        .ok_or_else(|| format!("is not systemd-boot: it says '{}'", text.escape_debug()))?
         .map_err(|error| error.to_string())
 }
 
@@ -360,6 +360,6 @@ fn check_disk(path: &Path) -> Result<()> {
     if head.get(512..520) == Some(b"EFI PART") {
         Ok(())
     } else {
-        Err(Error::release(path, "is no disk image: it has no GPT"))
+        Err(Error::release(path, "is not a disk image: it has no GPT"))
     }
 }

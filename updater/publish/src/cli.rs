@@ -593,7 +593,7 @@ fn verify_all(folder: &Path, trust: &Path, answer: &Answer) -> Result<ExitCode> 
             text.push_str(&format!("WRONG: {problem}\n"));
         }
         if report.problems.is_empty() {
-            text.push_str("everything is as it was signed\n");
+            text.push_str("everything matches what was signed\n");
         }
         text
     })?;

@@ -38,7 +38,7 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     if bytes.len() as u64 > limit {
         return Err(Error::release(
             path,
-            format!("more than {limit} bytes, which is the most there may be"),
+            format!("more than the maximum of {limit} bytes"),
         ));
     }
     Ok(bytes)

@@ -121,13 +121,13 @@ impl SigningKey {
             return Err(Error::key(
                 path,
                 format!(
-                    "others than its owner may read this key: chmod 600 {}",
+                    "users other than its owner can read this key: run chmod 600 {}",
                     path.display()
                 ),
             ));
         }
         let pem = pem::parse(&bytes)
-            .map_err(|error| Error::key(path, format!("no private key in PEM: {error}")))?;
+            .map_err(|error| Error::key(path, format!("not a private key in PEM: {error}")))?;
         Self::from_pkcs8(role, path, pem.contents())
     }
 
@@ -144,7 +144,7 @@ impl SigningKey {
         };
         let tuf_id = public
             .key_id()
-            .map_err(|error| Error::key(path, format!("no id can be made: {error}")))?;
+            .map_err(|error| Error::key(path, format!("cannot derive its id: {error}")))?;
         Ok(Self {
             role,
             id: hexadecimal(&tuf_id),
@@ -179,7 +179,7 @@ impl KeyFolder {
     /// There are keys already, or it cannot be written.
     pub fn make(path: &Path, root_keys: usize) -> Result<Self> {
         if root_keys == 0 {
-            return Err(Error::Refused("the root needs one key at least".to_owned()));
+            return Err(Error::Refused("the root needs at least one key".to_owned()));
         }
         if !files::entries(path)?.is_empty() {
             return Err(Error::key(
@@ -213,7 +213,7 @@ impl KeyFolder {
         if folder.keys.is_empty() {
             return Err(Error::key(
                 path,
-                "no keys are in it: `wherry-release keys make` makes some",
+                "contains no keys: `wherry-release keys make` makes some",
             ));
         }
         Ok(folder)
@@ -227,7 +227,7 @@ impl KeyFolder {
         let before = self.keys.len();
         self.read(path)?;
         if self.keys.len() == before {
-            return Err(Error::key(path, "no keys are in it"));
+            return Err(Error::key(path, "contains no keys"));
         }
         Ok(())
     }
@@ -255,7 +255,7 @@ impl KeyFolder {
     pub(crate) fn add(&mut self, role: Role) -> Result<&SigningKey> {
         let folder = self.path.join(role.folder());
         let pkcs8 = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new())
-            .map_err(|_| Error::key(&folder, "the system gave no random bytes for a key"))?;
+            .map_err(|_| Error::key(&folder, "the system returned no random bytes for a key"))?;
         let mut key = SigningKey::from_pkcs8(role, &folder, pkcs8.as_ref())?;
         key.path = folder.join(format!("{role}-{}.pem", &key.id[..16]));
         let text = pem::encode_config(
@@ -326,7 +326,7 @@ pub fn backup(keys: &Path, archive: &Path) -> Result<Vec<PathBuf>> {
         let target = folder.path().join(&path);
         files::put_secret(&target, &bytes)?;
         if files::read(&target, 1 << 20)? != bytes {
-            return Err(Error::key(&target, "reads other than it was written"));
+            return Err(Error::key(&target, "reads back differently from what was written"));
         }
         sums.push_str(&format!("{}  {}\n", files::sha256(&bytes), path.display()));
         copied.push(path);
@@ -347,7 +347,7 @@ pub fn restore(archive: &Path, keys: &Path) -> Result<Vec<PathBuf>> {
     let folder = absent(keys)?;
     for line in String::from_utf8_lossy(&sums).lines() {
         let Some((sum, path)) = line.split_once("  ") else {
-            return Err(Error::key(&sums_file, format!("no line of sums: {line}")));
+            return Err(Error::key(&sums_file, format!("not a line of sums: {line}")));
         };
         let path = PathBuf::from(path);
         let inside = path
@@ -356,13 +356,13 @@ pub fn restore(archive: &Path, keys: &Path) -> Result<Vec<PathBuf>> {
         if !inside {
             return Err(Error::key(
                 &sums_file,
-                format!("leaves the archive: {line}"),
+                format!("leads out of the archive: {line}"),
             ));
         }
         let source = archive.join(&path);
         let bytes = files::read(&source, 1 << 20)?;
         if files::sha256(&bytes).to_string() != sum {
-            return Err(Error::key(&source, "damaged: its SHA-256 is another one"));
+            return Err(Error::key(&source, "damaged: its SHA-256 differs"));
         }
         files::put_secret(&folder.path().join(&path), &bytes)?;
         restored.push(path);

@@ -93,7 +93,7 @@ impl Metadata {
             let Some(name) = name.raw().strip_suffix(".json") else {
                 return Err(Error::metadata(
                     &path,
-                    format!("its target {} is no channel", name.raw()),
+                    format!("its target {} is not a channel", name.raw()),
                 ));
             };
             channels.insert(name.to_owned(), load_channel(layout, name, target)?);
@@ -172,7 +172,7 @@ fn load_channel(layout: &Layout, name: &str, target: &Target) -> Result<Channel>
 fn meta<'a>(path: &Path, files: &'a HashMap<String, Metafile>, name: &str) -> Result<&'a Metafile> {
     files
         .get(name)
-        .ok_or_else(|| Error::metadata(path, format!("names no {name}")))
+        .ok_or_else(|| Error::metadata(path, format!("does not name {name}")))
 }
 
 fn same_version(path: &Path, version: NonZeroU64, meta: &Metafile) -> Result<()> {
@@ -263,7 +263,7 @@ where
             .map(|id| hexadecimal(id)[..16].to_owned())
             .collect();
         format!(
-            "the keys at hand cannot sign {} ({error}); root {} asks for {} of: {}",
+            "the available keys cannot sign {} ({error}); root {} requires {} of: {}",
             T::TYPE,
             root.version,
             wanted.map_or(0, |role| role.threshold.get()),

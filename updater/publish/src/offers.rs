@@ -41,14 +41,14 @@ impl FromStr for WaveRule {
             Some((percent.trim().parse().ok()?, start.trim()))
         };
         let Some((percent, start)) = rule() else {
-            return Err("a wave is PERCENT%@+STRETCH or PERCENT%@TIME, as in 10%@+6h".to_owned());
+            return Err("a wave is PERCENT%@+DURATION or PERCENT%@TIME, such as 10%@+6h".to_owned());
         };
         let start = match start.strip_prefix('+') {
             Some(stretch) => Start::After(stretch.parse()?),
             None => Start::At(
                 start
                     .parse()
-                    .map_err(|error| format!("no time (RFC 3339): {error}"))?,
+                    .map_err(|error| format!("not a time (RFC 3339): {error}"))?,
             ),
         };
         Ok(Self { percent, start })
@@ -115,7 +115,7 @@ impl Repository {
     ) -> Result<Published> {
         if !Channel::is_name(&publish.channel) {
             return Err(Error::Refused(format!(
-                "'{}' is no name of a channel: lower-case letters, digits, '.', '-'",
+                "'{}' is not a channel name: lower-case letters, digits, '.', '-'",
                 publish.channel
             )));
         }
@@ -246,7 +246,7 @@ impl Repository {
             Some(channel) => channel.clone(),
             None if Channel::is_name(name) => Channel::new(name),
             None => {
-                return Err(Error::Refused(format!("'{name}' is no name of a channel")));
+                return Err(Error::Refused(format!("'{name}' is not a channel name")));
             }
         };
         let before = channel.clone();
@@ -268,7 +268,7 @@ impl Repository {
         let mut warnings = Vec::new();
         if offer.waves.last().is_some_and(|wave| wave.percent < 100) {
             warnings.push(format!(
-                "the last wave ends at {}%: the others do not get it",
+                "the last wave ends at {}%: the remaining machines do not get it",
                 offer.waves.last().map_or(0, |wave| wave.percent)
             ));
         }

@@ -112,7 +112,7 @@ impl Repository {
         let layout = Layout(folder.to_owned());
         if !layout.timestamp().exists() {
             return Err(Error::Refused(format!(
-                "{} is no repository: `wherry-release init` makes one",
+                "{} is not a repository: `wherry-release init` makes one",
                 folder.display()
             )));
         }
@@ -243,7 +243,7 @@ fn lock(folder: &Path) -> Result<Flock<File>> {
         Err((file, _)) => file,
     };
     eprintln!(
-        "waiting for whoever else is changing {} …",
+        "waiting for another process that is changing {} …",
         folder.display()
     );
     Flock::lock(file, FlockArg::LockExclusive)
@@ -275,7 +275,7 @@ fn first_root(keys: &KeyFolder, init: &Init, now: Time) -> Result<Root> {
         if threshold > count {
             return Err(Error::key(
                 keys.path(),
-                format!("{count} keys for {role}, and {threshold} have to sign"),
+                format!("{count} keys for {role}, but {threshold} must sign"),
             ));
         }
         let threshold = NonZeroU64::new(threshold)

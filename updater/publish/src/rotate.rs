@@ -105,7 +105,7 @@ impl Repository {
             return Err(Error::metadata(
                 draft,
                 format!(
-                    "is root {}, and the next one is {next}: make a new draft",
+                    "is root {}, but the next one is {next}: make a new draft",
                     signed.signed.version
                 ),
             ));
@@ -213,7 +213,7 @@ impl Repository {
         match fitting.as_slice() {
             [one] => Ok((*one).clone()),
             _ => Err(Error::Refused(format!(
-                "which key of {role} is to be replaced? Name the begin of one of: {}",
+                "which key of {role} should be replaced? Give the start of one of these ids: {}",
                 ids.join(", ")
             ))),
         }
@@ -235,7 +235,7 @@ pub fn sign_draft(draft: &Path, keys: &KeyFolder) -> Result<Rotation> {
         return Err(Error::metadata(
             draft,
             format!(
-                "is root {}, which does not follow on root {} in {}",
+                "is root {}, which does not follow root {} in {}",
                 signed.signed.version,
                 current.signed.version,
                 trust.display()
@@ -246,7 +246,7 @@ pub fn sign_draft(draft: &Path, keys: &KeyFolder) -> Result<Rotation> {
     if new.is_empty() {
         return Err(Error::key(
             keys.path(),
-            "none of the keys in it may sign a root that follows on the one in force",
+            "none of its keys may sign a root that follows the one in force",
         ));
     }
     signed

@@ -32,7 +32,7 @@ impl FromStr for Lifetime {
     fn from_str(text: &str) -> Result<Self, String> {
         text.parse()
             .map(Self)
-            .map_err(|error| format!("no stretch of time (90d, 6h, 1y): {error}"))
+            .map_err(|error| format!("not a duration (90d, 6h, 1y): {error}"))
     }
 }
 

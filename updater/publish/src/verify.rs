@@ -72,7 +72,7 @@ pub fn verify(folder: &Path, trust: &Path, now: Time, progress: &dyn Progress) -
                 .or_insert(manifest);
             if known.artifacts() != manifest.artifacts() {
                 report.problems.push(format!(
-                    "{} has other files on {} than on another channel",
+                    "{} has different files on {} than on another channel",
                     manifest.version, channel.name
                 ));
             }
@@ -89,7 +89,7 @@ pub fn verify(folder: &Path, trust: &Path, now: Time, progress: &dyn Progress) -
         if !releases.contains_key(name.as_str()) {
             report
                 .remarks
-                .push(format!("{} is on no channel", path.display()));
+                .push(format!("{} is not on any channel", path.display()));
         }
     }
     Ok(report)
@@ -108,12 +108,12 @@ fn verify_release(
         let path = folder.join(&artifact.path);
         match files::measure(&path, progress) {
             Ok((length, _)) if length != artifact.length => report.problems.push(format!(
-                "{} has {length} bytes, and the manifest says {}",
+                "{} has {length} bytes, but the manifest says {}",
                 path.display(),
                 artifact.length
             )),
             Ok((_, sha256)) if sha256 != artifact.sha256 => report.problems.push(format!(
-                "{} has SHA-256 {sha256}, and the manifest says {}",
+                "{} has SHA-256 {sha256}, but the manifest says {}",
                 path.display(),
                 artifact.sha256
             )),
@@ -138,7 +138,7 @@ fn verify_release(
     let mut differs = |what: &str, same: bool| {
         if !same {
             report.problems.push(format!(
-                "{}: the manifest's {what} is not that of its files",
+                "{}: the manifest's {what} does not match its files",
                 manifest.version
             ));
         }
@@ -178,7 +178,7 @@ fn as_a_machine(folder: &Path, trust: &Path) -> std::result::Result<(), String> 
         scope
             .spawn(load)
             .join()
-            .unwrap_or_else(|_| Err("the client ended in a panic".to_owned()))
+            .unwrap_or_else(|_| Err("the client panicked".to_owned()))
     })
 }
 

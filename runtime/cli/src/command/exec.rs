@@ -88,7 +88,7 @@ fn exec(store: &Store, options: &Exec) -> Result<u8> {
             return Err(setup::failure(&error, program.map_or("", String::as_str)));
         }
         Setup::Pending | Setup::Environment | Setup::Created => {
-            bail!("the process has said what it does not say when it is executed")
+            bail!("the process sent an unexpected report when it was executed")
         }
     }
     if let Some(path) = &options.pid_file {
@@ -159,7 +159,7 @@ fn process(options: &Exec, spec: &Spec) -> Result<Process> {
 fn set_user(user: &mut User, text: &str) -> Result<()> {
     let number = |text: &str, what: &str| {
         text.parse()
-            .with_context(|| format!("--user: {text:?} is no number of a {what}"))
+            .with_context(|| format!("--user: {text:?} is not a {what} number"))
     };
     let (uid, gid) = match text.split_once(':') {
         Some((uid, gid)) => (uid, Some(gid)),

@@ -62,7 +62,7 @@ fn by_options(options: &Update) -> Result<Value> {
     };
     let bytes = |option: &str, text: &Option<String>| {
         text.as_deref()
-            .map(|text| size(text).ok_or_else(|| anyhow!("--{option}: {text:?} is no size")))
+            .map(|text| size(text).ok_or_else(|| anyhow!("--{option}: {text:?} is not a size")))
             .transpose()
             .map(|size| size.map(|size| json!(size)))
     };

@@ -95,7 +95,7 @@ impl fmt::Display for Error {
             Error::Locked { directory } => {
                 write!(
                     f,
-                    "another process writes the journal {}",
+                    "another process is writing the journal {}",
                     directory.display()
                 )
             }

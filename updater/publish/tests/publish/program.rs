@@ -103,7 +103,7 @@ fn mistakes_end_with_a_sentence_and_a_status() {
     };
     assert!(said(&["list", "www"]).contains("keys make"));
     json(at, &["keys", "make", "keys", "--root-keys", "1"]);
-    assert!(said(&["list", "www"]).contains("is no repository"));
+    assert!(said(&["list", "www"]).contains("is not a repository"));
     json(at, &["init", "www"]);
     assert!(said(&["init", "www"]).contains("is a repository already"));
     let publish = ["publish", "www", "--channel", "stable", "--release", "out"];
