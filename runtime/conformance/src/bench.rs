@@ -1,5 +1,5 @@
 //! One check's private world: a folder, a runtime, and the containers that it
-//! makes there.
+//! creates there.
 
 mod bundle;
 mod container;
@@ -20,7 +20,7 @@ pub use container::{Container, End, left_zombies};
 use crate::clause::{Problem, Try, demand};
 use crate::probe::{Done, Step, world::World};
 
-/// What a command of the runtime's left.
+/// The result of a command of the runtime.
 #[derive(Debug, Clone)]
 pub struct Output {
     pub code: Option<i32>,
@@ -29,13 +29,13 @@ pub struct Output {
 }
 
 impl Output {
-    /// Whether it ended well.
+    /// Whether it succeeded.
     pub fn worked(&self) -> bool {
         self.code == Some(0)
     }
 }
 
-/// What came of a container that ran to its end.
+/// The result of a container that ran to its end.
 #[derive(Debug)]
 pub struct Ran {
     pub end: End,
@@ -44,7 +44,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// What the step of this number came to.
+    /// The result of the step with this number.
     pub fn result(&self, at: usize) -> Try<&Done> {
         self.results.get(at).ok_or_else(|| {
             Problem::Failed(format!(
@@ -55,7 +55,7 @@ impl Ran {
         })
     }
 
-    /// The world that the step of this number saw.
+    /// The world that the step with this number saw.
     pub fn world(&self, at: usize) -> Try<World> {
         Ok(serde_json::from_value(self.result(at)?.value().clone())?)
     }
@@ -70,8 +70,8 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// A bench in a folder of its own, whose name marks all that is made on
-    /// the machine.
+    /// A bench in a folder of its own, whose name marks everything that is made
+    /// on the machine.
     pub fn new(runtime: &Path, folder: &Path) -> Try<Bench> {
         let name = folder
             .file_name()
@@ -92,7 +92,7 @@ impl Bench {
         &self.folder
     }
 
-    /// The suite's binary, at a path of the machine.
+    /// The suite's binary, at a path on the machine.
     pub fn program(&self) -> PathBuf {
         self.folder.join("probe")
     }
@@ -129,7 +129,7 @@ impl Bench {
         Ok(path)
     }
 
-    /// A bundle with all that a usual container has.
+    /// A bundle with everything that a usual container has.
     pub fn bundle(&self) -> Try<Bundle> {
         Bundle::new(self)
     }
@@ -151,7 +151,7 @@ impl Bench {
         command
     }
 
-    /// Runs a command of the runtime's to its end. Its output goes to files,
+    /// Runs a command of the runtime to its end. Its output goes to files,
     /// because a container may keep it open.
     pub fn output(&self, command: &mut Command) -> Try<Output> {
         let out = self.path("stdout");
@@ -175,7 +175,7 @@ impl Bench {
         self.output(&mut self.command(arguments))
     }
 
-    /// A command that must work.
+    /// A command that must succeed.
     pub fn must<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Try<Output> {
         let output = self.call(arguments)?;
         let words: Vec<_> = arguments
@@ -191,7 +191,7 @@ impl Bench {
         Ok(output)
     }
 
-    /// A command that must be refused: its message.
+    /// A command that must be refused: returns its message.
     pub fn refused<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Try<String> {
         let output = self.call(arguments)?;
         let words: Vec<_> = arguments
@@ -202,12 +202,12 @@ impl Bench {
         Ok(output.stderr)
     }
 
-    /// Creates a container, or gives the runtime's message.
+    /// Creates a container, or returns the runtime's message.
     pub fn try_create(&self, bundle: &Bundle) -> Try<Result<Container<'_>, String>> {
         Container::create(self, bundle, &self.id(), &[])
     }
 
-    /// Creates a container that must be possible.
+    /// Creates a container; this must succeed.
     pub fn create(&self, bundle: &Bundle) -> Try<Container<'_>> {
         self.try_create(bundle)?
             .map_err(|message| Problem::Failed(format!("create failed: {}", message.trim())))
@@ -228,12 +228,12 @@ impl Bench {
         container.ran(end)
     }
 
-    /// Runs a container that only looks around.
+    /// Runs a container that only reports its world.
     pub fn world(&self, bundle: &mut Bundle) -> Try<World> {
         self.run(bundle, &[Step::World])?.world(0)
     }
 
-    /// A specification that must be refused at create, leaving nothing. The
+    /// A specification that `create` must refuse, leaving nothing. Returns the
     /// runtime's message.
     pub fn refuses(&self, bundle: &Bundle) -> Try<String> {
         match self.try_create(bundle)? {
@@ -248,8 +248,8 @@ impl Bench {
         }
     }
 
-    /// A specification that must be refused by `start` at the latest, and
-    /// whose program must not have run.
+    /// A specification that `start` must refuse at the latest, and whose
+    /// program must not have run.
     pub fn refuses_to_run(&self, bundle: &mut Bundle) -> Try<String> {
         bundle.steps(&[Step::Create("/user-program-ran".to_owned())]);
         let message = match self.try_create(bundle)? {

@@ -1,20 +1,20 @@
-//! What a clause is, and what can come of checking one.
+//! What a clause is, and the possible results of checking one.
 
 use std::fmt;
 
 use crate::bench::Bench;
 use crate::needs::Need;
 
-/// How much a clause binds.
+/// How binding a clause is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// The specification says MUST, or describes what a field is.
     Must,
     /// The specification says SHOULD.
     Should,
-    /// runc's command line, which programs above rely on.
+    /// runc's command line, which programs rely on.
     CommandLine,
-    /// A known attack, or what keeps one out.
+    /// A known attack, or a defence against one.
     Security,
 }
 
@@ -29,20 +29,20 @@ impl fmt::Display for Level {
     }
 }
 
-/// One statement that a runtime is held to.
+/// One requirement on a runtime.
 pub struct Clause {
-    /// Document and heading, then the field where there is one.
+    /// Document and heading, then the field if there is one.
     pub section: &'static str,
-    /// The statement, in our words.
+    /// The requirement, in our words.
     pub text: &'static str,
     pub level: Level,
-    /// What the machine must have for it to be tried.
+    /// What the machine must have to check it.
     pub needs: &'static [Need],
     pub check: fn(&Bench) -> Check,
 }
 
 impl Clause {
-    /// What a filter is compared with.
+    /// The text that a filter is compared with.
     pub fn title(&self) -> String {
         format!("{}: {}", self.section, self.text)
     }
@@ -53,7 +53,7 @@ impl Clause {
 pub enum Problem {
     /// The runtime did not do what the clause says.
     Failed(String),
-    /// It could not be found out here.
+    /// It could not be determined here.
     Untried(String),
 }
 

@@ -1,6 +1,6 @@
-//! Each check in a process of its own that takes everything with it when it
-//! ends: it is the first process of a pid namespace, and its mounts are in its
-//! own mount namespace.
+//! Runs each check in a process of its own that takes everything with it when
+//! it ends: it is the first process of a pid namespace, and its mounts are in
+//! its own mount namespace.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -23,19 +23,19 @@ use crate::clause::{Clause, Problem};
 use crate::probe::world;
 use crate::sys;
 
-/// What came of one clause with one runtime.
+/// The result of one clause with one runtime.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     Pass,
     Fail(String),
-    /// It cannot be tried here.
+    /// It cannot be checked here.
     Untried(String),
 }
 
 const CGROUP: &str = "/sys/fs/cgroup";
 
-/// Checks one clause, for at most so long.
+/// Checks one clause, for at most this long.
 pub fn check(runtime: &Path, at: usize, limit: Duration) -> Result<Verdict> {
     let folder = TempDir::with_prefix("conformance-").context("make a folder")?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
@@ -51,7 +51,7 @@ pub fn check(runtime: &Path, at: usize, limit: Duration) -> Result<Verdict> {
             .stderr(File::create(folder.path().join("errors"))?),
     )?;
     let text = read(reader, Instant::now() + limit);
-    // With it goes every process that it or a runtime started.
+    // Every process that it or a runtime started goes with it.
     let _ = child.kill();
     child.wait()?;
     let errors = fs::read_to_string(folder.path().join("errors")).unwrap_or_default();
@@ -73,7 +73,7 @@ fn first_process(command: &mut Command) -> Result<Child> {
     child.context("start this program again")
 }
 
-/// Reads to the end, or nothing where it is not reached in time.
+/// Reads to the end; returns nothing if the end is not reached in time.
 fn read(mut pipe: std::io::PipeReader, end: Instant) -> Option<String> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
@@ -121,7 +121,7 @@ fn remove_tree(directory: &Path) {
     for child in directories(directory) {
         remove_tree(&child);
     }
-    // The kernel may still be taking its last process out.
+    // The kernel may still be removing its last process.
     for _ in 0..100 {
         if fs::remove_dir(directory).is_ok() {
             return;
@@ -156,8 +156,8 @@ pub fn inside(arguments: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Mounts of its own: `/proc` of this pid namespace, and cgroup v2 where a
-/// machine has it, also one that has it beside the trees of v1.
+/// Its own mounts: `/proc` of this pid namespace, and cgroup v2 if the machine
+/// has it, even beside the trees of v1.
 fn arrange() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("make a mount namespace")?;
     let none = None::<&str>;

@@ -1,4 +1,4 @@
-//! What a machine must have for a clause to be tried on it.
+//! What a machine must have for a clause to be checked on it.
 
 use std::fs;
 use std::path::Path;
@@ -15,19 +15,19 @@ pub enum Need {
     NoController(&'static str),
     /// A capability of the suite's own.
     Capability(&'static str),
-    /// A file or directory.
+    /// A file or directory exists.
     Path(&'static str),
-    /// That a file or directory is not there.
+    /// A file or directory does not exist.
     NoPath(&'static str),
     /// User namespaces can be made.
     UserNamespace,
-    /// So many processors.
+    /// This many processors.
     Processors(usize),
     /// At least this version of the kernel.
     Kernel(u32, u32),
-    /// Programs of 32 bits run.
+    /// 32-bit programs run.
     I386,
-    /// Pages of 2 MiB are known to the kernel.
+    /// The kernel supports pages of 2 MiB.
     HugePages,
     /// A disk whose numbers a limit can name.
     Disk,
@@ -36,7 +36,7 @@ pub enum Need {
 }
 
 impl Need {
-    /// What is missing, where it is.
+    /// What is missing, if anything.
     pub fn missing(self) -> Option<String> {
         let (met, otherwise) = match self {
             Need::Controller(name) => (
@@ -92,7 +92,7 @@ fn kernel() -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-/// Tried in a child, which the kernel kills where it does not know them.
+/// Tried in a child, which the kernel kills if it does not support them.
 fn has_i386() -> bool {
     use nix::sys::wait::{WaitStatus, waitpid};
     match sys::fork() {

@@ -13,8 +13,8 @@ use crate::isolation::{self, Verdict};
 use crate::report::{Report, Row, Runtime};
 use crate::{chapters, clause::Clause};
 
-/// Tests of the OCI runtime specification 1.2 for any runtime with runc's
-/// command line. Needs root.
+/// Tests any runtime with runc's command line against the OCI runtime
+/// specification 1.2. Needs root.
 #[derive(Debug, Parser)]
 #[command(name = "runtime-conformance", version)]
 struct Options {
@@ -22,11 +22,11 @@ struct Options {
     #[arg(long, value_name = "PATH", required_unless_present = "list")]
     runtime: Option<PathBuf>,
 
-    /// Further runtimes for the table.
+    /// Other runtimes for the table.
     #[arg(long, value_name = "PATH", num_args = 1..)]
     compare: Vec<PathBuf>,
 
-    /// Only clauses whose section or text has this in it; may be repeated.
+    /// Only clauses whose section or text contains this; may be repeated.
     #[arg(long, value_name = "TEXT")]
     filter: Vec<String>,
 
@@ -47,7 +47,7 @@ struct Options {
     limit: u64,
 }
 
-/// Parses the arguments and does what they say.
+/// Parses the arguments and runs the requested action.
 pub fn run() -> Result<ExitCode> {
     let options = Options::parse();
     let clauses = chapters::all();

@@ -1,6 +1,6 @@
-//! The program inside the containers: this binary, started as
-//! `/probe do STEPS`. It performs each step for real and prints what came of
-//! it, one line of JSON a step.
+//! The program inside the containers: this binary, started as `/probe do
+//! STEPS`. It performs each step for real and prints the result, one line of
+//! JSON per step.
 
 pub mod hook;
 mod watch;
@@ -32,13 +32,13 @@ pub enum Step {
     World,
     /// A file's text.
     Read(String),
-    /// Writes to a file that is there.
+    /// Writes to an existing file.
     Write(String, String),
     /// Makes a file.
     Create(String),
     /// Opens with flags of open(2) and closes.
     Open(String, i32),
-    /// Of the path itself, not of what a link leads to.
+    /// Of the path itself, not of a link's target.
     Stat(String),
     Link(String),
     List(String),
@@ -57,41 +57,42 @@ pub enum Step {
     CallX32(Call, [u64; 6]),
     /// getpgrp(2) as a 32-bit program calls it.
     CallI386,
-    /// Steps in a child: how it ended and what it printed.
+    /// Steps in a child: how it ended and its output.
     Child(Vec<Step>),
     /// Steps of another program file that is the probe: the same.
     Program(String, Vec<Step>),
-    /// Children that sleep: how many could be had of those asked.
+    /// Sleeping children: how many of the requested number could be created.
     Children(u32),
     /// Touches memory and keeps it.
     Occupy(usize),
-    /// Uses the processor for so many milliseconds: what it got of it.
+    /// Uses the processor for this many milliseconds: how much of it was
+    /// available.
     Spin(u64),
     /// Blocks these signals, so that `Signal` takes them.
     Block(Vec<i32>),
     /// Waits for a blocked signal: its number.
     Signal,
-    /// Waits until a file is there.
+    /// Waits until a file exists.
     Await(String),
     Sleep(u64),
     SetUser(u32, u32),
-    /// For so many milliseconds, takes hold of the executables of all other
-    /// processes; then says which of them could be opened for writing.
+    /// For this many milliseconds, opens the executables of all other
+    /// processes; then reports which of them could be opened for writing.
     Executables(u64),
-    /// For so many milliseconds, opens what the descriptors of all other
-    /// processes lead to: which directories were reached.
+    /// For this many milliseconds, opens what the descriptors of all other
+    /// processes lead to: reports which directories were reached.
     Descriptors(u64),
     Exit(i32),
 }
 
 type Outcome = Result<Value, Errno>;
 
-/// What a step came to, as the probe printed it.
+/// The result of a step, as the probe printed it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Done {
-    /// It worked, with what it found.
+    /// It worked, with its findings.
     Ok(Value),
-    /// It failed with this number of errno.
+    /// It failed with this errno.
     Error(i32),
 }
 
@@ -106,7 +107,7 @@ impl Done {
         *self == Done::Error(errno as i32)
     }
 
-    /// What it found, where it worked.
+    /// Its findings, if it worked.
     pub fn value(&self) -> &Value {
         match self {
             Done::Ok(value) => value,
@@ -114,7 +115,7 @@ impl Done {
         }
     }
 
-    /// The text that it found, or nothing.
+    /// The text that it found, or an empty text.
     pub fn text(&self) -> &str {
         self.value().as_str().unwrap_or_default()
     }

@@ -16,7 +16,7 @@ pub struct Runtime {
     pub version: String,
 }
 
-/// A clause and what came of it with each runtime.
+/// A clause and its result with each runtime.
 #[derive(Debug, Serialize)]
 pub struct Row {
     pub section: String,
@@ -25,7 +25,7 @@ pub struct Row {
     pub verdicts: Vec<Verdict>,
 }
 
-/// All that a run found out.
+/// All results of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub runtimes: Vec<Runtime>,
@@ -61,7 +61,7 @@ impl Report {
         Ok(serde_json::to_string_pretty(self)?)
     }
 
-    /// For people: a line a clause, then why what failed did.
+    /// For people: a line per clause, then the reasons of failures.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for row in &self.rows {

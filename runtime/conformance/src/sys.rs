@@ -111,7 +111,7 @@ pub fn getpgrp_i386() -> Result<i64, i32> {
     }
 }
 
-/// Forks. The process must have one thread only.
+/// Forks. The process must have only one thread.
 pub fn fork() -> nix::Result<ForkResult> {
     // SAFETY: every caller has one thread, so the child may do anything.
     unsafe { nix::unistd::fork() }
@@ -282,7 +282,7 @@ pub fn received(descriptor: RawFd) -> OwnedFd {
 }
 
 /// Answers the next call that waits at a seccomp listener: with the error, or
-/// by letting it go on where there is none. Returns its pid and number.
+/// without one by letting it continue. Returns its pid and number.
 pub fn answer_notification(listener: BorrowedFd, error: Option<i32>) -> io::Result<(u32, i32)> {
     const CONTINUE: u32 = 1;
     const RECV: u64 = 0xc050_2100;
@@ -306,8 +306,8 @@ pub fn answer_notification(listener: BorrowedFd, error: Option<i32>) -> io::Resu
     Ok((request.pid, request.data.nr))
 }
 
-/// Touches so many bytes of new memory and keeps them. Returns what could not
-/// be had.
+/// Touches this many bytes of new memory and keeps them. Returns how many were
+/// not available.
 pub fn occupy(bytes: usize) -> io::Result<()> {
     // SAFETY: a new private mapping, written within its bounds only and never
     // given back.

@@ -1,4 +1,4 @@
-//! The container's cgroup. Limits need a tree of v2 alone and are tested in a VM.
+//! The container's cgroup. Limits need a pure v2 tree and are tested in a VM.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -20,7 +20,7 @@ fn killing_it_kills_all_and_its_events_say_so() {
     let events = running.cgroup.events().unwrap();
     assert!(running.cgroup.populated().unwrap());
     let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
-    // The first poll only tells that nothing was read yet.
+    // The first poll only reports that nothing was read yet.
     poll(&mut fds, PollTimeout::ZERO).unwrap();
     running.cgroup.kill().unwrap();
     let outcome = running.finish();
@@ -58,7 +58,7 @@ fn cgroups_that_the_container_made_are_removed_with_it() {
     fs::create_dir(path.join("c")).unwrap();
     remove(&cgroup);
     assert!(!path.exists());
-    // Removing it again is no error.
+    // Removing it again is not an error.
     cgroup.remove().unwrap();
 }
 
@@ -82,13 +82,13 @@ fn a_path_is_made_with_all_above_it_and_found_again() {
     let directory = cgroup2().join(&path);
     assert_eq!(cgroup.path(), Some(directory.as_path()));
     assert!(directory.is_dir());
-    // What the tree has to hand down arrives.
+    // What the tree can delegate arrives.
     let controllers = |path: &Path| fs::read_to_string(path.join("cgroup.controllers")).unwrap();
     assert_eq!(controllers(&directory), controllers(&cgroup2()));
     let again = tree.open(&path).unwrap();
     assert!(!again.populated().unwrap());
     assert!(again.processes().unwrap().is_empty());
-    // Those above are anybody's.
+    // Those above belong to no container.
     again.remove().unwrap();
     assert!(!directory.exists());
     assert!(cgroup2().join(&top).join("a").exists());

@@ -1,4 +1,4 @@
-//! A further process in a running container.
+//! Another process in a running container.
 
 use std::fs;
 use std::os::fd::AsFd;

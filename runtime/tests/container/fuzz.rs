@@ -1,7 +1,7 @@
-//! Specifications that nobody has written on purpose: each is refused with the
-//! name of a field, or prepared; never does anything panic. Needs no root.
+//! Specifications that nobody would write on purpose: each is refused with the
+//! name of a field, or prepared; nothing ever panics. Needs no root.
 //!
-//! `PROPTEST_CASES=100000 cargo test -p runtime fuzz` looks longer.
+//! `PROPTEST_CASES=100000 cargo test -p runtime fuzz` searches longer.
 
 use oci_spec::runtime::Spec;
 use proptest::collection::vec;
@@ -89,7 +89,7 @@ fn everything() -> Value {
     })
 }
 
-/// The places of all values, the root's own not among them.
+/// The places of all values, except the root's.
 fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     let children: Vec<(String, &Value)> = match value {
         Value::Object(map) => map
@@ -190,7 +190,7 @@ fn change(spec: &mut Value, place: &str, change: &Change, all: &[String]) {
         Change::Copy(index) => spec.pointer(&all[index.index(all.len())]).cloned(),
         Change::Replace(_) | Change::Remove | Change::Repeat => None,
     };
-    // An earlier change may have taken the place away.
+    // An earlier change may have removed the place.
     let Some(above) = spec.pointer_mut(above) else {
         return;
     };
@@ -274,7 +274,7 @@ proptest! {
         for (index, one) in &changes {
             change(&mut value, &all[index.index(all.len())], one, &all);
         }
-        // What is no specification at all, serde says.
+        // Serde reports what is not a specification at all.
         if let Ok(spec) = serde_json::from_value::<Spec>(value.clone())
             && let Err(error) = runtime::prepare(&spec)
         {

@@ -27,7 +27,7 @@ pub struct Container {
     pub spec: Value,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Outcome {
     pub setup: Setup,
@@ -36,14 +36,14 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The output of a run that went well.
+    /// The output of a successful run.
     pub fn success(self) -> String {
         assert_eq!(self.setup, Setup::Executed, "{self:?}");
         assert!(matches!(self.status, WaitStatus::Exited(_, 0)), "{self:?}");
         self.output
     }
 
-    /// The message of a set-up that failed.
+    /// The message of a failed set-up.
     pub fn failure(self) -> String {
         assert!(
             matches!(self.status, WaitStatus::Exited(_, 127)),
@@ -114,7 +114,7 @@ impl Container {
         self
     }
 
-    /// Takes the mount at `target` away.
+    /// Removes the mount at `target`.
     pub fn without_mount(mut self, target: &str) -> Self {
         let mounts = self.spec["mounts"].as_array_mut().unwrap();
         mounts.retain(|mount| mount["destination"] != target);
@@ -193,7 +193,7 @@ impl Container {
     }
 }
 
-/// What a test that failed has left.
+/// What a failed test has left.
 impl Drop for Running {
     fn drop(&mut self) {
         if std::thread::panicking() {

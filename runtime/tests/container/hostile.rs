@@ -88,7 +88,7 @@ fn a_masked_path_is_the_hosts_null_whatever_the_roots_is() {
     assert_eq!(output, "1:3\n0\n");
 }
 
-/// CVE-2019-16884, CVE-2023-27561: something else in the place of `/proc`.
+/// CVE-2019-16884, CVE-2023-27561: something else in place of `/proc`.
 #[test]
 fn only_a_proc_file_system_takes_the_place_of_proc() {
     if !can_run() {

@@ -143,7 +143,7 @@ fn without_a_home_it_is_the_users_of_the_containers_passwd() {
         .unwrap();
         assert_eq!(container.run().success(), expected);
     }
-    // A FIFO there holds nothing up.
+    // A FIFO there does not block anything.
     let container = Container::new("echo $HOME");
     crate::harness::make_node(
         &container.root.path().join("etc/passwd"),

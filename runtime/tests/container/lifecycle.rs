@@ -70,7 +70,7 @@ pub struct Created {
     output: File,
 }
 
-/// Waits for the next thing that the process says.
+/// Waits for the next report of the process.
 pub fn next(setup: &OwnedFd) -> Setup {
     loop {
         let mut fds = [PollFd::new(setup.as_fd(), PollFlags::POLLIN)];
@@ -176,7 +176,7 @@ fn whoever_starts_it_is_told_what_failed() {
     if !can_run() {
         return;
     }
-    // A file that is there and may be executed, but is no program.
+    // A file that exists and may be executed, but is not a program.
     let container = Container::new("true").set("/process/args", json!(["/etc/text"]));
     let path = container.root.path().join("etc/text");
     fs::write(&path, "\x7fELF").unwrap();

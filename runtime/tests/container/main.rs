@@ -1,8 +1,8 @@
 //! Real containers, started from this process (which has threads), with the
 //! machine's own `/usr` as their programs.
 //!
-//! They need root and a cgroup2 hierarchy. An ordinary user cannot make what
-//! they look at, so without root they say so and look at nothing; the VM tests
+//! They need root and a cgroup2 hierarchy. An ordinary user cannot create what
+//! they check, so without root they print that and check nothing; the VM tests
 //! start the same runtime as PID 1.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // All of it is a test.

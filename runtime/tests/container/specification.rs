@@ -1,4 +1,4 @@
-//! What is refused before anything is done. Needs no root.
+//! What is refused before anything happens. Needs no root.
 
 use serde_json::{Value, json};
 

@@ -11,8 +11,8 @@ pub fn received(descriptor: RawFd) -> File {
     unsafe { File::from_raw_fd(descriptor) }
 }
 
-/// Waits for a seccomp notification, and has its call fail with `errno`.
-/// Gives the call's number and the caller's pid.
+/// Waits for a seccomp notification, and makes its call fail with `errno`.
+/// Returns the call's number and the caller's pid.
 pub fn refuse_call(listener: &File, errno: i32) -> (i32, u32) {
     // SAFETY: both are plain data, for which all zero is valid, and what the
     // kernel wants to be given.

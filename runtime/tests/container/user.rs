@@ -1,4 +1,4 @@
-//! User namespaces, and what else needs a process in between.
+//! User namespaces, and other cases that need an intermediate process.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;

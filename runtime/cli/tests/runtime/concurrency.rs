@@ -50,7 +50,7 @@ fn whoever_deletes_a_container_it_is_gone_at_the_end() {
         let children = (0..6)
             .map(|_| spawn(&container, &["delete", "--force", "ID"]))
             .collect();
-        // One that is gone already is no error with force.
+        // With force, one that is already gone is no error.
         assert_eq!(successes(children), 6);
         assert!(!container.state_folder().exists());
         assert_eq!(container.cgroup(), None);
@@ -68,7 +68,8 @@ fn making_and_deleting_at_once_leaves_nothing_half_made() {
         let delete = spawn(&container, &["delete", "--force", "ID"]);
         successes(vec![delete]);
         let made = successes(vec![create]) == 1;
-        // What was said to be made is there, unless it was deleted after that.
+        // Every container reported as created exists, unless it was deleted
+        // after that.
         if made && container.state_folder().exists() {
             assert_eq!(container.status(), "created");
         }

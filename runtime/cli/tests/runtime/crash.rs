@@ -1,4 +1,4 @@
-//! The runtime is killed at some point: what it leaves can be deleted.
+//! The runtime is killed at some point: whatever it leaves can be deleted.
 
 use std::fs;
 use std::process::Stdio;

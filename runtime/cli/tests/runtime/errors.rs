@@ -1,4 +1,4 @@
-//! What callers read when something fails.
+//! What callers read if something fails.
 
 use std::fs;
 
@@ -55,7 +55,7 @@ fn the_log_is_of_json_where_that_is_wanted() {
         "state",
         "none",
     ]);
-    // People read this, and engines that.
+    // For people, and for engines that read standard error.
     assert_eq!(text, "container does not exist: none\n");
     let written = fs::read_to_string(&log).unwrap();
     let line: Value = serde_json::from_str(&written).unwrap();

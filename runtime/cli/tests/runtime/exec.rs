@@ -1,4 +1,4 @@
-//! Further processes in a container.
+//! Other processes in a container.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! `run`: exit codes, signals, descriptors, what is left.
+//! `run`: exit codes, signals, descriptors, leftovers.
 
 use std::fs;
 use std::io::Read;
@@ -101,7 +101,7 @@ fn descriptors_are_passed_where_they_are_asked_for() {
     }
     let output = container.folder.path().join("output");
     let runtime = container.command(&["run", "--preserve-fds", "1", "--bundle", "BUNDLE", "ID"]);
-    // A shell puts them in their places, and knows its own number.
+    // A shell moves them to their numbers, and knows its own number.
     let script = "exec 3<first 4<second; export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$@\"";
     let status = std::process::Command::new("sh")
         .args(["-c", script, "sh"])

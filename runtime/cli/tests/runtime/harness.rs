@@ -98,8 +98,8 @@ impl Box {
         self.root().join(&self.id)
     }
 
-    /// Writes the bundle, and gives the runtime with these arguments, in which
-    /// `ID` and `BUNDLE` stand for this container's.
+    /// Writes the bundle, and returns the runtime's command with these
+    /// arguments, in which `ID` and `BUNDLE` stand for this container's.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let config = self.folder.path().join("config.json");
         fs::write(config, self.spec.to_string()).unwrap();
@@ -116,14 +116,14 @@ impl Box {
         command
     }
 
-    /// Runs it to its end. Its output is that of the command alone: containers
-    /// that stay get none.
+    /// Runs it to its end. Its output is only the command's: containers that
+    /// stay get none.
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
-    /// Runs a command after which a container stays: with no pipes, which the
-    /// container would keep open. The log takes the message.
+    /// Runs a command after which a container stays: without pipes, which the
+    /// container would keep open. The log receives the message.
     pub fn begin(&self, arguments: &[&str]) -> Result<(), String> {
         let log = self.folder.path().join("log");
         let _ = fs::remove_file(&log);
@@ -141,21 +141,21 @@ impl Box {
         }
     }
 
-    /// Runs a command that must go well.
+    /// Runs a command that must succeed.
     pub fn must(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Runs a command that must fail; what it says.
+    /// Runs a command that must fail; returns its message.
     pub fn refused(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(!output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8(output.stderr).unwrap()
     }
 
-    /// Makes the container, with its output in the file `output`.
+    /// Creates the container, with its output in the file `output`.
     pub fn create(&self) {
         self.create_with(&[]);
     }
@@ -189,12 +189,12 @@ impl Box {
         self.state()["status"].as_str().unwrap().to_string()
     }
 
-    /// Waits until the container does this.
+    /// Waits until the container has this status.
     pub fn wait_for(&self, status: &str) {
         until(|| self.status() == status);
     }
 
-    /// Where its cgroup is, if it is there.
+    /// Its cgroup's path, if it exists.
     pub fn cgroup(&self) -> Option<PathBuf> {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         mounts
@@ -227,7 +227,7 @@ impl Drop for Box {
     }
 }
 
-/// Waits until something is so; 20 seconds at most.
+/// Waits until a condition holds; 20 seconds at most.
 pub fn until(mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !condition() {
@@ -236,7 +236,7 @@ pub fn until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Whether a process is there and has not ended.
+/// Whether a process exists and has not ended.
 pub fn is_alive(pid: i64) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit_once(") ").unwrap().1.starts_with('Z'))

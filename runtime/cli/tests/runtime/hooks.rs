@@ -1,4 +1,5 @@
-//! Hooks of the runtime's namespaces: when they run, and what their failure does.
+//! Hooks of the runtime's namespaces: when they run, and the effect of their
+//! failure.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -125,7 +126,7 @@ fn later_hooks_that_fail_are_told_and_change_nothing() {
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("poststop"));
     assert!(!container.state_folder().exists());
-    // The one after the one that failed, too.
+    // Including the one after the one that failed.
     assert_eq!(ran(&file).last().unwrap().0, "poststop-2");
 }
 

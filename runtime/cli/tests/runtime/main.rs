@@ -1,5 +1,6 @@
-//! The real `wherry-runtime`, by its behaviour: containers with this machine's
-//! programs. They need root, and are passed over, saying so, without it.
+//! The behaviour of the real `wherry-runtime`: containers with this machine's
+//! programs. These tests need root; without it they print that they are
+//! skipped.
 
 #![allow(clippy::unwrap_used)]
 

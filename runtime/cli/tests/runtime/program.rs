@@ -1,4 +1,4 @@
-//! The runtime's own program is out of the reach of containers (CVE-2019-5736).
+//! The runtime's own program is out of reach of containers (CVE-2019-5736).
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -29,7 +29,7 @@ fn what_runs_in_the_container_before_its_program_cannot_be_written_to() {
     // Text file busy, as long as any process executes it.
     let refusals = [libc::EROFS, libc::ETXTBSY];
     assert!(refusals.contains(&error.raw_os_error().unwrap()), "{error}");
-    // And read-only when none does any more.
+    // And read-only once none does.
     let flags = fstatvfs(File::open(&path).unwrap()).unwrap().flags();
     assert!(flags.contains(FsFlags::ST_RDONLY));
 }

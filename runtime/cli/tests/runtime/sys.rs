@@ -1,4 +1,4 @@
-//! The one thing here that only unsafe code can do.
+//! The only thing here that needs unsafe code.
 #![allow(unsafe_code)]
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};

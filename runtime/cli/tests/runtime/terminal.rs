@@ -1,4 +1,4 @@
-//! Terminals: relayed in the foreground, handed over by a console socket.
+//! Terminals: relayed in the foreground, sent over a console socket.
 
 use std::fs::File;
 use std::io::{IoSliceMut, Read, Write};
@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::harness::{Box, can_run};
 use crate::sys;
 
-/// What comes out of a terminal's master, read by a thread of its own.
+/// The output of a terminal's master, read by a separate thread.
 struct Screen {
     master: File,
     parts: Receiver<String>,
@@ -114,7 +114,7 @@ fn in_the_foreground_the_terminal_is_relayed() {
     screen.type_in("end\r");
     screen.expect("got end, 44 88");
     assert_eq!(runtime.wait().unwrap().code(), Some(4));
-    // The terminal is as it was, but for its size.
+    // The terminal is as it was, except for its size.
     stty(&slave, &["rows", "33", "cols", "77"]);
     assert_eq!(stty(&slave, &["-a"]), before);
 }

@@ -68,7 +68,7 @@ impl Bundle {
         Ok(std::os::unix::fs::symlink(target, path)?)
     }
 
-    /// Gives the root with all in it to a user.
+    /// Gives the root with everything in it to a user.
     pub fn give_to(&self, uid: u32, gid: u32) -> Try<()> {
         give(&self.root(), uid, gid)
     }
@@ -134,14 +134,14 @@ impl Bundle {
         self.mount(destination, "bind", &source, options);
     }
 
-    /// Takes a mount away.
+    /// Removes a mount.
     pub fn without_mount(&mut self, destination: &str) {
         if let Some(mounts) = self.config["mounts"].as_array_mut() {
             mounts.retain(|mount| mount["destination"] != destination);
         }
     }
 
-    /// Takes a namespace away: it is then that of the runtime.
+    /// Removes a namespace: then it is the runtime's.
     pub fn without_namespace(&mut self, kind: &str) {
         if let Some(namespaces) = self.config["linux"]["namespaces"].as_array_mut() {
             namespaces.retain(|namespace| namespace["type"] != kind);
@@ -175,7 +175,7 @@ impl Bundle {
     }
 }
 
-/// Gives a directory with all in it to a user.
+/// Gives a directory with everything in it to a user.
 pub fn give(path: &Path, uid: u32, gid: u32) -> Try<()> {
     lchown(path, Some(uid), Some(gid))?;
     if path.is_dir() && !path.is_symlink() {
@@ -186,8 +186,8 @@ pub fn give(path: &Path, uid: u32, gid: u32) -> Try<()> {
     Ok(())
 }
 
-/// What a usual container has. Its capabilities are all that can be given
-/// here: the suite itself may lack some.
+/// The usual settings of a container. Its capabilities are all that can be
+/// granted here: the suite itself may lack some.
 fn usual() -> Value {
     let all = world::capability_names(sys::bounding());
     json!({

@@ -1,4 +1,4 @@
-//! A container that the runtime made.
+//! A container that the runtime created.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -22,7 +22,7 @@ use crate::probe;
 pub enum End {
     Code(i32),
     Signal(i32),
-    /// It is gone, and nobody could say how.
+    /// It is gone, and its status is unknown.
     Gone,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for End {
     }
 }
 
-/// A container, created at least.
+/// A container, at least created.
 pub struct Container<'bench> {
     bench: &'bench Bench,
     pub id: String,
@@ -46,8 +46,8 @@ pub struct Container<'bench> {
 }
 
 impl<'bench> Container<'bench> {
-    /// Creates one with further arguments of `create`, or gives the runtime's
-    /// message.
+    /// Creates one with additional arguments of `create`, or returns the
+    /// runtime's message.
     pub fn create(
         bench: &'bench Bench,
         bundle: &Bundle,
@@ -96,7 +96,7 @@ impl<'bench> Container<'bench> {
         self.bench.call(&[name, &self.id])
     }
 
-    /// Starts it, which must work.
+    /// Starts it; this must succeed.
     pub fn start(&self) -> Try<()> {
         let started = self.command("start")?;
         demand!(
@@ -108,7 +108,7 @@ impl<'bench> Container<'bench> {
         Ok(())
     }
 
-    /// Its state as the runtime says it.
+    /// Its state as reported by the runtime.
     pub fn state(&self) -> Try<Value> {
         Ok(serde_json::from_str(
             &self.bench.must(&["state", &self.id])?.stdout,
@@ -120,13 +120,13 @@ impl<'bench> Container<'bench> {
         Ok(super::text(&self.state()?, "status").to_owned())
     }
 
-    /// Sends a signal through the runtime, which must work.
+    /// Sends a signal through the runtime; this must succeed.
     pub fn kill(&self, signal: &str) -> Try<()> {
         self.bench.must(&["kill", &self.id, signal])?;
         Ok(())
     }
 
-    /// Deletes it, which must work.
+    /// Deletes it; this must succeed.
     pub fn delete(&self) -> Try<()> {
         self.bench.must(&["delete", &self.id])?;
         Ok(())
@@ -144,7 +144,7 @@ impl<'bench> Container<'bench> {
                 Err(_) => {}
             }
             // A pid namespace ends when its last process was reaped, and this
-            // process is who reaps what others left, as init does.
+            // process must reap orphans, as init does.
             for zombie in left_zombies() {
                 if zombie != self.pid {
                     let _ = waitpid(zombie, Some(WaitPidFlag::WNOHANG));
@@ -154,17 +154,17 @@ impl<'bench> Container<'bench> {
         }
     }
 
-    /// What it printed so far.
+    /// Its output so far.
     pub fn printed(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.stdout).unwrap_or_default()).into_owned()
     }
 
-    /// What it printed as errors so far.
+    /// Its error output so far.
     pub fn errors(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.stderr).unwrap_or_default()).into_owned()
     }
 
-    /// What came of it, after it ended.
+    /// Its result, after it ended.
     pub fn ran(&self, end: End) -> Try<Ran> {
         Ok(Ran {
             end,
@@ -173,7 +173,7 @@ impl<'bench> Container<'bench> {
         })
     }
 
-    /// `exec` with further arguments, to its end.
+    /// Runs `exec` with additional arguments to its end.
     pub fn exec(&self, options: &[&str], args: &[String]) -> Try<Output> {
         let mut command = self.exec_command(options, args);
         self.bench.output(&mut command)
@@ -186,7 +186,7 @@ impl<'bench> Container<'bench> {
         command
     }
 
-    /// Whether its process is there and no zombie.
+    /// Whether its process exists and is not a zombie.
     pub fn is_alive(&self) -> bool {
         fs::read_to_string(format!("/proc/{}/stat", self.pid))
             .is_ok_and(|text| !text.contains(") Z "))
@@ -203,7 +203,7 @@ pub fn left_zombies() -> Vec<Pid> {
                     .unwrap_or_default()
                     .trim()
             };
-            // A process of this namespace only is no container's.
+            // A process of only this namespace belongs to no container.
             field("State:").starts_with('Z') && field("NSpid:").split_whitespace().count() > 1
         })
     };

@@ -193,7 +193,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
 ];
 
-/// The cgroup of a container as the machine sees it.
+/// The cgroup of a container as seen from the machine.
 fn cgroup(container: &Container) -> Try<PathBuf> {
     let text = fs::read_to_string(format!("/proc/{}/cgroup", container.pid))?;
     let path = text

@@ -97,7 +97,7 @@ fn device_access(bench: &Bench) -> Check {
         ("rw", [false, true, true]),
     ] {
         let mut bundle = bench.bundle()?;
-        // The node is there before any rule counts.
+        // The node exists before any rule applies.
         nix::sys::stat::mknod(
             &bundle.root().join("given"),
             nix::sys::stat::SFlag::S_IFCHR,
@@ -112,7 +112,7 @@ fn device_access(bench: &Bench) -> Check {
             ]),
         );
         let ran = bench.run(&mut bundle, &steps)?;
-        // Runtimes allow every container to make nodes, as runc does.
+        // Runtimes allow every container to create nodes, as runc does.
         for (at, opens) in wanted.into_iter().enumerate().skip(1) {
             demand!(
                 ran.result(at)?.worked() == opens,

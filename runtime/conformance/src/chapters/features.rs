@@ -121,8 +121,8 @@ fn features_mount_options(bench: &Bench) -> Check {
     for option in &named {
         let mut bundle = bench.bundle()?;
         let source = bench.directory("source")?;
-        // Options that make no sense on every mount are told from such that
-        // are unknown by what a file system says to those.
+        // Options that make no sense on every mount are told from unknown ones
+        // by how a file system answers to those.
         if option == "remount" || option == "idmap" || option == "ridmap" {
             continue;
         }

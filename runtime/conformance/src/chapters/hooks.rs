@@ -186,7 +186,7 @@ impl<'bench> Hooked<'bench> {
         })
     }
 
-    /// Adds a hook with a name for its notes and what it does in the end.
+    /// Adds a hook with a name for its notes and how it ends.
     fn add(&mut self, kind: &str, name: &str, then: &[&str]) {
         let inside = kind == "startContainer";
         let program = self.bench.program();
@@ -213,7 +213,7 @@ impl<'bench> Hooked<'bench> {
         self.add("startContainer", "startContainer", &[]);
     }
 
-    /// What the hooks noted: of the machine, then of the container.
+    /// What the hooks noted: those on the machine, then those in the container.
     fn notes(&self) -> Try<Vec<Note>> {
         let mut notes = Vec::new();
         for path in [&self.log, &self.bundle.root().join("hooks")] {

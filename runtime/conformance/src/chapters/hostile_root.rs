@@ -1,4 +1,4 @@
-//! Attacks by what is in the root file system.
+//! Attacks through the content of the root file system.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -171,7 +171,7 @@ fn race(bench: &Bench) -> Check {
     let volume = bench.directory("volume")?;
     let (target, other) = (volume.join("target"), volume.join("other"));
     fs::create_dir_all(target.join("point"))?;
-    // Outside of the root it leads to a directory of the machine.
+    // Outside the root it leads to a directory of the machine.
     let victim = bench.directory("victim")?;
     fs::create_dir(victim.join("point"))?;
     symlink(&victim, &other)?;
@@ -270,7 +270,7 @@ fn made_outside(bench: &Bench) -> Check {
             } else {
                 bundle.mount(&point, "tmpfs", "tmpfs", &[]);
             }
-            // Both to refuse and to stay inside are right.
+            // Refusing and staying inside are both right.
             drop(bench.try_create(&bundle)?);
             is_untouched(&victim)?;
         }
@@ -430,7 +430,7 @@ fn redirected_sysctl(bench: &Bench) -> Check {
 }
 
 fn fake_proc(bench: &Bench) -> Check {
-    // No procfs at all: what is at /proc is the root's.
+    // No procfs at all: /proc is the root's own directory.
     let mut bundle = bench.bundle()?;
     bundle.without_mount("/proc");
     let files = [

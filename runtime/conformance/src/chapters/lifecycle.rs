@@ -340,7 +340,7 @@ fn missing_program(bench: &Bench) -> Check {
 }
 
 fn create_without_bundle(bench: &Bench) -> Check {
-    // The bundle is the current directory where none is named.
+    // Without a bundle option, the bundle is the current directory.
     bench.refused(&["create", &bench.id()])?;
     bench.refused(&["create", "--bundle", "/no/such/bundle", &bench.id()])?;
     Ok(())
@@ -456,7 +456,7 @@ fn kill_stopped(bench: &Bench) -> Check {
     Ok(())
 }
 
-/// A container that takes one signal; which one, it says with its exit.
+/// A container that waits for a signal and reports it by its exit code.
 fn receiver(bench: &Bench) -> Try<Container<'_>> {
     let all = [
         Signal::SIGHUP,

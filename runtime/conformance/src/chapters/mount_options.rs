@@ -133,7 +133,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
 ];
 
-/// Those of these options that a runtime refuses, on a bind mount or a tmpfs.
+/// Which of these options a runtime refuses, on a bind mount or a tmpfs.
 fn refused_options(bench: &Bench, options: &[&str]) -> Try<Vec<String>> {
     let source = bench.directory("source")?;
     let add = |bundle: &mut Bundle, at: usize, option: &str| {
@@ -526,7 +526,7 @@ fn has_propagation(mount: &Mount, kind: &str) -> bool {
     }
 }
 
-/// A tree of the machine whose mounts are shared.
+/// A tree on the machine whose mounts are shared.
 fn shared_tree(bench: &Bench) -> Try<PathBuf> {
     let source = with_submount(bench)?;
     let none = None::<&str>;

@@ -248,7 +248,7 @@ fn masked_link(bench: &Bench) -> Check {
     bundle.link("/link", "/etc/secret")?;
     bundle.set("/linux/maskedPaths", json!(["/link"]));
     bundle.steps(&[read("/link"), read("/etc/secret")]);
-    // To refuse it is as good as to mask what it leads to.
+    // Refusing it is as good as masking its target.
     let Ok(container) = bench.try_create(&bundle)? else {
         return Ok(());
     };

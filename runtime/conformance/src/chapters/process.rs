@@ -279,7 +279,7 @@ fn env(bench: &Bench) -> Check {
         "it has the caller's variables: {:?}",
         world.env
     );
-    // HOME is what runtimes may add where it is absent.
+    // Runtimes may add HOME if it is absent.
     let further: Vec<_> = world
         .env
         .iter()

@@ -1,4 +1,4 @@
-//! runc's command line: run, and what holds for all commands.
+//! runc's command line: run, and what applies to all commands.
 
 use std::fs;
 

@@ -145,7 +145,7 @@ pub(super) fn under(bench: &Bench, profile: Value, steps: &[Step]) -> Try<Ran> {
     bench.run(&mut bundle, steps)
 }
 
-/// A profile that allows all but these entries.
+/// A profile that allows everything except these entries.
 pub(super) fn all_but(entries: Value) -> Value {
     json!({
         "defaultAction": "SCMP_ACT_ALLOW",
@@ -187,7 +187,7 @@ fn named_calls(bench: &Bench) -> Check {
     Ok(())
 }
 
-/// What a program of Rust needs, but for the calls under trial.
+/// What a Rust program needs, except the calls under test.
 const NEEDED: [&str; 66] = [
     "access",
     "arch_prctl",
@@ -434,7 +434,8 @@ fn several_actions(bench: &Bench) -> Check {
     Ok(())
 }
 
-/// socket(2) looks at the low half of its arguments only, the filter at all.
+/// socket(2) looks only at the low half of its arguments, the filter at all of
+/// it.
 fn socket(first: u64, second: u64) -> Step {
     Step::Call(Call::Socket, [first, second, 0, 0, 0, 0])
 }

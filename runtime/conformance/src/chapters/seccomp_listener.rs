@@ -50,7 +50,7 @@ fn notifying(path: &str) -> Value {
     profile
 }
 
-/// Takes what a connection brings: its text and its descriptors.
+/// Receives from a connection: its text and its descriptors.
 fn take(stream: &mut UnixStream) -> Try<(String, Vec<OwnedFd>)> {
     let mut bytes = vec![0_u8; 1 << 16];
     let mut space = cmsg_space!([i32; 8]);

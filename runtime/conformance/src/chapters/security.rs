@@ -1,4 +1,4 @@
-//! Attacks that runtimes are known to have fallen to, and what keeps the
+//! Attacks that known runtimes have been vulnerable to, and what keeps the
 //! machine out of a container's reach.
 
 use std::fs;
@@ -92,8 +92,8 @@ pub const CLAUSES: &[Clause] = &[
     ),
 ];
 
-/// A container that has what usual containers may do, so not the power to
-/// look into each process.
+/// A container with the usual permissions, so without the power to inspect
+/// every process.
 fn modest(bench: &Bench) -> Try<Bundle> {
     let mut bundle = bench.bundle()?;
     let set = [
@@ -130,7 +130,7 @@ fn while_executing(bench: &Bench, step: Step) -> Try<Vec<String>> {
     })?;
     for round in 0..12 {
         let program = ["/probe", "/proc/self/exe", "/self"][round % 3];
-        // What becomes of it does not matter here.
+        // Its result does not matter here.
         container.exec(&[], &[program.to_owned(), "do".to_owned(), "[]".to_owned()])?;
     }
     let end = container.wait()?;
@@ -244,8 +244,9 @@ fn program_of_descriptor(bench: &Bench) -> Check {
             continue;
         };
         let started = container.command("start")?;
-        // A runtime's start may return before the program is executed: what
-        // ended with 127 or 1 and printed nothing was not found either.
+        // A runtime's start may return before the program is executed: a
+        // program that ended with 127 or 1 and printed nothing was not found
+        // either.
         if started.worked() {
             let end = container.wait()?;
             demand!(
@@ -351,7 +352,8 @@ fn open_files(bench: &Bench) -> Check {
     let mut bundle = bench.bundle()?;
     bundle.steps(&[Step::Sleep(60_000)]);
     let container = bench.start(&bundle)?;
-    // start returns when the program was let go on, which it may not be yet.
+    // start returns when the program was allowed to run, but it may not be
+    // running yet.
     crate::bench::until("the program is executed", || {
         Ok(fs::read_link(format!("/proc/{}/exe", container.pid))
             .is_ok_and(|path| path.ends_with("probe")))

@@ -85,7 +85,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
 ];
 
-/// A console socket that is listened at.
+/// A listening console socket.
 struct Console {
     path: PathBuf,
     listener: UnixListener,
@@ -157,7 +157,7 @@ fn created<'bench>(
     Ok((container, console.master()?))
 }
 
-/// Runs steps on a terminal: what they came to.
+/// Runs steps on a terminal: their results.
 fn run(bench: &Bench, bundle: &mut Bundle, steps: &[Step]) -> Try<Vec<Done>> {
     bundle.steps(steps);
     let (container, master) = created(bench, bundle)?;

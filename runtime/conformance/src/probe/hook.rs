@@ -1,6 +1,6 @@
 //! The program that hooks run: this binary, started as `hook LOG NAME …`. It
-//! notes its name, its standard input and its surroundings in a file, then
-//! ends as it was told.
+//! notes its name, its standard input and its surroundings in a file, then ends
+//! as it was told.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -16,7 +16,7 @@ use super::world;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Note {
     pub name: String,
-    /// Standard input, `null` where it is no JSON.
+    /// Standard input, `null` if it is not JSON.
     pub state: Value,
     pub args: Vec<String>,
     pub env: Vec<String>,
@@ -32,7 +32,7 @@ pub struct Note {
     pub container_mounts: Vec<world::Mount>,
     /// What the state's pid runs.
     pub container_program: String,
-    /// Whether `/probe` is in this root: it is the container's.
+    /// Whether `/probe` is in this root: then it is the container's.
     pub in_root: bool,
     /// Whether `/user-program-ran` is in this root.
     pub user_program_ran: bool,

@@ -1,5 +1,5 @@
-//! What a hostile process does while a runtime enters its container: it looks
-//! through `/proc` for what the runtime brought along.
+//! What a hostile process does while a runtime enters its container: it
+//! searches `/proc` for what the runtime brought along.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};

@@ -1,4 +1,4 @@
-//! What a process can say of itself without asking anybody.
+//! What a process can find out about itself.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -110,7 +110,7 @@ impl Mount {
         self.options.iter().any(|have| have == option)
     }
 
-    /// Whether it is in a peer group, and so on: `shared`, `master`.
+    /// Whether it is in a peer group, or similar: `shared`, `master`.
     pub fn propagates(&self, kind: &str) -> bool {
         self.propagation.iter().any(|have| have.starts_with(kind))
     }
@@ -121,7 +121,7 @@ pub fn mounts() -> Vec<Mount> {
     mounts_of("self")
 }
 
-/// The mount table of a process, as far as it can be seen.
+/// The mount table of a process, as far as it is visible.
 pub fn mounts_of(pid: &str) -> Vec<Mount> {
     fs::read_to_string(format!("/proc/{pid}/mountinfo"))
         .unwrap_or_default()
@@ -130,7 +130,7 @@ pub fn mounts_of(pid: &str) -> Vec<Mount> {
         .collect()
 }
 
-/// The namespaces of a process, as far as they can be seen.
+/// The namespaces of a process, as far as they are visible.
 pub fn namespaces_of(pid: &str) -> BTreeMap<String, String> {
     entries(&format!("/proc/{pid}/ns"))
         .into_iter()
@@ -147,7 +147,7 @@ pub fn program_of(pid: &str) -> String {
     String::from_utf8_lossy(&bytes).replace('\0', " ")
 }
 
-/// A process's world. What needs `/proc` is empty where there is none.
+/// A process's world. What needs `/proc` is empty without it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct World {
     /// Real, effective and saved.
@@ -175,7 +175,7 @@ pub struct World {
     pub domainname: String,
     pub machine: String,
     pub limits: BTreeMap<String, (u64, u64)>,
-    /// Number and what it leads to, without the one that lists them.
+    /// Number and target, without the one that lists them.
     pub descriptors: BTreeMap<i32, String>,
     pub mounts: Vec<Mount>,
     pub namespaces: BTreeMap<String, String>,
@@ -189,14 +189,14 @@ pub struct World {
     pub boottime: i64,
     /// Name and whether it is up.
     pub interfaces: BTreeMap<String, bool>,
-    /// What is in `/proc` as processes.
+    /// The processes in `/proc`.
     pub processes: Vec<i32>,
     /// Of standard input, output and error.
     pub terminals: [bool; 3],
     pub window: Option<(u16, u16)>,
 }
 
-/// Looks at everything.
+/// Collects everything.
 pub fn look() -> World {
     let [effective, permitted, inheritable] = sys::capabilities().unwrap_or_default();
     let user = getresuid();
