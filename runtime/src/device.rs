@@ -122,7 +122,10 @@ fn asked(index: usize, device: &LinuxDevice) -> Result<Node, Error> {
         LinuxDeviceType::C | LinuxDeviceType::U => SFlag::S_IFCHR,
         LinuxDeviceType::P => SFlag::S_IFIFO,
         LinuxDeviceType::A => {
-            return Err(Error::invalid(field("type"), "\"a\" is not a type of device"));
+            return Err(Error::invalid(
+                field("type"),
+                "\"a\" is not a type of device",
+            ));
         }
     };
     let numbers = if kind == SFlag::S_IFIFO {

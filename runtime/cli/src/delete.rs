@@ -118,11 +118,7 @@ fn kill(state: &State) -> Result<()> {
     while process.is_alive() {
         let rest = deadline.saturating_duration_since(Instant::now());
         if rest.is_zero() {
-            bail!(
-                "{}: still there after {} s",
-                failed(),
-                GONE_LIMIT.as_secs()
-            );
+            bail!("{}: still there after {} s", failed(), GONE_LIMIT.as_secs());
         }
         let rest = PollTimeout::try_from(rest).unwrap_or(PollTimeout::MAX);
         let mut fds = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];

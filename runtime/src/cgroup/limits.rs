@@ -87,7 +87,10 @@ pub(super) fn plan(resources: &LinuxResources, current: &Current) -> Result<Vec<
         let field = "linux.resources.hugepageLimits";
         let size = limit.page_size();
         if size.is_empty() || !size.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(Error::invalid(field, format!("\"{size}\" is not a page size")));
+            return Err(Error::invalid(
+                field,
+                format!("\"{size}\" is not a page size"),
+            ));
         }
         let field = format!("{field}[{size}]");
         let value = or_max(limit.limit());

@@ -326,7 +326,10 @@ pub fn backup(keys: &Path, archive: &Path) -> Result<Vec<PathBuf>> {
         let target = folder.path().join(&path);
         files::put_secret(&target, &bytes)?;
         if files::read(&target, 1 << 20)? != bytes {
-            return Err(Error::key(&target, "reads back differently from what was written"));
+            return Err(Error::key(
+                &target,
+                "reads back differently from what was written",
+            ));
         }
         sums.push_str(&format!("{}  {}\n", files::sha256(&bytes), path.display()));
         copied.push(path);
@@ -347,7 +350,10 @@ pub fn restore(archive: &Path, keys: &Path) -> Result<Vec<PathBuf>> {
     let folder = absent(keys)?;
     for line in String::from_utf8_lossy(&sums).lines() {
         let Some((sum, path)) = line.split_once("  ") else {
-            return Err(Error::key(&sums_file, format!("not a line of sums: {line}")));
+            return Err(Error::key(
+                &sums_file,
+                format!("not a line of sums: {line}"),
+            ));
         };
         let path = PathBuf::from(path);
         let inside = path

@@ -41,7 +41,9 @@ impl FromStr for WaveRule {
             Some((percent.trim().parse().ok()?, start.trim()))
         };
         let Some((percent, start)) = rule() else {
-            return Err("a wave is PERCENT%@+DURATION or PERCENT%@TIME, such as 10%@+6h".to_owned());
+            return Err(
+                "a wave is PERCENT%@+DURATION or PERCENT%@TIME, such as 10%@+6h".to_owned(),
+            );
         };
         let start = match start.strip_prefix('+') {
             Some(stretch) => Start::After(stretch.parse()?),
