@@ -220,7 +220,7 @@ fn parts_that_do_not_belong_together_are_refused() {
     }
     let said = ReleaseFolder::open(&renamed, None, &Silent).unwrap_err();
     assert!(
-        said.to_string().contains("version 1.1, not of 1.2"),
+        said.to_string().contains("version 1.1, not to 1.2"),
         "{said}"
     );
     for (end, content, problem) in [

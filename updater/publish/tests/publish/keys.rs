@@ -68,7 +68,7 @@ fn a_backup_is_restored_and_a_damaged_one_is_not() {
     )
     .unwrap();
     let said = keys::restore(&archive, &again).unwrap_err().to_string();
-    assert!(said.contains("leaves the archive"), "{said}");
+    assert!(said.contains("leads out of the archive"), "{said}");
 }
 
 #[test]

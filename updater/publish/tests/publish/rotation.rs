@@ -110,7 +110,7 @@ fn a_root_that_too_few_have_signed_is_refused() {
     let few = KeyFolder::open(&one).unwrap();
     let mut repository = Repository::open(&world.repository(), few).unwrap();
     let said = repository.renew_root().unwrap_err().to_string();
-    assert!(said.contains("asks for 2 of"), "{said}");
+    assert!(said.contains("requires 2 of"), "{said}");
     drop(repository);
     assert!(!world.repository().join("metadata/2.root.json").exists());
 
@@ -222,7 +222,7 @@ fn keepers_of_the_roots_keys_sign_one_after_the_other() {
     assert_eq!((seen.added, seen.removed.len()), (begun.added, 1));
     sign(&keepers[0]).unwrap();
     let said = world.open().install_draft(&draft).unwrap_err().to_string();
-    assert!(said.contains("asks for 2 of"), "{said}");
+    assert!(said.contains("requires 2 of"), "{said}");
     assert_eq!(sign(&keepers[2]).unwrap().signed_by.len(), 2);
     assert!(!world.repository().join("metadata/2.root.json").exists());
     assert_eq!(world.open().install_draft(&draft).unwrap().root_version, 2);
