@@ -166,6 +166,7 @@ impl Init {
         let now = machine::now();
         let mut complaints = Vec::new();
         let mut policies = BTreeMap::new();
+        let mut held = Vec::new();
         for Reading { name, entry } in readings {
             let taken = operator
                 && self
@@ -195,6 +196,7 @@ impl Init {
             };
             match result {
                 Ok(id) => {
+                    held.push(id);
                     self.invalid.remove(&name);
                     if let Some((name, policy)) = self.policy(id) {
                         let awaited = policy.requires.union(&policy.after);
@@ -214,16 +216,22 @@ impl Init {
             }
         }
         self.feed(Event::Define(policies));
+        // One that is started on demand has not been stopped: it never ran.
+        for id in held {
+            self.watch_activation(id);
+        }
         complaints
     }
 
     /// Opens what a service needs, or changes what is open.
     fn hold(&mut self, entry: Entry, operator: bool) -> Result<Id, String> {
-        if let Some(id) = self.by_name(entry.name.as_str())
-            && let Some(service) = self.service_mut(id)
-        {
-            service.redefine(entry)?;
-            return Ok(id);
+        if let Some(id) = self.by_name(entry.name.as_str()) {
+            // Its sockets may change; define() watches those that it has then.
+            self.unwatch_activation(id);
+            if let Some(service) = self.service_mut(id) {
+                service.redefine(entry)?;
+                return Ok(id);
+            }
         }
         let service = Service::open(entry, operator)?;
         let place = match self.services.iter().position(Option::is_none) {

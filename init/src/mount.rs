@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -32,8 +32,9 @@ const SAFE: MsFlags = MsFlags::MS_NOSUID
     .union(MsFlags::MS_NODEV)
     .union(MsFlags::MS_NOEXEC);
 
-/// In the order of mounting. `/dev` is the kernel's own mount
-/// (`CONFIG_DEVTMPFS_MOUNT`) and mounting it again changes nothing.
+/// In the order of mounting. What is mounted already stays as it is: the kernel
+/// mounts `/dev` (`CONFIG_DEVTMPFS_MOUNT`), and where PID 1 runs in a container,
+/// its runtime has hidden parts of `/proc` that a second mount would show.
 const EARLY: [Early; 11] = [
     early("/proc", "proc", SAFE, "", true),
     early("/sys", "sysfs", SAFE, "", true),
@@ -104,6 +105,9 @@ pub fn early_file_systems() -> Result<(), String> {
         if entry.target.starts_with("/dev/") {
             let _ = fs::DirBuilder::new().mode(0o755).create(entry.target);
         }
+        if is_mount_point(Path::new(entry.target)) {
+            continue;
+        }
         let result = mount(
             Some(entry.kind),
             entry.target,
@@ -112,8 +116,6 @@ pub fn early_file_systems() -> Result<(), String> {
             Some(entry.options),
         );
         match result {
-            // Mounted already: by the kernel, or by a container's runtime
-            // where PID 1 runs in a container.
             Ok(()) | Err(Errno::EBUSY) => {}
             Err(error) if entry.needed => {
                 return Err(format!(
@@ -144,6 +146,16 @@ pub fn early_file_systems() -> Result<(), String> {
         log!(Warning, "cannot make the mounts private: {}", error.desc());
     }
     Ok(())
+}
+
+/// Whether `path` is on another file system than the folder that holds it.
+fn is_mount_point(path: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev());
+    match (device(path), device(path.parent().unwrap_or(path))) {
+        (Ok(own), Ok(above)) => own != above,
+        // Mounting tells what is wrong.
+        (Err(_), _) | (_, Err(_)) => false,
+    }
 }
 
 /// The folders below `/run` that PID 1 uses itself.
@@ -209,4 +221,17 @@ pub fn null() -> Result<OwnedFd, String> {
     File::open("/dev/null")
         .map(OwnedFd::from)
         .map_err(|error| format!("cannot open /dev/null: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_on_another_file_system_is_a_mount_point() {
+        assert!(is_mount_point(Path::new("/proc")));
+        assert!(!is_mount_point(Path::new("/proc/self/fd")));
+        assert!(!is_mount_point(Path::new("/nonexistent")));
+        assert!(!is_mount_point(Path::new("/")));
+    }
 }

@@ -413,7 +413,7 @@ impl Init {
         }
     }
 
-    fn unwatch_activation(&mut self, id: Id) {
+    pub(crate) fn unwatch_activation(&mut self, id: Id) {
         let Some(service) = self.services.get_mut(id as usize).and_then(Option::as_mut) else {
             return;
         };
@@ -537,9 +537,18 @@ fn descriptors<'a>(
     (listen, names)
 }
 
-/// Whether the process neither handles nor blocks nor ignores the signal: its
-/// lines of `/proc/PID/status` are masks with bit 0 for signal 1.
+/// Whether the process neither handles nor blocks nor ignores the signal, nor
+/// waits for it: its lines of `/proc/PID/status` are masks with bit 0 for
+/// signal 1.
 fn is_deaf(pid: Pid, signal: Signal) -> bool {
+    // While a process waits in sigwait(3), the kernel takes the signals that it
+    // waits for out of the mask of blocked ones (signal.c, do_sigtimedwait).
+    let waits = fs::read_to_string(format!("/proc/{pid}/syscall")).is_ok_and(|line| {
+        line.split(' ').next() == Some(&nix::libc::SYS_rt_sigtimedwait.to_string())
+    });
+    if waits {
+        return false;
+    }
     let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
         return false;
     };
