@@ -1,5 +1,5 @@
-//! PID 1 under pressure: orphans, garbage, crashes, hangs, and the end of the
-//! machine at any moment.
+//! PID 1 where only a machine will do: its program in the image, the hardware
+//! watchdog, the keys. The rest is in `init/tests`.
 
 use std::thread;
 use std::time::Duration;
@@ -7,82 +7,10 @@ use std::time::Duration;
 use machine::Machine;
 
 use crate::operator::{
-    BOOT, COMMAND, build, fail, power_off, put_service, restored, run, service, settled, status,
-    wait_for_state,
+    BOOT, COMMAND, build, power_off, put_service, restored, run, service, status, wait_for_state,
 };
 
 const END: Duration = Duration::from_secs(120);
-/// Emulated, twenty thousand processes take a minute or two, and far longer on
-/// a machine that does something else beside.
-const ORPHANS: Duration = Duration::from_secs(900);
-
-#[test]
-fn ten_thousand_orphans_are_reaped_while_the_machine_answers() {
-    let build = build();
-    let mut machine = restored(Machine::builder(&build, "init-orphans").limit(ORPHANS + END));
-    let orphans =
-        "i=0; while [ $i -lt 10000 ]; do (: &); i=$((i+1)); done; wherry status > /dev/null";
-    let output = machine.shell(orphans, ORPHANS).unwrap();
-    assert_eq!(output.exit, 0, "{}", output.text);
-    let zombies = run(
-        &mut machine,
-        "sleep 1; grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l",
-    );
-    assert_eq!(zombies.trim(), "0");
-    assert_eq!(status(&mut machine)["machine"]["phase"], "ready");
-    power_off(machine);
-}
-
-#[test]
-fn garbage_on_the_control_socket_is_refused_and_nothing_else_happens() {
-    let build = build();
-    let mut machine = restored(Machine::builder(&build, "init-garbage"));
-    let before = status(&mut machine);
-    let connect = "timeout 5 nc local:/run/wherry/init.sock";
-    // A length far over the limit, no JSON, no request: refused, and the
-    // connection is closed before its client ends it.
-    for garbage in [
-        r"\377\377\377\177",
-        r"\004\000\000\000abcd",
-        r"\002\000\000\000{}",
-    ] {
-        let told = run(
-            &mut machine,
-            &format!("( printf '{garbage}'; sleep 4 ) | {connect} | tail -c +5; echo"),
-        );
-        assert!(told.contains("\"refused\""), "{garbage}: {told}");
-        assert!(told.contains("\"malformed\""), "{garbage}: {told}");
-    }
-    // Random bytes, mostly a length far over the limit: none of them is a
-    // request, so what comes back, if the client still reads it, is a refusal.
-    let told = run(
-        &mut machine,
-        &format!(
-            "for i in 1 2 3 4 5 6 7 8; do head -c 20000 /dev/urandom | {connect}; done 2>&1; :"
-        ),
-    );
-    assert!(!told.contains("\"done\""), "{told}");
-    // A frame that never ends, and nothing at all, are answered by nothing.
-    for silence in [r"printf '\377\000\000\000{'", ":"] {
-        let told = run(&mut machine, &format!("{silence} | {connect}"));
-        assert_eq!(told, "", "{silence}");
-    }
-    // More clients than PID 1 serves at once, which say nothing and stay: the
-    // next one waits until they leave.
-    let crowd = run(
-        &mut machine,
-        &format!(
-            "for i in $(seq 80); do (sleep 5 | {connect} > /dev/null &); done; sleep 2; pidof nc | wc -w"
-        ),
-    );
-    assert_eq!(crowd.trim(), "80");
-    let after = status(&mut machine);
-    for name in ["log", "network", "console"] {
-        assert_eq!(service(&after, name)["pid"], service(&before, name)["pid"]);
-    }
-    assert_eq!(after["machine"]["reexecuted"], 0);
-    power_off(machine);
-}
 
 #[test]
 fn a_fresh_pid_1_takes_over_and_no_service_notices() {
@@ -138,30 +66,6 @@ fn a_crash_of_pid_1_is_told_and_restarts_the_machine() {
         .wait_for("wherry: emergency: PID 1 failed: SIGSEGV", COMMAND)
         .unwrap();
     // A restart ends a machine that is not to start again.
-    machine.wait_end(END).unwrap();
-}
-
-#[test]
-fn a_crash_of_pid_1_leaves_the_machine_reachable_where_that_is_asked_for() {
-    let build = build();
-    let mut machine =
-        settled(Machine::builder(&build, "init-crash-stay").append("wherry.emergency=stay"));
-    machine.type_line("kill -SEGV 1").unwrap();
-    machine.wait_for("wherry: emergency", COMMAND).unwrap();
-    // The shell goes on, so do the services and their log; PID 1 still reaps.
-    let text = run(
-        &mut machine,
-        "(: &); sleep 1; grep -l '^State:.Z' /proc/[0-9]*/status | wc -l",
-    );
-    assert_eq!(text.trim(), "0");
-    let told = fail(&mut machine, "wherry status 2>&1");
-    assert!(!told.is_empty());
-    let log = run(
-        &mut machine,
-        "sleep 1; wherry logs --service init | tail -3",
-    );
-    assert!(log.contains("PID 1 failed"), "{log}");
-    machine.type_line("kill 1").unwrap();
     machine.wait_end(END).unwrap();
 }
 
@@ -270,52 +174,4 @@ fn the_power_key_and_ctrl_alt_del_end_the_machine_at_any_moment_of_the_boot() {
         }
         assert!(ended);
     }
-}
-
-#[test]
-fn a_sigterm_in_the_middle_of_the_boot_ends_it_in_order() {
-    let build = build();
-    let folder = tempfile::TempDir::new().unwrap();
-    let disk = folder.path().join("disk.raw");
-    let mut machine = restored(Machine::builder(&build, "init-sigterm-before").disk(&disk));
-    put_service(
-        &mut machine,
-        "killer",
-        "capabilities = [\"CAP_KILL\"]\nnamespaces = { pid = \"host\" }\nafter = []",
-        "kill -TERM 1; sleep 100; :",
-    );
-    power_off(machine);
-    let mut machine = Machine::builder(&build, "init-sigterm")
-        .disk(&disk)
-        .start()
-        .unwrap();
-    machine.wait_end(BOOT + END).unwrap();
-    assert!(
-        machine.console().contains("wherry: restarting"),
-        "{}",
-        machine.console()
-    );
-}
-
-#[test]
-fn the_machine_ends_in_bounded_time_with_services_that_will_not_stop() {
-    let build = build();
-    let mut machine = restored(Machine::builder(&build, "init-stuck"));
-    for (name, requires) in [
-        ("stuck-one", ""),
-        ("stuck-two", "requires = [\"stuck-one\"]\n"),
-    ] {
-        put_service(
-            &mut machine,
-            name,
-            &format!("{requires}stop = {{ timeout = \"1h\" }}"),
-            "trap '' TERM INT HUP; while :; do sleep 1; done",
-        );
-    }
-    run(&mut machine, "wherry service reload");
-    wait_for_state(&mut machine, "stuck-two", "ready");
-    machine.type_line("wherry poweroff").unwrap();
-    // 60 s for all services together, 20 s for the disks.
-    machine.wait_end(Duration::from_secs(150)).unwrap();
-    assert!(machine.console().contains("wherry: powering off"));
 }

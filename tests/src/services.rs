@@ -1,5 +1,5 @@
-//! Services that are defined wrongly or behave badly: each is held where it
-//! is, and everything else runs on.
+//! The services of the image, and limits that need every cgroup controller. The
+//! rest is in `init/tests`.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use machine::Machine;
 use tempfile::TempDir;
 
 use crate::operator::{
-    COMMAND, build, fail, json, power_off, put_definition, put_service, restored, run, service,
-    settled, state_of, status, wait_for_state,
+    COMMAND, build, json, power_off, put_service, restored, run, service, settled, state_of,
+    status, wait_for_state,
 };
 
 const SLEEP: &str = "while :; do sleep 1; done";
@@ -64,123 +64,6 @@ fn every_service_of_the_image_runs_in_a_container_and_an_operators_service_besid
             &format!("sleep 1; wherry logs -b {boot} --service own"),
         );
         assert_eq!(log.matches("hello from own").count(), 1, "{boot}: {log}");
-    }
-    power_off(machine);
-}
-
-#[test]
-fn a_definition_with_a_mistake_is_named_with_its_place_and_the_others_run() {
-    let build = build();
-    let mut machine = restored(Machine::builder(&build, "services-mistakes"));
-    put_service(&mut machine, "good", "", SLEEP);
-    put_definition(&mut machine, "malformed", "description = \"x\"\n= what");
-    put_service(&mut machine, "unknown-key", "priviledged = true", SLEEP);
-    put_definition(
-        &mut machine,
-        "no-image",
-        "description = \"x\"\ncommand = [\"/x\"]\nimage = \"nowhere\"",
-    );
-    put_service(&mut machine, "one", "requires = [\"two\"]", SLEEP);
-    put_service(&mut machine, "two", "requires = [\"one\"]", SLEEP);
-    put_service(&mut machine, "orphan", "requires = [\"nobody\"]", SLEEP);
-    let told = run(&mut machine, "wherry service reload 2>&1");
-    for words in [
-        "/state/services/malformed/service.toml:2:",
-        "/state/services/unknown-key/service.toml:4: unknown field `priviledged`",
-        "/state/services/no-image/service.toml:3: key `image`: there is no image 'nowhere'",
-    ] {
-        assert!(told.contains(words), "{words}: {told}");
-    }
-    wait_for_state(&mut machine, "good", "ready");
-    let now = status(&mut machine);
-    for (name, state, words) in [
-        ("malformed", "invalid", "malformed/service.toml:2"),
-        ("unknown-key", "invalid", "priviledged"),
-        ("no-image", "invalid", "nowhere"),
-        ("one", "failed", "two"),
-        ("two", "failed", "one"),
-        (
-            "orphan",
-            "failed",
-            "nobody, which it requires, is not defined",
-        ),
-        ("log", "ready", ""),
-        ("network", "ready", ""),
-    ] {
-        let line = service(&now, name);
-        assert_eq!(line["state"], state, "{line:#}");
-        assert!(line["detail"].as_str().unwrap().contains(words), "{line:#}");
-    }
-    assert_eq!(now["machine"]["phase"], "degraded");
-    // Mended, it starts.
-    put_service(&mut machine, "unknown-key", "", SLEEP);
-    run(&mut machine, "wherry service reload");
-    wait_for_state(&mut machine, "unknown-key", "ready");
-    // Its folder gone, it is forgotten.
-    run(
-        &mut machine,
-        "rm -r /state/services/one && wherry service reload",
-    );
-    let list = run(&mut machine, "wherry service list");
-    assert!(!list.contains("\none "), "{list}");
-    let refused = fail(&mut machine, "wherry service start nothing 2>&1");
-    assert!(refused.contains("no service 'nothing'"), "{refused}");
-    power_off(machine);
-}
-
-#[test]
-fn a_service_that_misbehaves_is_held_by_its_policy() {
-    let build = build();
-    let mut machine = restored(Machine::builder(&build, "services-misbehave"));
-    put_service(
-        &mut machine,
-        "exits",
-        "restart = { backoff = \"100ms..200ms\", limit = \"3/1m\" }",
-        "echo once more; exit 3",
-    );
-    put_service(
-        &mut machine,
-        "never-ready",
-        "ready = \"notify\"\nstart-timeout = \"2s\"\nrestart = { policy = \"never\" }",
-        SLEEP,
-    );
-    put_service(
-        &mut machine,
-        "stubborn",
-        "stop = { timeout = \"1s\" }",
-        &format!("trap '' TERM; {SLEEP}"),
-    );
-    put_service(
-        &mut machine,
-        "deaf",
-        "stop = { timeout = \"1h\" }",
-        "sleep 1000; :",
-    );
-    put_service(
-        &mut machine,
-        "missing-program",
-        "restart = { policy = \"never\" }\nmounts = [{ source = \"/nowhere\", target = \"/tmp/x\" }]",
-        SLEEP,
-    );
-    run(&mut machine, "wherry service reload");
-    wait_for_state(&mut machine, "exits", "failed");
-    wait_for_state(&mut machine, "never-ready", "failed");
-    wait_for_state(&mut machine, "missing-program", "failed");
-    let now = status(&mut machine);
-    for (name, words) in [
-        ("exits", "failed too often"),
-        ("never-ready", "not ready in time"),
-        ("missing-program", "/nowhere"),
-    ] {
-        let line = service(&now, name);
-        assert!(line["detail"].as_str().unwrap().contains(words), "{line:#}");
-    }
-    let lines = run(&mut machine, "wherry logs --service exits");
-    assert_eq!(lines.matches("once more").count(), 4, "{lines}");
-    for name in ["stubborn", "deaf"] {
-        wait_for_state(&mut machine, name, "ready");
-        run(&mut machine, &format!("wherry service stop {name}"));
-        assert_eq!(state_of(&mut machine, name), "stopped");
     }
     power_off(machine);
 }

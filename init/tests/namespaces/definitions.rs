@@ -1,0 +1,143 @@
+//! Definitions that an operator puts down: read, refused, changed and removed.
+
+use control::{Refusal, Request, ServiceState};
+
+use crate::pid1::{Pid1, service, until};
+
+pub fn a_definition_with_a_mistake_is_named_with_its_place_and_the_others_run() {
+    let mut pid1 = Pid1::boot(&[("web", service(&["forever"], ""))]);
+    let before = pid1.service("web").pid;
+    let run = |keys: &str| service(&["forever"], keys);
+    pid1.define("good", &run(""));
+    pid1.define("malformed", "description = \"x\"\n= what");
+    pid1.define(
+        "unknown-key",
+        "description = \"x\"\nimage = \"program\"\ncommand = [\"/program\"]\npriviledged = true",
+    );
+    pid1.define(
+        "no-image",
+        "description = \"x\"\ncommand = [\"/x\"]\nimage = \"nowhere\"",
+    );
+    pid1.define("one", &run("requires = [\"two\"]"));
+    pid1.define("two", &run("requires = [\"one\"]"));
+    pid1.define("orphan", &run("requires = [\"nobody\"]"));
+    // The image's own cannot be shadowed.
+    pid1.define("web", &run(""));
+    let told = pid1.reload();
+    for words in [
+        "/state/services/malformed/service.toml:2:",
+        "/state/services/unknown-key/service.toml:4:",
+        "priviledged",
+        "/state/services/no-image/service.toml:3:",
+        "there is no image 'nowhere'",
+        "the OS image has a service 'web'",
+    ] {
+        assert!(
+            told.iter().any(|line| line.contains(words)),
+            "{words}: {told:#?}"
+        );
+    }
+    assert_eq!(told.len(), 4, "{told:#?}");
+    pid1.wait_for_state("good", ServiceState::Ready);
+    for (name, state, words) in [
+        (
+            "malformed",
+            ServiceState::Invalid,
+            "malformed/service.toml:2",
+        ),
+        ("unknown-key", ServiceState::Invalid, "priviledged"),
+        ("no-image", ServiceState::Invalid, "nowhere"),
+        ("one", ServiceState::Failed, "two"),
+        ("two", ServiceState::Failed, "one"),
+        (
+            "orphan",
+            ServiceState::Failed,
+            "nobody, which it requires, is not defined",
+        ),
+        ("web", ServiceState::Ready, ""),
+    ] {
+        let line = pid1.service(name);
+        assert_eq!(line.state, state, "{line:#?}");
+        assert!(line.detail.contains(words), "{line:#?}");
+    }
+    assert_eq!(pid1.service("web").pid, before);
+    assert!(matches!(
+        pid1.refused(&Request::Start {
+            service: "malformed".to_owned()
+        }),
+        Refusal::InvalidDefinition { .. }
+    ));
+    // Repaired, it starts.
+    pid1.define("unknown-key", &run(""));
+    pid1.reload();
+    pid1.wait_for_state("unknown-key", ServiceState::Ready);
+    // Its folder gone, it is forgotten.
+    pid1.undefine("one");
+    pid1.reload();
+    until("one is forgotten", || {
+        pid1.status().services.iter().all(|line| line.name != "one")
+    });
+    assert_eq!(
+        pid1.refused(&Request::Start {
+            service: "nothing".to_owned()
+        }),
+        Refusal::UnknownService {
+            service: "nothing".to_owned()
+        }
+    );
+}
+
+pub fn garbage_instead_of_a_definition_is_refused_and_read_again_later() {
+    let mut pid1 = Pid1::boot(&[]);
+    let zeros = "\0".repeat(1000);
+    let long = format!("description = \"{}\"", "x".repeat(70_000));
+    let deep = format!("x = {}", "[".repeat(30_000));
+    for (name, text) in [("zeros", &zeros), ("long", &long), ("deep", &deep)] {
+        pid1.define(name, text);
+    }
+    let folder = pid1.path("/state/services/binary");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("service.toml"), [0xff, 0xfe, 0x80]).unwrap();
+    std::fs::create_dir_all(pid1.path("/state/services/folder/service.toml")).unwrap();
+    pid1.define("Not A Name", &service(&["forever"], ""));
+    let told = pid1.reload();
+    assert_eq!(told.len(), 6, "{told:#?}");
+    for name in ["zeros", "long", "deep", "binary", "folder", "Not A Name"] {
+        assert_eq!(pid1.service(name).state, ServiceState::Invalid);
+        assert!(
+            told.iter().any(|line| line.contains(name)),
+            "{name}: {told:#?}"
+        );
+    }
+    pid1.define("zeros", &service(&["forever"], ""));
+    assert_eq!(pid1.reload().len(), 5);
+    pid1.wait_for_state("zeros", ServiceState::Ready);
+}
+
+pub fn a_changed_definition_takes_effect_at_the_next_start() {
+    let mut pid1 = Pid1::boot(&[]);
+    pid1.define("web", &service(&["notify STATUS=first", "forever"], ""));
+    pid1.reload();
+    pid1.wait_for_state("web", ServiceState::Ready);
+    until("the first status", || pid1.service("web").detail == "first");
+    let pid = pid1.service("web").pid;
+    pid1.define("web", &service(&["notify STATUS=second", "forever"], ""));
+    assert_eq!(pid1.reload(), Vec::<String>::new());
+    let line = pid1.service("web");
+    assert_eq!((line.pid, line.detail.as_str()), (pid, "first"));
+    assert!(line.operator);
+    // One that has become wrong runs on under the older one.
+    pid1.define("web", "nonsense");
+    assert_eq!(pid1.reload().len(), 1);
+    let line = pid1.service("web");
+    assert_eq!(line.pid, pid);
+    assert!(
+        line.detail.contains("runs under an older definition"),
+        "{line:#?}"
+    );
+    pid1.define("web", &service(&["notify STATUS=third", "forever"], ""));
+    pid1.reload();
+    pid1.order(|service| Request::Restart { service }, "web");
+    until("the third status", || pid1.service("web").detail == "third");
+    assert_ne!(pid1.service("web").pid, pid);
+}
