@@ -19,6 +19,7 @@ mod restarting;
 mod shutdown;
 mod sockets;
 mod sys;
+mod until_reboot;
 
 use std::process::ExitCode;
 use std::thread;
@@ -80,6 +81,13 @@ fn trials() -> Vec<Trial> {
             a_client_of_a_service_that_is_restarted_is_served_by_the_next_run
             a_flood_of_clients_is_served_and_starts_the_service_once
             a_socket_that_a_changed_definition_keeps_stays_open_and_a_new_one_is_watched;
+        until_reboot:
+            a_service_is_defined_outlives_reload_and_reexecution_and_is_removed
+            a_definition_with_a_mistake_or_anothers_name_leaves_nothing_behind
+            the_machine_takes_a_host_name_and_no_nonsense
+            an_inhibitor_blocks_a_shutdown_as_long_as_its_connection_is_open
+            an_inhibitor_delays_a_shutdown_until_its_release_or_the_limit
+            a_signal_is_not_blocked_and_waits_for_the_limit;
     }
 }
 
