@@ -101,6 +101,12 @@ pub enum ServiceCommand {
         #[command(flatten)]
         selection: Lines,
     },
+    /// Check a definition before it is used
+    Check {
+        /// The definition, a service.toml
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Read the operator's definitions again
     Reload,
     /// Define a service until the next boot, and start it

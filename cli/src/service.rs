@@ -4,6 +4,8 @@ use std::path::Path;
 
 use control::{Client, Health, Reply, Request, ServiceDetail};
 
+use serde::Serialize;
+
 use crate::arguments::{Place, ServiceCommand};
 use crate::failure::Failure;
 use crate::outcome::{self, Wish};
@@ -22,6 +24,7 @@ pub fn run(place: &Place, command: &ServiceCommand) -> Result<(), Failure> {
         ServiceCommand::Logs { name, selection } => {
             logs::show(place, std::slice::from_ref(name), selection)
         }
+        ServiceCommand::Check { file } => check(place, file),
         ServiceCommand::Reload => reload(place),
         ServiceCommand::Define { name, file, root } => define(place, name, file, root.as_deref()),
         ServiceCommand::Remove { name } => remove(place, name),
@@ -53,6 +56,47 @@ fn show(place: &Place, name: &str) -> Result<(), Failure> {
         return output::print_json(&detail);
     }
     output::print(&render(&detail, units::boottime_us(), Reader::of_stdout()))
+}
+
+/// A mistake as `--json` prints it.
+#[derive(Serialize)]
+struct Mistake {
+    file: String,
+    line: Option<usize>,
+    column: Option<usize>,
+    key: String,
+    message: String,
+}
+
+/// Checks a file as PID 1 will read it. What it names on the machine (images,
+/// devices, mounts) is not looked for: the file may be meant for another one.
+fn check(place: &Place, file: &Path) -> Result<(), Failure> {
+    let path = file.display().to_string();
+    let text = config::read(file, definition::MAX_LENGTH)
+        .and_then(|text| text.ok_or_else(|| config::Error::of_file(&path, "does not exist")));
+    let mistake = text.and_then(|text| definition::parse(&path, &text)).err();
+    if place.json {
+        let mistakes: Vec<Mistake> = mistake
+            .iter()
+            .map(|error| Mistake {
+                file: error.file.clone(),
+                line: error.position.map(|position| position.line),
+                column: error.position.map(|position| position.column),
+                key: error.key.to_string(),
+                message: error.message(),
+            })
+            .collect();
+        output::print_json(&mistakes)?;
+    }
+    match mistake {
+        // Without the command's name: editors find the place at the line's start.
+        Some(error) => {
+            eprintln!("{}", harmless(&error.to_string()));
+            Err(Failure::Reported)
+        }
+        None if place.json => Ok(()),
+        None => output::print(&format!("{}: no mistake\n", harmless(&path))),
+    }
 }
 
 fn reload(place: &Place) -> Result<(), Failure> {

@@ -363,6 +363,53 @@ fn a_reload_shows_what_is_wrong_with_a_definition() {
 }
 
 #[test]
+fn a_definition_is_checked_without_a_machine() {
+    let nowhere = Path::new("/nonexistent");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("service.toml");
+    let file = path.to_str().unwrap();
+    let check = |options: &[&str]| {
+        let mut arguments = vec!["service", "check", file];
+        arguments.extend(options);
+        wherry(nowhere, &arguments)
+    };
+
+    std::fs::write(
+        &path,
+        "description = \"x\"\ncommand = [\"/x\"]\n\n[health]\ncommand = [\"/x\"]\ninterval = \"soon\"\n",
+    )
+    .unwrap();
+    let ended = check(&[]);
+    assert_eq!(ended.code, 1);
+    assert_eq!(ended.out, "");
+    assert_eq!(
+        ended.errors,
+        format!(
+            "{file}:6:12: key `health.interval`: 'soon' is not a duration, \
+             expected one as 250ms, 10s, 5m or 1h 30m\n"
+        )
+    );
+    let ended = check(&["--json"]);
+    assert_eq!(ended.code, 1);
+    let mistakes: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(mistakes[0]["line"], 6);
+    assert_eq!(mistakes[0]["column"], 12);
+    assert_eq!(mistakes[0]["key"], "health.interval");
+
+    std::fs::write(&path, "description = \"x\"\ncommand = [\"/x\"]\n").unwrap();
+    let ended = check(&[]);
+    assert_eq!((ended.code, ended.errors.as_str()), (0, ""));
+    assert_eq!(ended.out, format!("{file}: no mistake\n"));
+    let ended = check(&["--json"]);
+    assert_eq!((ended.code, ended.out.as_str()), (0, "[]\n"));
+
+    std::fs::remove_file(&path).unwrap();
+    let ended = check(&[]);
+    assert_eq!(ended.code, 1);
+    assert_eq!(ended.errors, format!("{file}: does not exist\n"));
+}
+
+#[test]
 fn the_boot_chart_goes_where_it_is_sent() {
     with_script(S::Ready, &[], |socket| {
         let chart = wherry(socket, &["boot-chart"]);

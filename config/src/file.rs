@@ -18,7 +18,9 @@ pub fn read(path: &Path, longest: usize) -> Result<Option<String>, Error> {
         file.take(longest as u64 + 1).read_to_end(&mut bytes)
     });
     match read {
-        Ok(length) if length > longest => Err(error(format!("is longer than {longest} bytes"))),
+        Ok(length) if length > longest => Err(error(format!(
+            "is too long: it may have {longest} bytes at most"
+        ))),
         Ok(_) => String::from_utf8(bytes)
             .map(Some)
             .map_err(|cause| error(format!("cannot be read: {}", cause.utf8_error()))),

@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(loaded.source, Source::Default);
         assert!(loaded.error.unwrap().to_string().contains("cannot be read"));
         fs::write(&path, " ".repeat(LONGEST + 1)).unwrap();
-        assert!(load().error.unwrap().to_string().contains("is longer than"));
+        assert!(load().error.unwrap().to_string().contains("bytes at most"));
     }
 
     #[test]

@@ -5,10 +5,9 @@
 //! [`OPERATOR`].
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use definition::{DefinitionError, Entry, Found, IMAGES};
+use definition::{Entry, Found, IMAGES};
 use serde::{Deserialize, Serialize};
 
 /// The services of the OS image.
@@ -26,7 +25,7 @@ pub struct Reading {
     /// The folder's name.
     pub name: String,
     /// The service, or why it cannot be run.
-    pub entry: Result<Entry, DefinitionError>,
+    pub entry: Result<Entry, config::Error>,
 }
 
 /// Reads and parses all definitions of a folder, by name. A folder that does not
@@ -36,15 +35,9 @@ pub fn read(folder: &Path) -> Vec<Reading> {
     let mut readings = Vec::new();
     for name in folders(folder).into_iter().take(MOST) {
         let path = folder.join(&name).join("service.toml");
-        let text = match fs::metadata(&path) {
-            Ok(metadata) if metadata.len() > definition::MAX_LENGTH as u64 => Err(format!(
-                "a definition may have {} bytes at most",
-                definition::MAX_LENGTH
-            )),
-            Ok(_) => fs::read_to_string(&path).map_err(|error| error.to_string()),
-            // A folder without a definition is one that is being made.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => Err(error.to_string()),
+        // A folder without a definition is one that is being made.
+        let Some(text) = config::read(&path, definition::MAX_LENGTH).transpose() else {
+            continue;
         };
         let root = folder.join(&name).join("root");
         let found = Found {

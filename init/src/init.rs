@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use definition::{DefinitionError, Entry};
+use definition::Entry;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -45,7 +45,7 @@ pub struct Init {
     /// leaves its place empty.
     pub(crate) services: Vec<Option<Service>>,
     /// Definitions that cannot be run, by the name of their folder.
-    pub(crate) invalid: BTreeMap<String, (DefinitionError, bool)>,
+    pub(crate) invalid: BTreeMap<String, (config::Error, bool)>,
     pub(crate) children: BTreeMap<Pid, Child>,
     pub(crate) sources: Sources,
     pub(crate) signals: SignalFd,
@@ -173,17 +173,12 @@ impl Init {
                     .by_name(&name)
                     .and_then(|id| self.service(id))
                     .is_some_and(|service| !service.operator);
-            let error = |path: &str, message| DefinitionError {
-                path: path.to_owned(),
-                line: None,
-                message,
-            };
             let result = if taken {
                 let path = match &entry {
                     Ok(entry) => &entry.path,
-                    Err(error) => &error.path,
+                    Err(error) => &error.file,
                 };
-                Err(error(
+                Err(config::Error::of_file(
                     path,
                     format!("the OS image has a service '{name}'; give the folder another name"),
                 ))
@@ -191,7 +186,7 @@ impl Init {
                 entry.and_then(|entry| {
                     let path = entry.path.clone();
                     self.hold(entry, operator)
-                        .map_err(|message| error(&path, message))
+                        .map_err(|message| config::Error::of_file(path, message))
                 })
             };
             match result {
@@ -263,7 +258,7 @@ impl Init {
                 .definition
                 .mounts
                 .iter()
-                .any(|mount| mount.source.starts_with(crate::storage::STATE));
+                .any(|mount| mount.source.as_path().starts_with(crate::storage::STATE));
         if service.name() != STATE {
             if uses_state && let Ok(state) = STATE.parse() {
                 policy.requires.insert(state);

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use config::value::Pattern;
 use definition::spec::Device;
 use definition::{BOOT_DISK, Definition, Mount, STATE_DISK};
 use nix::sys::stat::{major, minor};
@@ -27,10 +28,10 @@ pub fn devices(definition: &Definition, state_disk: Option<&Path>) -> Result<Vec
         } else if asked == BOOT_DISK {
             // None where the root is on no disk, as of a test in a container.
             storage::boot_disk()?.into_iter().collect()
-        } else if let Some((start, end)) = asked.split_once('*') {
-            matching(start, end)
-        } else {
+        } else if Pattern::from(asked.as_str()).is_exact() {
             vec![PathBuf::from(asked)]
+        } else {
+            matching(asked)
         };
         for path in paths {
             devices.push(device(&path)?);
@@ -55,24 +56,22 @@ fn device(path: &Path) -> Result<Device, String> {
     })
 }
 
-/// The nodes whose path is `start`, anything, `end`; no further level.
-fn matching(start: &str, end: &str) -> Vec<PathBuf> {
-    let Some((folder, _)) = start.rsplit_once('/') else {
+/// The nodes that a pattern fits, whose last part alone may have `*` and `?`.
+fn matching(pattern: &str) -> Vec<PathBuf> {
+    let Some((folder, name)) = pattern.rsplit_once('/') else {
         return Vec::new();
     };
+    let pattern = Pattern::from(name);
     let mut paths: Vec<PathBuf> = fs::read_dir(folder)
         .into_iter()
         .flatten()
         .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let text = path.to_str()?;
-            let is_wanted = text.len() >= start.len() + end.len()
-                && text.starts_with(start)
-                && text.ends_with(end);
-            if !is_wanted {
+            let entry = entry.ok()?;
+            if !pattern.fits(entry.file_name().to_str()?) {
                 return None;
             }
             // Only then: /dev has a hundred nodes.
+            let path = entry.path();
             let kind = fs::metadata(&path).ok()?.file_type();
             (kind.is_char_device() || kind.is_block_device()).then_some(path)
         })
@@ -85,7 +84,7 @@ fn matching(start: &str, end: &str) -> Vec<PathBuf> {
 fn with_partitions(disk: &Path) -> Vec<PathBuf> {
     let mut paths = vec![disk.to_owned()];
     if let Some(name) = disk.to_str() {
-        paths.extend(matching(name, "").into_iter().filter(|path| {
+        paths.extend(matching(&format!("{name}*")).into_iter().filter(|path| {
             path.to_str()
                 .and_then(|path| path.strip_prefix(name))
                 .map(|rest| rest.strip_prefix('p').unwrap_or(rest))
@@ -105,7 +104,7 @@ fn with_partitions(disk: &Path) -> Vec<PathBuf> {
 pub fn mounts(definition: &Definition) -> Result<Vec<Mount>, String> {
     let mut mounts = Vec::new();
     for asked in &definition.mounts {
-        let source = Path::new(&asked.source);
+        let source = asked.source.as_path();
         if source.starts_with("/run/wherry") && !source.exists() {
             mount::make_folder(source, 0o755)?;
         }
@@ -122,9 +121,10 @@ mod tests {
 
     #[test]
     fn a_pattern_takes_only_devices() {
-        let null = matching("/dev/nul", "");
+        let null = matching("/dev/nul*");
         assert_eq!(null, [PathBuf::from("/dev/null")]);
-        assert!(matching("/dev/p", "s").is_empty(), "/dev/pts is a folder");
+        assert_eq!(matching("/dev/n?ll"), null);
+        assert!(matching("/dev/p*s").is_empty(), "/dev/pts is a folder");
     }
 
     #[test]

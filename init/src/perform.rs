@@ -269,7 +269,7 @@ impl Init {
         let Some(service) = self.service(id) else {
             return;
         };
-        let signal = service.entry.definition.stop_signal;
+        let signal = service.entry.definition.stop_signal.0;
         let Some((pid, pidfd)) = service.run.as_ref().and_then(|run| run.process.as_ref()) else {
             return self.cancel_job();
         };

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use definition::{DefinitionError, Entry};
+use definition::Entry;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ struct Snapshot {
     machine: Machine,
     supervisor: Supervisor,
     services: Vec<Option<HeldService>>,
-    invalid: BTreeMap<String, (DefinitionError, bool)>,
+    invalid: BTreeMap<String, (config::Error, bool)>,
     probes: Vec<(i32, Id, u32)>,
     listener: RawFd,
     outputs: Option<RawFd>,

@@ -101,7 +101,7 @@ fn read_operator(complaints: &mut Vec<String>) -> Vec<Reading> {
 fn make_sources(mounts: &[Mount]) -> Vec<String> {
     mounts
         .iter()
-        .map(|mount| Path::new(&mount.source))
+        .map(|mount| mount.source.as_path())
         .filter(|source| source.starts_with(storage::STATE) && !source.exists())
         .filter_map(|source| mount::make_folder(source, 0o755).err())
         .collect()

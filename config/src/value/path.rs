@@ -1,6 +1,7 @@
 //! Paths of files.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 /// A path from the root on, without `..` and zero bytes: `"/run/wherry"`.
@@ -13,6 +14,11 @@ impl AbsolutePath {
     /// As text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// As a path.
+    pub fn as_path(&self) -> &Path {
+        Path::new(&self.0)
     }
 }
 
@@ -29,6 +35,12 @@ impl FromStr for AbsolutePath {
             return Err(format!("'{text}' holds '..' or a zero byte"));
         }
         Ok(Self(text.to_owned()))
+    }
+}
+
+impl From<AbsolutePath> for String {
+    fn from(path: AbsolutePath) -> Self {
+        path.0
     }
 }
 

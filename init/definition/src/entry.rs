@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use config::Fault;
 use serde::{Deserialize, Serialize};
 use supervisor::ServiceName;
 
-use crate::{Definition, DefinitionError, parse};
+use crate::{Definition, parse};
 
 /// The operator's container roots, for more than one service.
 pub const IMAGES: &str = "/state/images";
@@ -19,7 +20,7 @@ pub struct Found {
     /// The definition's path.
     pub path: String,
     /// Its text, or why there is none.
-    pub text: Result<String, String>,
+    pub text: Result<String, config::Error>,
     /// The root beside it, where there is one.
     pub root: Option<PathBuf>,
     /// The roots it may name by `image`, with their paths.
@@ -45,53 +46,44 @@ impl Found {
     /// Parses the definition and finds its root.
     ///
     /// # Errors
-    /// The first mistake, with file, line and key.
-    pub fn understand(&self) -> Result<Entry, DefinitionError> {
-        let error = |message: String| DefinitionError {
-            path: self.path.clone(),
-            line: None,
-            message,
-        };
+    /// The first mistake.
+    pub fn understand(&self) -> Result<Entry, config::Error> {
         let name = ServiceName::from_str(&self.name).map_err(|_| {
-        error(format!(
-            "the folder's name '{}' is not a service's name: a letter, then letters, digits and '-', all lower case",
-            self.name
-        ))
-    })?;
-        let text = self
-            .text
-            .clone()
-            .map_err(|why| error(format!("cannot be read: {why}")))?;
+            config::Error::of_file(
+                &self.path,
+                format!(
+                    "the folder's name '{}' is not a service's name: a letter, then letters, digits and '-', all lower case",
+                    self.name
+                ),
+            )
+        })?;
+        let text = self.text.clone()?;
         let definition = parse(&self.path, &text)?;
-        let line = text
-            .lines()
-            .position(|line| line.trim_start().starts_with("image"))
-            .map(|index| index + 1);
+        let wrong = |what: String| config::locate(&self.path, &text, Fault::new(what).at("image"));
         let root = match &definition.image {
-        None => self.root.clone().ok_or_else(|| {
-            error("there is no folder `root` beside it, and no key `image` names another".to_owned())
-        })?,
-        Some(image) if image.contains(['/', ':', '@']) => {
-            return Err(DefinitionError {
-                line,
-                ..error(format!(
-                    "key `image`: '{image}' is an OCI reference, and this release has no service that fetches images; \
-                     put the unpacked root into {IMAGES}/NAME and write image = \"NAME\""
-                ))
-            });
-        }
-        Some(image) => self
-            .images
-            .iter()
-            .find(|(name, _)| name == image)
-            .map(|(_, root)| root.clone())
-            .ok_or_else(|| DefinitionError {
-                line,
-                ..error(format!(
-                    "key `image`: there is no image '{image}', neither in the OS image nor in {IMAGES}"
-                ))
+            None => self.root.clone().ok_or_else(|| {
+                config::Error::of_file(
+                    &self.path,
+                    "there is no folder `root` beside it, and no key `image` names another",
+                )
             })?,
-    };
+            Some(image) if image.contains(['/', ':', '@']) => {
+                return Err(wrong(format!(
+                    "'{image}' is an OCI reference, and this release has no service that fetches images; \
+                     put the unpacked root into {IMAGES}/NAME and write image = \"NAME\""
+                )));
+            }
+            Some(image) => self
+                .images
+                .iter()
+                .find(|(name, _)| name == image)
+                .map(|(_, root)| root.clone())
+                .ok_or_else(|| {
+                    wrong(format!(
+                        "there is no image '{image}', neither in the OS image nor in {IMAGES}"
+                    ))
+                })?,
+        };
         Ok(Entry {
             name,
             path: self.path.clone(),
@@ -127,7 +119,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "/state/services/web/service.toml:3: key `image`: there is no image 'nginx', \
+            "/state/services/web/service.toml:3:9: key `image`: there is no image 'nginx', \
              neither in the OS image nor in /state/images"
         );
         assert!(found("web", TEXT).understand().is_err(), "no root at all");

@@ -1,17 +1,19 @@
 //! The file's own types and defaults, and their translation into a
 //! [`Definition`].
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::str::FromStr;
-use std::time::Duration;
+use std::collections::BTreeMap;
 
+use config::Fault;
+use config::value::{AbsolutePath, Duration, OrNone, Size};
 use nix::sys::signal::Signal;
-use oci_spec::runtime::Capabilities;
 use serde::{Deserialize, Serialize};
 use supervisor::{Health, Policy, Ready, Restart, RestartPolicy, ServiceName};
 
-use super::value::{Backoff, Bytes, CpuLimit, Listen, RestartLimit, Time, User};
-use super::{Definition, Limits};
+use crate::value::{
+    Backoff, CapabilityName, CpuLimit, Dependency, Device, Listen, RestartLimit, StopSignal, User,
+    Variable,
+};
+use crate::{Definition, Limits};
 
 /// `service.toml`.
 #[derive(Debug, Deserialize)]
@@ -21,29 +23,29 @@ pub struct File {
     image: Option<String>,
     command: Vec<String>,
     #[serde(default)]
-    environment: BTreeMap<String, String>,
-    working_directory: Option<String>,
+    environment: BTreeMap<Variable, String>,
+    working_directory: Option<AbsolutePath>,
     user: Option<User>,
     #[serde(default)]
-    requires: BTreeSet<String>,
+    requires: Vec<Dependency>,
     #[serde(default)]
-    after: BTreeSet<String>,
+    after: Vec<Dependency>,
     #[serde(default)]
     ready: ReadyKey,
-    start_timeout: Option<Time>,
+    start_timeout: Option<Duration>,
     #[serde(default)]
     restart: RestartTable,
     #[serde(default)]
     stop: StopTable,
-    watchdog: Option<Time>,
+    watchdog: Option<Duration>,
     #[serde(default)]
-    capabilities: Vec<String>,
+    capabilities: Vec<CapabilityName>,
     #[serde(default)]
     namespaces: NamespacesTable,
     #[serde(default)]
     mounts: Vec<Mount>,
     #[serde(default)]
-    devices: Vec<String>,
+    devices: Vec<Device>,
     #[serde(default)]
     sockets: Vec<Listen>,
     #[serde(default)]
@@ -84,14 +86,14 @@ enum RestartPolicyKey {
 struct RestartTable {
     policy: Option<RestartPolicyKey>,
     backoff: Option<Backoff>,
-    limit: Option<RestartLimit>,
+    limit: Option<OrNone<RestartLimit>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct StopTable {
-    signal: Option<String>,
-    timeout: Option<Time>,
+    signal: Option<StopSignal>,
+    timeout: Option<Duration>,
 }
 
 /// Whether something is the container's own.
@@ -121,9 +123,9 @@ struct NamespacesTable {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Mount {
     /// Its absolute path on the machine.
-    pub source: String,
+    pub source: AbsolutePath,
     /// Its absolute path in the container.
-    pub target: String,
+    pub target: AbsolutePath,
     /// Whether the container may only read it.
     #[serde(default)]
     pub read_only: bool,
@@ -138,8 +140,8 @@ pub struct Mount {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct LimitsTable {
-    memory: Option<Bytes>,
-    swap: Option<Bytes>,
+    memory: Option<Size>,
+    swap: Option<Size>,
     pids: Option<u64>,
     cpu: Option<CpuLimit>,
     open_files: Option<u64>,
@@ -149,8 +151,8 @@ struct LimitsTable {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct HealthTable {
     command: Vec<String>,
-    interval: Option<Time>,
-    timeout: Option<Time>,
+    interval: Option<Duration>,
+    timeout: Option<Duration>,
     retries: Option<u32>,
 }
 
@@ -163,88 +165,55 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const PIDS: u64 = 512;
 
 impl File {
-    /// Checks what the types could not. The error is the key and what is wrong
-    /// with it.
-    pub fn into_definition(self) -> Result<Definition, (&'static str, String)> {
-        check_command("command", &self.command)?;
+    /// Checks what the types could not.
+    pub fn into_definition(self) -> Result<Definition, Fault> {
+        check_command(&self.command).map_err(|fault| fault.at("command"))?;
         if let Some(health) = &self.health {
-            check_command("health", &health.command)?;
+            check_command(&health.command).map_err(|fault| fault.at("command").at("health"))?;
         }
-        for (name, value) in &self.environment {
-            if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-                return Err(("environment", format!("'{name}' is not a variable's name")));
+        for (Variable(name), value) in &self.environment {
+            if value.contains('\0') {
+                let fault = Fault::new("the value holds a zero byte");
+                return Err(fault.at(name.as_str()).at("environment"));
             }
         }
-        for mount in &self.mounts {
-            for path in [&mount.source, &mount.target] {
-                check_path("mounts", path)?;
+        for (key, size) in [("memory", self.limits.memory), ("swap", self.limits.swap)] {
+            if size == Some(Size(0)) {
+                let fault = Fault::new("0 is no limit that can be kept, expected more");
+                return Err(fault.at(key).at("limits"));
             }
         }
-        for device in &self.devices {
-            if device != STATE_DISK && device != BOOT_DISK {
-                check_path("devices", device)?;
-                if !device.starts_with("/dev/") {
-                    return Err(("devices", format!("'{device}' is not below /dev")));
-                }
-            }
-        }
-        let working_directory = self.working_directory.unwrap_or_else(|| "/".to_owned());
-        check_path("working-directory", &working_directory)?;
-        let mut capabilities = Capabilities::new();
-        for name in self.capabilities {
-            let capability = name.strip_prefix("CAP_").unwrap_or("").parse();
-            capabilities.insert(capability.map_err(|_| {
-                (
-                    "capabilities",
-                    format!("there is no capability '{name}'; write it as CAP_NET_ADMIN"),
-                )
-            })?);
-        }
-        let stop_signal = match &self.stop.signal {
-            None => Signal::SIGTERM,
-            Some(name) => Signal::from_str(name).map_err(|_| {
-                (
-                    "stop",
-                    format!("there is no signal '{name}'; write it as SIGTERM"),
-                )
-            })?,
-        };
         if matches!(self.ready, ReadyKey::Health) && self.health.is_none() {
-            return Err(("ready", "\"health\" needs a table `health`".to_owned()));
+            return Err(Fault::new("\"health\" needs a table `health`").at("ready"));
         }
         if matches!(self.ready, ReadyKey::Exit)
             && matches!(self.restart.policy, Some(RestartPolicyKey::Always))
         {
-            return Err((
-                "restart",
+            let fault = Fault::new(
                 "a one-shot (ready = \"exit\") that always runs again is never done; \
-                 use policy \"on-failure\", or another `ready`"
-                    .to_owned(),
-            ));
+                 use policy \"on-failure\", or another `ready`",
+            );
+            return Err(fault.at("policy").at("restart"));
         }
-        if let Some(Time(time)) = self.watchdog
-            && time.is_zero()
-        {
-            return Err(("watchdog", "must be longer than 0".to_owned()));
+        if self.watchdog.is_some_and(|time| time.0.is_zero()) {
+            return Err(Fault::new("must be longer than 0").at("watchdog"));
         }
         Ok(Definition {
             policy: Policy {
-                requires: names("requires", self.requires)?,
-                after: names("after", self.after)?,
+                requires: names(self.requires),
+                after: names(self.after),
                 ready: match self.ready {
                     ReadyKey::Started => Ready::Started,
                     ReadyKey::Exit => Ready::Exit,
                     ReadyKey::Notify => Ready::Notify,
                     ReadyKey::Health => Ready::Health,
                 },
-                start_timeout: Some(self.start_timeout.map_or(START_TIMEOUT, |time| time.0)),
+                start_timeout: Some(self.start_timeout.unwrap_or(START_TIMEOUT).0),
                 restart: restart(&self.restart),
-                stop_timeout: self.stop.timeout.map_or(STOP_TIMEOUT, |time| time.0),
+                stop_timeout: self.stop.timeout.unwrap_or(STOP_TIMEOUT).0,
                 health: self.health.as_ref().map(|health| Health {
-                    interval: health
-                        .interval
-                        .map_or(Duration::from_secs(30), |time| time.0),
-                    timeout: health.timeout.map_or(Duration::from_secs(5), |time| time.0),
+                    interval: health.interval.unwrap_or(Duration::from_secs(30)).0,
+                    timeout: health.timeout.unwrap_or(Duration::from_secs(5)).0,
                     retries: health.retries.unwrap_or(3),
                 }),
                 watchdog: self.watchdog.map(|time| time.0),
@@ -254,22 +223,28 @@ impl File {
             description: self.description,
             image: self.image,
             command: self.command,
-            environment: self.environment,
-            working_directory,
+            environment: self
+                .environment
+                .into_iter()
+                .map(|(Variable(name), value)| (name, value))
+                .collect(),
+            working_directory: self
+                .working_directory
+                .map_or_else(|| "/".to_owned(), Into::into),
             user: self.user.unwrap_or_default(),
-            stop_signal,
+            stop_signal: self.stop.signal.unwrap_or(StopSignal(Signal::SIGTERM)),
             probe: self.health.map(|health| health.command),
-            capabilities,
+            capabilities: self.capabilities.into_iter().map(|name| name.0).collect(),
             network: self.namespaces.network,
             pid: self.namespaces.pid,
             ipc: self.namespaces.ipc,
             mounts: self.mounts,
-            devices: self.devices,
+            devices: self.devices.into_iter().map(|device| device.0).collect(),
             sockets: self.sockets,
             stored_descriptors: self.stored_descriptors,
             limits: Limits {
-                memory: self.limits.memory.map(|bytes| bytes.0),
-                swap: self.limits.swap.map(|bytes| bytes.0),
+                memory: self.limits.memory.map(|size| size.0),
+                swap: self.limits.swap.map(|size| size.0),
                 pids: Some(self.limits.pids.unwrap_or(PIDS)),
                 cpu: self.limits.cpu,
                 open_files: self.limits.open_files,
@@ -278,22 +253,15 @@ impl File {
     }
 }
 
-/// The word in `devices` for the disk of the state partition with all its
-/// partitions: only PID 1 knows which that is.
-pub const STATE_DISK: &str = "state-disk";
-
-/// The word in `devices` for the disk that the system booted from, without its
-/// partitions.
-pub const BOOT_DISK: &str = "boot-disk";
-
 fn restart(table: &RestartTable) -> Restart {
     let backoff = table.backoff.unwrap_or(Backoff {
-        min: Duration::from_millis(250),
-        max: Duration::from_secs(30),
+        min: std::time::Duration::from_millis(250),
+        max: std::time::Duration::from_secs(30),
     });
-    let limit = table
-        .limit
-        .map_or(Some((10, Duration::from_secs(3600))), |limit| limit.0);
+    let limit = table.limit.unwrap_or(OrNone(Some(RestartLimit {
+        count: 10,
+        window: std::time::Duration::from_secs(3600),
+    })));
     Restart {
         policy: match table.policy.unwrap_or(RestartPolicyKey::OnFailure) {
             RestartPolicyKey::Never => RestartPolicy::Never,
@@ -302,42 +270,28 @@ fn restart(table: &RestartTable) -> Restart {
         },
         backoff_min: backoff.min,
         backoff_max: backoff.max,
-        limit: limit.map(|(count, window)| supervisor::RestartLimit { count, window }),
+        limit: limit
+            .0
+            .map(|RestartLimit { count, window }| supervisor::RestartLimit { count, window }),
     }
 }
 
-fn check_command(key: &'static str, command: &[String]) -> Result<(), (&'static str, String)> {
-    match command.first() {
-        None => Err((key, "the command is empty".to_owned())),
-        Some(program) if !program.starts_with('/') => {
-            Err((key, format!("'{program}' is not an absolute path")))
-        }
-        Some(_) if command.iter().any(|argument| argument.contains('\0')) => {
-            Err((key, "an argument holds a zero byte".to_owned()))
-        }
-        Some(_) => Ok(()),
+fn check_command(command: &[String]) -> Result<(), Fault> {
+    let Some(program) = command.first() else {
+        return Err(Fault::new("the command is empty"));
+    };
+    if !program.starts_with('/') {
+        return Err(Fault::new(format!(
+            "'{program}' is not an absolute path, expected one that begins with '/'"
+        ))
+        .at(0));
+    }
+    match command.iter().position(|argument| argument.contains('\0')) {
+        Some(index) => Err(Fault::new("the argument holds a zero byte").at(index)),
+        None => Ok(()),
     }
 }
 
-fn check_path(key: &'static str, path: &str) -> Result<(), (&'static str, String)> {
-    if !path.starts_with('/') {
-        return Err((key, format!("'{path}' is not an absolute path")));
-    }
-    if path.split('/').any(|part| part == "..") || path.contains('\0') {
-        return Err((key, format!("'{path}' holds '..' or a zero byte")));
-    }
-    Ok(())
-}
-
-fn names(
-    key: &'static str,
-    names: BTreeSet<String>,
-) -> Result<BTreeSet<ServiceName>, (&'static str, String)> {
-    names
-        .into_iter()
-        .map(|name| {
-            ServiceName::from_str(&name)
-                .map_err(|_| (key, format!("'{name}' is not a service's name")))
-        })
-        .collect()
+fn names(dependencies: Vec<Dependency>) -> std::collections::BTreeSet<ServiceName> {
+    dependencies.into_iter().map(|name| name.0).collect()
 }

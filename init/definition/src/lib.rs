@@ -19,14 +19,13 @@ mod value;
 
 use std::collections::BTreeMap;
 
-use nix::sys::signal::Signal;
 use oci_spec::runtime::Capabilities;
 use serde::{Deserialize, Serialize};
 use supervisor::Policy;
 
 pub use entry::{Entry, Found, IMAGES};
-pub use file::{BOOT_DISK, Mount, STATE_DISK, Share};
-pub use value::{CpuLimit, Listen, User};
+pub use file::{Mount, Share};
+pub use value::{BOOT_DISK, CpuLimit, Listen, STATE_DISK, StopSignal, User};
 
 /// The largest definition that is read, in bytes.
 pub const MAX_LENGTH: usize = 64 * 1024;
@@ -49,8 +48,7 @@ pub struct Definition {
     /// How it is supervised.
     pub policy: Policy,
     /// The signal that asks it to end.
-    #[serde(with = "value::signal")]
-    pub stop_signal: Signal,
+    pub stop_signal: StopSignal,
     /// The probe of its health.
     pub probe: Option<Vec<String>>,
     /// Capabilities.
@@ -88,75 +86,16 @@ pub struct Limits {
     pub open_files: Option<u64>,
 }
 
-/// Why a definition cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DefinitionError {
-    /// The file.
-    pub path: String,
-    /// The line, from 1, where one is to blame.
-    pub line: Option<usize>,
-    /// What is wrong, with the key.
-    pub message: String,
-}
-
-impl std::fmt::Display for DefinitionError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "{}:{line}: {}", self.path, self.message),
-            None => write!(f, "{}: {}", self.path, self.message),
-        }
-    }
-}
-
-impl std::error::Error for DefinitionError {}
-
 /// Parses a definition. `path` is only for the error.
 ///
 /// # Errors
-/// The first mistake, with its line and key.
-pub fn parse(path: &str, text: &str) -> Result<Definition, DefinitionError> {
-    let error = |line, message| DefinitionError {
-        path: path.to_owned(),
-        line,
-        message,
-    };
+/// The first mistake.
+pub fn parse(path: &str, text: &str) -> Result<Definition, config::Error> {
     if text.len() > MAX_LENGTH {
-        return Err(error(
-            None,
-            format!("a definition may have {MAX_LENGTH} bytes at most"),
-        ));
+        let what = format!("is too long: it may have {MAX_LENGTH} bytes at most");
+        return Err(config::Error::of_file(path, what));
     }
-    let file: file::File = toml::from_str(text).map_err(|cause| {
-        let line = cause
-            .span()
-            .map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-        let key = line.and_then(|line| key_of_line(text, line));
-        let message = cause.message().trim().to_owned();
-        match key {
-            Some(key) if !message.contains(&format!("`{key}`")) => {
-                error(line, format!("key `{key}`: {message}"))
-            }
-            _ => error(line, message),
-        }
-    })?;
-    file.into_definition().map_err(|(key, message)| {
-        let line = text
-            .lines()
-            .position(|line| line.trim_start().starts_with(key))
-            .map(|index| index + 1);
-        error(line, format!("key `{key}`: {message}"))
-    })
-}
-
-/// The key that a line sets, for errors inside its value.
-fn key_of_line(text: &str, line: usize) -> Option<String> {
-    let (key, _) = text.lines().nth(line - 1)?.split_once('=')?;
-    let key = key.trim();
-    (!key.is_empty()
-        && key
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)))
-    .then(|| key.to_owned())
+    config::parse(path, text, file::File::into_definition)
 }
 
 #[cfg(test)]

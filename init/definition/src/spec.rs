@@ -205,7 +205,12 @@ fn all_mounts(definition: &Definition, notify: &Path, mounts: &[crate::Mount]) -
         if asked.read_only {
             options.push(if asked.recursive { "rro" } else { "ro" });
         }
-        all.push(mount(&asked.target, "bind", &asked.source, &options));
+        all.push(mount(
+            asked.target.as_str(),
+            "bind",
+            asked.source.as_str(),
+            &options,
+        ));
     }
     all
 }

@@ -1,86 +1,47 @@
-//! Values that a definition writes as strings.
+//! Values that only a definition writes. Those of all files are in
+//! [`config::value`].
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-/// A length of time such as `"250ms"`, `"10s"` or `"1h 30m"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Time(pub Duration);
-
-impl TryFrom<String> for Time {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        humantime::parse_duration(&text)
-            .map(Self)
-            .map_err(|_| format!("'{text}' is not a time; write it as 250ms, 10s, 5m or 1h"))
-    }
-}
-
-/// An amount of memory such as `"32M"`, in bytes. K, M and G are powers of
-/// 1024, as everywhere in the kernel's cgroups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Bytes(pub u64);
-
-impl TryFrom<String> for Bytes {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let digits = text.trim_end_matches(|last: char| last.is_ascii_alphabetic());
-        let factor = match &text[digits.len()..] {
-            "" => 1,
-            "K" | "KiB" => 1 << 10,
-            "M" | "MiB" => 1 << 20,
-            "G" | "GiB" => 1 << 30,
-            _ => 0,
-        };
-        digits
-            .parse::<u64>()
-            .ok()
-            .and_then(|count| count.checked_mul(factor))
-            .filter(|bytes| *bytes > 0)
-            .map(Self)
-            .ok_or_else(|| {
-                format!("'{text}' is not an amount of memory; write it as 512K, 32M or 2G")
-            })
-    }
-}
+use config::text;
+use nix::sys::signal::Signal;
+use oci_spec::runtime::Capability;
+use supervisor::ServiceName;
 
 /// A share of the processors: `"50%"` is half of one, `"200%"` two whole ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuLimit {
     /// Hundredths of one processor.
     pub percent: u32,
 }
 
-impl TryFrom<String> for CpuLimit {
-    type Error = String;
+text!(CpuLimit: Display);
 
-    fn try_from(text: String) -> Result<Self, String> {
+impl FromStr for CpuLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
         text.strip_suffix('%')
             .and_then(|percent| percent.trim().parse().ok())
             // cpu.max takes no quota under 1 ms, which is 1 % of its period of 100 ms.
             .filter(|percent| (1..=100_000).contains(percent))
             .map(|percent| Self { percent })
             .ok_or_else(|| {
-                format!("'{text}' is not a share of the processors; write it as 50% or 200%")
+                format!("'{text}' is not a share of the processors, expected one as 50% or 200%")
             })
     }
 }
 
-impl From<CpuLimit> for String {
-    fn from(limit: CpuLimit) -> Self {
-        format!("{}%", limit.percent)
+impl fmt::Display for CpuLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.percent)
     }
 }
 
 /// The shortest and the longest wait before a restart: `"250ms..30s"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     /// The first wait.
     pub min: Duration,
@@ -88,15 +49,17 @@ pub struct Backoff {
     pub max: Duration,
 }
 
-impl TryFrom<String> for Backoff {
-    type Error = String;
+text!(Backoff);
 
-    fn try_from(text: String) -> Result<Self, String> {
+impl FromStr for Backoff {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
         let wrong =
-            || format!("'{text}' is not a backoff; write it as 250ms..30s, the shorter first");
+            || format!("'{text}' is not a backoff, expected one as 250ms..30s, the shorter first");
         let (min, max) = text.split_once("..").ok_or_else(wrong)?;
-        let min = Time::try_from(min.to_owned()).map_err(|_| wrong())?.0;
-        let max = Time::try_from(max.to_owned()).map_err(|_| wrong())?.0;
+        let min = duration(min).ok_or_else(wrong)?;
+        let max = duration(max).ok_or_else(wrong)?;
         if min > max || min.is_zero() {
             return Err(wrong());
         }
@@ -104,33 +67,40 @@ impl TryFrom<String> for Backoff {
     }
 }
 
-/// How many restarts are too many: `"10/1h"`, or `"none"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct RestartLimit(pub Option<(u32, Duration)>);
+fn duration(text: &str) -> Option<Duration> {
+    let duration: config::value::Duration = text.parse().ok()?;
+    Some(duration.0)
+}
 
-impl TryFrom<String> for RestartLimit {
-    type Error = String;
+/// How many restarts in which time are too many: `"10/1h"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartLimit {
+    /// How many.
+    pub count: u32,
+    /// In which time.
+    pub window: Duration,
+}
 
-    fn try_from(text: String) -> Result<Self, String> {
-        if text == "none" {
-            return Ok(Self(None));
-        }
-        let wrong = || format!("'{text}' is not a limit of restarts; write it as 10/1h, or none");
-        let (count, window) = text.split_once('/').ok_or_else(wrong)?;
-        let count = count.trim().parse().map_err(|_| wrong())?;
-        let window = Time::try_from(window.to_owned()).map_err(|_| wrong())?.0;
-        if window.is_zero() {
-            return Err(wrong());
-        }
-        Ok(Self(Some((count, window))))
+text!(RestartLimit);
+
+impl FromStr for RestartLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.split_once('/')
+            .and_then(|(count, window)| {
+                Some(Self {
+                    count: count.trim().parse().ok()?,
+                    window: duration(window).filter(|window| !window.is_zero())?,
+                })
+            })
+            .ok_or_else(|| format!("'{text}' is not a limit of restarts, expected one as 10/1h"))
     }
 }
 
 /// Whom a service runs as: `"1000"`, `"1000:1000"`. Numbers only, since a
 /// container's root need not hold a password file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct User {
     /// The user's number.
     pub uid: u32,
@@ -138,30 +108,31 @@ pub struct User {
     pub gid: u32,
 }
 
-impl TryFrom<String> for User {
-    type Error = String;
+text!(User: Display);
 
-    fn try_from(text: String) -> Result<Self, String> {
-        let (uid, gid) = text.split_once(':').unwrap_or((&text, &text));
+impl FromStr for User {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (uid, gid) = text.split_once(':').unwrap_or((text, text));
         match (uid.parse(), gid.parse()) {
             (Ok(uid), Ok(gid)) => Ok(Self { uid, gid }),
             _ => Err(format!(
-                "'{text}' is not a user; write numbers, as 1000 or 1000:1000"
+                "'{text}' is not a user, expected numbers as 1000 or 1000:1000"
             )),
         }
     }
 }
 
-impl From<User> for String {
-    fn from(user: User) -> Self {
-        format!("{}:{}", user.uid, user.gid)
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.uid, self.gid)
     }
 }
 
 /// A socket that PID 1 opens: `"unix:/run/wherry/x.sock"`,
 /// `"tcp:0.0.0.0:80"`, `"udp:[::]:53"`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
     /// A stream socket in the machine's file system.
     Unix(String),
@@ -170,6 +141,8 @@ pub enum Listen {
     /// A UDP socket in the machine's network.
     Udp(std::net::SocketAddr),
 }
+
+text!(Listen: Display);
 
 impl Listen {
     /// Its name in `LISTEN_FDNAMES`.
@@ -182,13 +155,13 @@ impl Listen {
     }
 }
 
-impl TryFrom<String> for Listen {
-    type Error = String;
+impl FromStr for Listen {
+    type Err = String;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "'{text}' is not a socket; write it as unix:/run/wherry/NAME.sock, tcp:0.0.0.0:80 or udp:[::]:53"
+                "'{text}' is not a socket, expected one as unix:/run/wherry/NAME.sock, tcp:0.0.0.0:80 or udp:[::]:53"
             )
         };
         match text.split_once(':').ok_or_else(wrong)? {
@@ -204,27 +177,114 @@ impl TryFrom<String> for Listen {
     }
 }
 
-impl From<Listen> for String {
-    fn from(socket: Listen) -> Self {
-        match socket {
-            Listen::Unix(path) => format!("unix:{path}"),
-            Listen::Tcp(address) => format!("tcp:{address}"),
-            Listen::Udp(address) => format!("udp:{address}"),
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{path}"),
+            Self::Tcp(address) => write!(f, "tcp:{address}"),
+            Self::Udp(address) => write!(f, "udp:{address}"),
         }
     }
 }
 
-/// A signal as its name.
-pub mod signal {
-    use nix::sys::signal::Signal;
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
+/// A signal by its name: `"SIGTERM"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopSignal(pub Signal);
 
-    pub fn serialize<S: Serializer>(signal: &Signal, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(signal.as_str())
+text!(StopSignal: Display);
+
+impl FromStr for StopSignal {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse()
+            .map(Self)
+            .map_err(|_| format!("there is no signal '{text}', expected one as SIGTERM"))
     }
+}
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Signal, D::Error> {
-        String::deserialize(from)?.parse().map_err(D::Error::custom)
+impl fmt::Display for StopSignal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
+/// A capability by its kernel name: `"CAP_NET_ADMIN"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CapabilityName(pub Capability);
+
+text!(CapabilityName);
+
+impl FromStr for CapabilityName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.strip_prefix("CAP_")
+            .and_then(|name| name.parse().ok())
+            .map(Self)
+            .ok_or_else(|| {
+                format!("there is no capability '{text}', expected one as CAP_NET_ADMIN")
+            })
+    }
+}
+
+/// The name of another service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Dependency(pub ServiceName);
+
+text!(Dependency);
+
+impl FromStr for Dependency {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| {
+            format!("'{text}' is not a service's name, expected lower-case letters, digits and '-'")
+        })
+    }
+}
+
+/// What `devices` may list: a node or a pattern below /dev, or one of two words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device(pub String);
+
+text!(Device);
+
+/// The word in `devices` for the disk of the state partition with all its
+/// partitions: only PID 1 knows which that is.
+pub const STATE_DISK: &str = "state-disk";
+
+/// The word in `devices` for the disk that the system booted from, without its
+/// partitions.
+pub const BOOT_DISK: &str = "boot-disk";
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text != STATE_DISK && text != BOOT_DISK {
+            let path: config::value::AbsolutePath = text.parse()?;
+            if !path.as_str().starts_with("/dev/") {
+                return Err(format!("'{text}' is not below /dev"));
+            }
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// The name of a variable.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Variable(pub String);
+
+text!(Variable);
+
+impl FromStr for Variable {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text.contains(['=', '\0']) {
+            return Err(format!("'{text}' is not a variable's name"));
+        }
+        Ok(Self(text.to_owned()))
     }
 }
