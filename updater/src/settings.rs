@@ -1,9 +1,5 @@
 //! The settings: the image's `update.toml`, then the machine's over it.
 
-use std::fs;
-use std::io;
-use std::path::Path;
-
 use policy::Config;
 
 use crate::arguments::Run;
@@ -20,6 +16,10 @@ pub struct Loaded {
     pub is_default: bool,
 }
 
+/// A configuration file is read into memory whole, and nobody writes a longer
+/// one.
+const LONGEST: usize = 256 * 1024;
+
 /// Reads both files. One with a mistake counts as if it were not there.
 pub fn load(arguments: &Run) -> Loaded {
     let mut loaded = Loaded {
@@ -29,32 +29,20 @@ pub fn load(arguments: &Run) -> Loaded {
     };
     for folder in [&arguments.image, &arguments.config] {
         let path = folder.join("update.toml");
-        let overlaid = match read(&path) {
+        let overlaid = match config::read(&path, LONGEST) {
             Ok(None) => continue,
-            Ok(Some(text)) => loaded
-                .config
-                .clone()
-                .overlaid(&path, &text)
-                .map_err(|error| error.to_string()),
-            Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+            Ok(Some(text)) => loaded.config.clone().overlaid(&path, &text),
+            Err(error) => Err(error),
         };
         match overlaid {
             Ok(config) => {
                 loaded.config = config;
                 loaded.is_default = false;
             }
-            Err(problem) => loaded.problem = Some(problem),
+            Err(error) => loaded.problem = Some(error.to_string()),
         }
     }
     loaded
-}
-
-fn read(path: &Path) -> io::Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 impl Loaded {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::value::{I64Deserializer, MapAccessDeserializer, StrDeserializer};
+use serde::de::value::{BoolDeserializer, I64Deserializer, MapAccessDeserializer, StrDeserializer};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// `"none"`, or a value that is text or a table.
@@ -26,13 +26,19 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OrNone<T> {
                 }
                 T::deserialize(StrDeserializer::<de::value::Error>::new(text))
                     .map(|value| OrNone(Some(value)))
-                    .map_err(|error| E::custom(format!("{error} or \"none\"")))
+                    .map_err(or_none)
             }
 
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
                 T::deserialize(I64Deserializer::<de::value::Error>::new(number))
                     .map(|value| OrNone(Some(value)))
-                    .map_err(|error| E::custom(format!("{error} or \"none\"")))
+                    .map_err(or_none)
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Self::Value, E> {
+                T::deserialize(BoolDeserializer::<de::value::Error>::new(value))
+                    .map(|value| OrNone(Some(value)))
+                    .map_err(or_none)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
@@ -40,6 +46,16 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OrNone<T> {
             }
         }
         from.deserialize_any(Either(PhantomData))
+    }
+}
+
+/// The error, with "none" among what was expected.
+fn or_none<E: de::Error>(error: de::value::Error) -> E {
+    let text = error.to_string();
+    if text.contains(", expected ") {
+        E::custom(format!("{text} or \"none\""))
+    } else {
+        E::custom(text)
     }
 }
 

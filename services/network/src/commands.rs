@@ -128,7 +128,10 @@ fn table(status: &Status, now: Moment) -> String {
         text.push('\n');
     }
     let routes = status.links.iter().flat_map(|link| {
-        let defaults = link.routes.iter().filter(|route| route.to.length() == 0);
+        let defaults = link
+            .routes
+            .iter()
+            .filter(|route| route.to.prefix_len() == 0);
         defaults.filter_map(|route| Some(format!("{} over {}", route.via?, link.name)))
     });
     for (title, values) in [

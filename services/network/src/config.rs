@@ -2,20 +2,17 @@
 //!
 //! [`parse`] is pure. `docs/network.md` is the manual page; a test compares its
 //! tables of keys with the ones here. What becomes of a file with an error is
-//! decided in [`crate::last_good`].
+//! decided in [`config::last_good`].
 
 mod file;
-mod pattern;
 
-use std::fmt;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use file::Mac;
-pub use pattern::Pattern;
+use config::value::{Mac, Pattern};
+use ipnet::IpNet;
 
-use crate::prefix::Prefix;
+pub use file::parse;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +34,7 @@ pub struct LinkConfig {
     pub required: bool,
     pub dhcp4: bool,
     pub ipv6: Ipv6,
-    pub addresses: Vec<Prefix>,
+    pub addresses: Vec<IpNet>,
     /// At most one of each family.
     pub gateways: Vec<IpAddr>,
     pub routes: Vec<RouteConfig>,
@@ -73,7 +70,7 @@ pub enum Ipv6 {
 /// A configured route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteConfig {
-    pub to: Prefix,
+    pub to: IpNet,
     /// Without, what it leads to is on the link itself.
     pub via: Option<IpAddr>,
     pub metric: Option<u32>,
@@ -139,37 +136,6 @@ impl Match {
         };
         by_name && self.mac.is_none_or(|mac| link.mac == Some(mac))
     }
-}
-
-/// Why a file is no configuration.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ConfigError {
-    pub path: PathBuf,
-    /// Counted from 1; `None` where the file could not be read.
-    pub line: Option<usize>,
-    pub message: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}", self.path.display())?;
-        if let Some(line) = self.line {
-            write!(out, ":{line}")?;
-        }
-        write!(out, ": {}", self.message)
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
-/// Reads a configuration. The path is only for the error, which names line and
-/// key too.
-pub fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
-    file::parse(text).map_err(|wrong| ConfigError {
-        path: path.to_owned(),
-        line: Some(1 + text[..wrong.offset.min(text.len())].matches('\n').count()),
-        message: wrong.message,
-    })
 }
 
 #[cfg(test)]

@@ -19,16 +19,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::clock;
-use crate::config::{Candidate, LinkConfig};
-use crate::files::{self, Sync};
+use crate::config::{Candidate, Config, LinkConfig, parse};
 use crate::kernel::{Kernel, KernelError, Snapshot};
-use crate::last_good::{self, Loaded};
 use crate::learned::{Lease4, Lease6};
 use crate::options::Options;
 use crate::plan::{self, Link, Wanted};
 use crate::status::{self, State, Status, View};
 use crate::watch::{Report, Watch};
 use crate::{dhcp4, dhcp6, logger, sysctl};
+use config::last_good::{self, Loaded};
 use managed::Managed;
 
 /// Runs until SIGTERM or SIGINT.
@@ -67,7 +66,7 @@ const REGAINED: Duration = Duration::from_secs(1);
 
 struct Service {
     options: Options,
-    loaded: Loaded,
+    loaded: Loaded<Config>,
     kernel: Kernel,
     watch: Watch,
     notify: Notify,
@@ -92,7 +91,7 @@ impl Service {
             log::error!("{}: {error}", leases.display());
         }
         let service = Self {
-            loaded: last_good::load(&options.config, &options.last_good),
+            loaded: last_good::load(&options.config, &options.last_good, parse),
             options,
             // Before the first look, so that no change falls between.
             watch: Watch::start()?,
@@ -472,7 +471,7 @@ impl Service {
     }
 
     fn write_file(&self, path: &std::path::Path, content: &[u8]) {
-        if let Err(error) = files::replace(path, content, Sync::Memory) {
+        if let Err(error) = atomic_file::replace_volatile(path, content) {
             log::error!("{}: {error}", path.display());
         }
     }
@@ -493,7 +492,7 @@ impl Service {
     /// Reads the configuration again and gives up what it no longer names.
     async fn reload(&mut self) {
         self.notify.reloading();
-        self.loaded = last_good::load(&self.options.config, &self.options.last_good);
+        self.loaded = last_good::load(&self.options.config, &self.options.last_good, parse);
         self.complain_of_configuration();
         if let Ok(snapshot) = self.kernel.snapshot().await {
             for link in &snapshot.links {
@@ -524,6 +523,9 @@ impl Service {
                 last_good::Source::File | last_good::Source::Default => "the default",
             };
             log::error!("{error}; using {instead}");
+        }
+        if let Some(complaint) = &self.loaded.complaint {
+            log::warn!("{complaint}");
         }
     }
 }

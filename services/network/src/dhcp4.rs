@@ -24,9 +24,9 @@ use tokio::task::{AbortHandle, spawn};
 
 use crate::advertisement::{domains, is_domain};
 use crate::clock;
-use crate::config::Mac;
 use crate::learned::{ClasslessRoute, Lease4, remaining};
-use crate::prefix::Prefix;
+use config::value::Mac;
+use ipnet::IpNet;
 
 /// A lease for the link with this index.
 pub type Leased = (u32, Lease4);
@@ -168,7 +168,7 @@ fn read(lease: &DhcpV4Lease) -> Lease4 {
     }
     let address = lease.yiaddr.into();
     Lease4 {
-        address: Prefix::new(address, length).unwrap_or(Prefix::host(address)),
+        address: IpNet::new(address, length).unwrap_or(IpNet::from(address)),
         server: lease.srv_id,
         obtained: clock::now(),
         renew: lease.t1_sec,
@@ -180,7 +180,7 @@ fn read(lease: &DhcpV4Lease) -> Lease4 {
                 .iter()
                 .filter_map(|route| {
                     Some(ClasslessRoute {
-                        to: Prefix::new(route.destination.into(), route.prefix_length)?,
+                        to: IpNet::new(route.destination.into(), route.prefix_length).ok()?,
                         via: route.router,
                     })
                 })
@@ -211,7 +211,7 @@ fn resume(lease: &Lease4) -> DhcpV4Lease {
     let renew = remaining(lease.renew, spent).max(1);
     let rebind = remaining(lease.rebind, spent).max(renew.saturating_add(1));
     let mut resumed = DhcpV4Lease::default();
-    resumed.yiaddr = match lease.address.address() {
+    resumed.yiaddr = match lease.address.addr() {
         std::net::IpAddr::V4(address) => address,
         std::net::IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
     };

@@ -22,8 +22,8 @@ use tokio::task::{AbortHandle, spawn};
 
 use crate::advertisement::is_domain;
 use crate::clock;
-use crate::config::Mac;
 use crate::learned::{Lease6, remaining};
+use config::value::Mac;
 
 /// A lease for the link with this index.
 pub type Leased = (u32, Lease6);

@@ -19,10 +19,11 @@ use rtnetlink::packet_route::route::{
 };
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
-use crate::config::Mac;
 use crate::learned::FOREVER;
 use crate::plan::{Address, Change, Link, Owner, Route, RouteOwner, WantedAddress, WantedRoute};
-use crate::prefix::Prefix;
+use crate::prefix;
+use config::value::Mac;
+use ipnet::IpNet;
 
 /// The mark (`IFA_PROTO`, and the routes' protocol) of what the configuration
 /// and DHCPv6 made. A number that /etc/iproute2/rt_protos gives to nobody;
@@ -52,10 +53,10 @@ impl Snapshot {
     pub fn link_local(&self, index: u32) -> Option<Ipv6Addr> {
         self.addresses.iter().find_map(|(link, address)| {
             let usable = *link == index
-                && address.prefix.is_link_local()
+                && prefix::is_link_local(address.prefix.addr())
                 && !address.tentative
                 && !address.duplicate;
-            match address.prefix.address() {
+            match address.prefix.addr() {
                 IpAddr::V6(address) if usable => Some(address),
                 IpAddr::V6(_) | IpAddr::V4(_) => None,
             }
@@ -206,7 +207,7 @@ impl Kernel {
                 let mut request =
                     self.handle
                         .address()
-                        .add(link.index, prefix.address(), prefix.length());
+                        .add(link.index, prefix.addr(), prefix.prefix_len());
                 let message = std::mem::take(request.message_mut());
                 self.handle
                     .address()
@@ -221,8 +222,8 @@ impl Kernel {
                     .address()
                     .add(
                         link.index,
-                        address.prefix.address(),
-                        address.prefix.length(),
+                        address.prefix.addr(),
+                        address.prefix.prefix_len(),
                     )
                     .replace();
                 complete(request.message_mut(), address);
@@ -317,7 +318,7 @@ fn read_address(message: &AddressMessage) -> Option<(u32, Address)> {
             _ => {}
         }
     }
-    let prefix = Prefix::new(local.or(address)?, message.header.prefix_len)?;
+    let prefix = IpNet::new(local.or(address)?, message.header.prefix_len).ok()?;
     Some((
         message.header.index,
         Address {
@@ -353,14 +354,11 @@ fn read_route(message: &RouteMessage) -> Option<(u32, Route)> {
         }
     }
     let any = match header.address_family {
-        AddressFamily::Inet => Prefix::DEFAULT_V4,
-        AddressFamily::Inet6 => Prefix::DEFAULT_V6,
+        AddressFamily::Inet => prefix::DEFAULT_V4,
+        AddressFamily::Inet6 => prefix::DEFAULT_V6,
         _ => return None,
     };
-    let to = Prefix::new(
-        to.unwrap_or(any.address()),
-        header.destination_prefix_length,
-    )?;
+    let to = IpNet::new(to.unwrap_or(any.addr()), header.destination_prefix_length).ok()?;
     Some((
         link?,
         Route {
@@ -396,7 +394,7 @@ fn complete(message: &mut AddressMessage, address: &WantedAddress) {
     message
         .attributes
         .push(AddressAttribute::Protocol(AddressProtocol::Other(OURS)));
-    if !address.prefix.is_ipv4() {
+    if !address.prefix.addr().is_ipv4() {
         // Usable before the second that duplicate address detection takes.
         message
             .attributes
@@ -427,21 +425,21 @@ fn removal(route: &Route) -> WantedRoute {
 }
 
 fn route_message(link: &Link, route: &WantedRoute, protocol: RouteProtocol) -> RouteMessage {
-    let mut message = match route.to.address() {
+    let mut message = match route.to.addr() {
         IpAddr::V4(_) => RouteMessageBuilder::<Ipv4Addr>::new().build(),
         IpAddr::V6(_) => RouteMessageBuilder::<Ipv6Addr>::new().build(),
     };
     message.header.protocol = protocol;
-    message.header.destination_prefix_length = route.to.length();
-    if route.via.is_none() && route.to.is_ipv4() {
+    message.header.destination_prefix_length = route.to.prefix_len();
+    if route.via.is_none() && route.to.addr().is_ipv4() {
         message.header.scope = RouteScope::Link;
     }
     if route.onlink {
         message.header.flags.insert(RouteFlags::Onlink);
     }
     let attributes = &mut message.attributes;
-    if route.to.length() > 0 {
-        attributes.push(RouteAttribute::Destination(route.to.address().into()));
+    if route.to.prefix_len() > 0 {
+        attributes.push(RouteAttribute::Destination(route.to.addr().into()));
     }
     attributes.push(RouteAttribute::Oif(link.index));
     attributes.push(RouteAttribute::Priority(route.metric));

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::prefix::Prefix;
+use ipnet::IpNet;
 
 /// Seconds since the kernel started.
 pub type Moment = u64;
@@ -31,7 +31,7 @@ pub struct Learned {
 /// A DHCPv4 lease.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Lease4 {
-    pub address: Prefix,
+    pub address: IpNet,
     /// The server identifier; unspecified where it gave none.
     pub server: Ipv4Addr,
     pub obtained: Moment,
@@ -54,7 +54,7 @@ pub struct Lease4 {
 /// One route of option 121. An unspecified `via` is: on the link itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClasslessRoute {
-    pub to: Prefix,
+    pub to: IpNet,
     pub via: Ipv4Addr,
 }
 

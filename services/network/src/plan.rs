@@ -11,9 +11,11 @@
 
 use std::net::IpAddr;
 
-use crate::config::{Ipv6, LinkConfig, Mac};
+use crate::config::{Ipv6, LinkConfig};
 use crate::learned::{Learned, Lease4, Moment, left};
-use crate::prefix::Prefix;
+use crate::prefix;
+use config::value::Mac;
+use ipnet::IpNet;
 
 /// A link as the kernel has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +35,7 @@ pub struct Link {
 /// An address as the kernel has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Address {
-    pub prefix: Prefix,
+    pub prefix: IpNet,
     pub owner: Owner,
     /// Seconds; [`crate::learned::FOREVER`] is for ever.
     pub valid: u32,
@@ -58,7 +60,7 @@ pub enum Owner {
 /// A route of the main table as the kernel has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
-    pub to: Prefix,
+    pub to: IpNet,
     pub via: Option<IpAddr>,
     pub source: Option<IpAddr>,
     pub metric: u32,
@@ -91,7 +93,7 @@ pub struct Wanted {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct WantedAddress {
-    pub prefix: Prefix,
+    pub prefix: IpNet,
     pub origin: Origin,
     pub valid: u32,
     pub preferred: u32,
@@ -107,7 +109,7 @@ pub enum Origin {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct WantedRoute {
-    pub to: Prefix,
+    pub to: IpNet,
     pub via: Option<IpAddr>,
     pub source: Option<IpAddr>,
     pub metric: u32,
@@ -121,7 +123,7 @@ pub struct WantedRoute {
 pub enum Change {
     SetMtu(u32),
     RemoveRoute(Route),
-    RemoveAddress(Prefix),
+    RemoveAddress(IpNet),
     /// Adds it, or gives the one that is there these lifetimes.
     PutAddress(WantedAddress),
     AddRoute(WantedRoute),
@@ -165,7 +167,7 @@ pub fn wanted(config: &LinkConfig, link: &Link, learned: &Learned, now: Moment) 
         put(
             &mut wanted.addresses,
             WantedAddress {
-                prefix: Prefix::host(lease.address.into()),
+                prefix: IpNet::from(IpAddr::from(lease.address)),
                 origin: Origin::Dhcp6,
                 valid: left(lease.expires(), now),
                 preferred: left(lease.preferred_until(), now),
@@ -175,8 +177,8 @@ pub fn wanted(config: &LinkConfig, link: &Link, learned: &Learned, now: Moment) 
     for gateway in &config.gateways {
         routes.push(WantedRoute {
             to: match gateway {
-                IpAddr::V4(_) => Prefix::DEFAULT_V4,
-                IpAddr::V6(_) => Prefix::DEFAULT_V6,
+                IpAddr::V4(_) => prefix::DEFAULT_V4,
+                IpAddr::V6(_) => prefix::DEFAULT_V6,
             },
             via: Some(*gateway),
             source: None,
@@ -222,11 +224,11 @@ fn take_lease4(
             preferred: left(lease.expires(), now),
         },
     );
-    let mut route = |to: Prefix, via: Option<IpAddr>| {
+    let mut route = |to: IpNet, via: Option<IpAddr>| {
         routes.push(WantedRoute {
             to,
             via,
-            source: Some(lease.address.address()),
+            source: Some(lease.address.addr()),
             metric,
             dhcp: true,
             onlink: false,
@@ -237,10 +239,10 @@ fn take_lease4(
         (Some(classless), _) => {
             for next in classless {
                 let via = (!next.via.is_unspecified()).then_some(next.via.into());
-                route(next.to.network(), via);
+                route(next.to.trunc(), via);
             }
         }
-        (None, Some(router)) => route(Prefix::DEFAULT_V4, Some((*router).into())),
+        (None, Some(router)) => route(prefix::DEFAULT_V4, Some((*router).into())),
         (None, None) => {}
     }
 }
@@ -266,7 +268,7 @@ fn in_order(routes: Vec<WantedRoute>, addresses: &[WantedAddress]) -> Vec<Wanted
     }
     ordered.reverse();
     ordered.sort_by_key(|route| route.via.is_some());
-    let reachable: Vec<Prefix> = addresses
+    let reachable: Vec<IpNet> = addresses
         .iter()
         .map(|address| address.prefix)
         .chain(
@@ -279,8 +281,7 @@ fn in_order(routes: Vec<WantedRoute>, addresses: &[WantedAddress]) -> Vec<Wanted
     for route in &mut ordered {
         // The kernel finds a link-local IPv6 gateway by the link that is named.
         route.onlink = route.via.is_some_and(|via| {
-            !Prefix::host(via).is_link_local()
-                && !reachable.iter().any(|network| network.contains(via))
+            !prefix::is_link_local(via) && !reachable.iter().any(|network| network.contains(&via))
         });
     }
     ordered
@@ -355,7 +356,7 @@ fn is(wanted: &WantedRoute, route: &Route) -> bool {
 /// empty when it has all. One IPv4 address is enough where one is configured:
 /// IPv6 comes when it comes.
 pub fn missing(config: &LinkConfig, wanted: &Wanted, addresses: &[Address]) -> Vec<String> {
-    let has = |prefix: Prefix| {
+    let has = |prefix: IpNet| {
         addresses
             .iter()
             .any(|address| address.prefix == prefix && !address.duplicate)
@@ -368,15 +369,17 @@ pub fn missing(config: &LinkConfig, wanted: &Wanted, addresses: &[Address]) -> V
         .collect();
     if config.dhcp4 {
         let leased = |address: &WantedAddress| {
-            address.prefix.is_ipv4() && has(address.prefix) && address.origin == Origin::Dhcp4
+            address.prefix.addr().is_ipv4()
+                && has(address.prefix)
+                && address.origin == Origin::Dhcp4
         };
         if !wanted.addresses.iter().any(leased) {
             missing.push("an IPv4 address by DHCP".to_owned());
         }
     } else if config.addresses.is_empty() && config.ipv6 == Ipv6::Auto {
         let global = |address: &Address| {
-            !address.prefix.is_ipv4()
-                && !address.prefix.is_link_local()
+            !address.prefix.addr().is_ipv4()
+                && !prefix::is_link_local(address.prefix.addr())
                 && !address.tentative
                 && !address.duplicate
         };

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::LinkConfig;
-use crate::last_good::{Loaded, Source};
+use crate::config::{Config, LinkConfig};
 use crate::learned::{Learned, Lease4, Lease6, Moment};
 use crate::plan::{self, Address, Link, Origin, Owner, Route, RouteOwner, Wanted};
-use crate::prefix::Prefix;
+use config::last_good::{Loaded, Source};
+use ipnet::IpNet;
 
 /// Raised when a field changes its meaning or goes; new fields do not count.
 pub const VERSION: u32 = 1;
@@ -71,7 +71,7 @@ pub struct LinkStatus {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AddressStatus {
-    pub address: Prefix,
+    pub address: IpNet,
     /// `static`, `dhcp4`, `dhcp6`, `ra`, `link-local` or `other`.
     pub origin: String,
     /// Another machine has it too.
@@ -80,7 +80,7 @@ pub struct AddressStatus {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RouteStatus {
-    pub to: Prefix,
+    pub to: IpNet,
     pub via: Option<IpAddr>,
     pub metric: u32,
     /// `static`, `dhcp4`, `ra`, `kernel` or `other`.
@@ -129,7 +129,7 @@ pub struct View<'a> {
 }
 
 /// Puts the whole together.
-pub fn status(loaded: &Loaded, views: &[View<'_>]) -> Status {
+pub fn status(loaded: &Loaded<Config>, views: &[View<'_>]) -> Status {
     let links: Vec<LinkStatus> = views.iter().map(link_status).collect();
     let state = if !links.iter().any(|link| link.carrier) {
         State::NoLink

@@ -1,7 +1,6 @@
 //! What was done: for PID 1, the log and the operator. The format is specified
 //! in `docs/state.md`.
 
-use std::fs;
 use std::path::Path;
 
 use serde::{Serialize, Serializer};
@@ -77,10 +76,8 @@ impl Report {
             Err(error) => return say(&format!("cannot write the report: {error}")),
         };
         println!("{line}");
-        // Renamed into place: PID 1 reads it whole or not at all.
-        let beside = path.with_extension("new");
-        let written = fs::write(&beside, line + "\n").and_then(|()| fs::rename(&beside, path));
-        if let Err(error) = written {
+        // PID 1 reads it whole or not at all.
+        if let Err(error) = atomic_file::replace_volatile(path, (line + "\n").as_bytes()) {
             say(&format!(
                 "cannot write the report to {}: {error}",
                 path.display()

@@ -10,6 +10,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use crate::fleet_lock::Client;
 use crate::{MachineId, Windows};
 
@@ -49,7 +51,8 @@ pub struct Config {
 }
 
 /// How much is done without being asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// All of it.
     Automatic,
@@ -161,41 +164,13 @@ pub const KEYS: &[Key] = keys! {
     "reboot-spread" = "\"5m\"",
 };
 
-/// Why a file is no configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    /// Which file.
-    pub path: PathBuf,
-    /// Where in it, counted from 1.
-    pub line: usize,
-    /// Where in the line, in characters, counted from 1.
-    pub column: usize,
-    /// What is wrong, with the key.
-    pub message: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}:{}: {}",
-            self.path.display(),
-            self.line,
-            self.column,
-            self.message
-        )
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
 impl Config {
     /// Reads a file's text; what it does not say is as by default. The path is
     /// only for the error.
     ///
     /// # Errors
     /// The first mistake in the file.
-    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+    pub fn parse(path: &Path, text: &str) -> Result<Self, config::Error> {
         Self::default().overlaid(path, text)
     }
 
@@ -204,20 +179,9 @@ impl Config {
     ///
     /// # Errors
     /// The first mistake in the file.
-    pub fn overlaid(self, path: &Path, text: &str) -> Result<Self, ConfigError> {
-        file::overlay(self, text).map_err(|wrong| {
-            let mut offset = wrong.offset.min(text.len());
-            while !text.is_char_boundary(offset) {
-                offset -= 1;
-            }
-            let before = &text[..offset];
-            let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-            ConfigError {
-                path: path.to_owned(),
-                line: 1 + before.matches('\n').count(),
-                column: 1 + before[line_start..].chars().count(),
-                message: wrong.message,
-            }
+    pub fn overlaid(self, path: &Path, text: &str) -> Result<Self, config::Error> {
+        config::parse(&path.display().to_string(), text, |file| {
+            file::overlay(self, file)
         })
     }
 }

@@ -23,9 +23,9 @@ mod standing;
 mod wave;
 mod window;
 
+pub use self::config::{Config, KEYS, Key, LockServer, Mode};
 pub use check::{check_at, check_delay};
 pub use choose::{Cause, Choice, Passed, Reason, Why, choose, withdrawn};
-pub use config::{Config, ConfigError, KEYS, Key, LockServer, Mode};
 pub use fleet_lock::{Action, Answer, Client, Endpoint, Event, FleetLock, HEADER, Phase, Request};
 pub use machine_id::{MachineId, MachineIdError};
 pub use reboot::{Obstacle, Pending, Reboot, may_reboot};

@@ -9,7 +9,6 @@ use tokio::task::AbortHandle;
 
 use crate::clock;
 use crate::config::{Ipv6, LinkConfig};
-use crate::files::{self, Sync};
 use crate::learned::{Announced, Learned, Lease4, Lease6};
 use crate::plan::Link;
 use crate::{dhcp4, dhcp6};
@@ -114,7 +113,7 @@ impl Managed {
         }
         let written = serde_json::to_vec(&self.learned)
             .map_err(std::io::Error::from)
-            .and_then(|json| files::replace(lease_file, &json, Sync::Memory));
+            .and_then(|json| atomic_file::replace_volatile(lease_file, &json));
         match written {
             Ok(()) => self.kept = self.learned.clone(),
             Err(error) => log::error!("{}: {error}", lease_file.display()),

@@ -6,7 +6,7 @@ use crate::learned::{ClasslessRoute, FOREVER, Lease6};
 
 const NOW: Moment = 1000;
 
-fn prefix(text: &str) -> Prefix {
+fn prefix(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
@@ -252,7 +252,7 @@ fn classless_routes_replace_the_router_and_need_no_network_of_the_link() {
         address: prefix("10.128.0.7/32"),
         classless_routes: Some(vec![
             ClasslessRoute {
-                to: Prefix::DEFAULT_V4,
+                to: prefix::DEFAULT_V4,
                 via: Ipv4Addr::new(10, 128, 0, 1),
             },
             ClasslessRoute {

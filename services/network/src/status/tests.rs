@@ -2,11 +2,12 @@ use super::*;
 use crate::config::Config;
 use crate::learned::{Announced, FOREVER, Item};
 
-fn loaded() -> Loaded {
+fn loaded() -> Loaded<Config> {
     Loaded {
         config: Config::default(),
         source: Source::Default,
         error: None,
+        complaint: None,
     }
 }
 
@@ -14,7 +15,7 @@ fn link() -> Link {
     Link {
         index: 2,
         name: "eth0".to_owned(),
-        mac: Some(crate::config::Mac([0x52, 0x54, 0, 0, 0, 1])),
+        mac: Some(config::value::Mac([0x52, 0x54, 0, 0, 0, 1])),
         physical: true,
         up: true,
         carrier: true,
@@ -70,7 +71,7 @@ fn with(link: &Link, config: &LinkConfig, learned: &Learned, addresses: &[Addres
         wanted: &wanted,
         addresses,
         routes: &[Route {
-            to: Prefix::DEFAULT_V4,
+            to: crate::prefix::DEFAULT_V4,
             via: Some([10, 0, 2, 2].into()),
             source: None,
             metric: 514,
@@ -144,7 +145,7 @@ fn configured_dns_replaces_what_was_learned() {
 
 #[test]
 fn an_error_in_the_configuration_is_part_of_the_line() {
-    let error = crate::config::parse("network.toml".as_ref(), "a = 1").unwrap_err();
+    let error = crate::config::parse("network.toml", "a = 1").unwrap_err();
     let loaded = Loaded {
         error: Some(error),
         source: Source::LastGood,
@@ -153,7 +154,7 @@ fn an_error_in_the_configuration_is_part_of_the_line() {
     let status = status(&loaded, &[]);
     assert_eq!(status.state, State::NoLink);
     let summary = &status.summary;
-    let start = "configuration error, using last-good: network.toml:1: unknown key `a`";
+    let start = "configuration error, using last-good: network.toml:1:1: unknown key `a`";
     assert!(summary.starts_with(start), "{summary}");
     assert!(summary.ends_with("; no link"), "{summary}");
     assert_eq!(status.configuration.source, "last-good");

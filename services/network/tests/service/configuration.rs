@@ -21,7 +21,7 @@ fn an_error_keeps_the_last_good_configuration_and_is_said_loudly() {
     let error = world.status()["configuration"]["error"].clone();
     let error = error.as_str().unwrap();
     assert!(
-        error.contains("network.toml:4: unknown key `gatewya`"),
+        error.contains("network.toml:4:1: unknown key `link[0].gatewya`"),
         "{error}"
     );
     assert_eq!(world.status()["configuration"]["source"], "last-good");

@@ -1,71 +1,40 @@
 //! The file's own types, and their translation into a [`Config`].
 
-use std::time::Duration;
-
+use config::Fault;
+use config::value::{AbsolutePath, Duration, OneOrMany, OrNone, Rate, within};
 use serde::Deserialize;
-use toml::Spanned;
 
-use super::value::{
-    AbsolutePath, ChannelName, ClientId, Clock, Day, Group, HttpUrl, Length, OrNone, Rate, Sources,
-    TableOrNone, Zone,
-};
+use super::value::{ChannelName, ClientId, Clock, Day, Group, HttpUrl, Source, Zone};
 use super::{Config, LockServer, Mode};
 use crate::Window;
-
-/// What is wrong, and at which byte of the file.
-pub struct Wrong {
-    pub offset: usize,
-    pub message: String,
-}
 
 /// `update.toml`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct File {
-    repository: Option<Sources>,
+pub struct File {
+    repository: Option<OneOrMany<Source>>,
     channel: Option<ChannelName>,
-    mode: Option<ModeName>,
-    check_interval: Option<Spanned<Length>>,
-    health_time: Option<Spanned<Length>>,
-    health_limit: Option<Spanned<Length>>,
-    rate_limit: Option<Rate>,
-    connections: Option<Spanned<i64>>,
+    mode: Option<Mode>,
+    check_interval: Option<Duration>,
+    health_time: Option<Duration>,
+    health_limit: Option<Duration>,
+    rate_limit: Option<OrNone<Rate>>,
+    connections: Option<i64>,
     proxy: Option<OrNone<HttpUrl>>,
     certificates: Option<OrNone<AbsolutePath>>,
     time_zone: Option<Zone>,
     windows: Option<Vec<WindowTable>>,
-    fleet_lock: Option<TableOrNone<LockTable>>,
-    reboot_delay: Option<Spanned<Length>>,
-    reboot_spread: Option<Spanned<Length>>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "String")]
-struct ModeName(Mode);
-
-impl TryFrom<String> for ModeName {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        Ok(Self(match text.as_str() {
-            "automatic" => Mode::Automatic,
-            "download" => Mode::Download,
-            "manual" => Mode::Manual,
-            _ => {
-                return Err(format!(
-                    "'{text}' is no mode; write automatic, download or manual"
-                ));
-            }
-        }))
-    }
+    fleet_lock: Option<OrNone<LockTable>>,
+    reboot_delay: Option<Duration>,
+    reboot_spread: Option<Duration>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct WindowTable {
-    days: Option<Spanned<Vec<Day>>>,
+    days: Option<Vec<Day>>,
     start: Clock,
-    length: Spanned<Length>,
+    length: Duration,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,83 +45,101 @@ struct LockTable {
     id: Option<ClientId>,
 }
 
+const ZERO: Duration = Duration::from_secs(0);
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86400);
 
 /// More than that, to each of many machines, looks like an attack to a server.
 const MOST_CONNECTIONS: i64 = 16;
 
-/// The configuration with what the text says instead.
-pub fn overlay(mut config: Config, text: &str) -> Result<Config, Wrong> {
-    let file: File = toml::from_str(text).map_err(|error| {
-        let offset = error.span().map_or(0, |span| span.start);
-        Wrong {
-            offset,
-            message: name_key(text, offset, error.message()),
+/// Below this even the metadata takes minutes.
+const SLOWEST: Rate = Rate(1024);
+
+/// The configuration with what the file says instead.
+pub fn overlay(mut config: Config, file: File) -> Result<Config, Fault> {
+    if let Some(OneOrMany(sources)) = file.repository {
+        for (index, Source(source)) in sources.iter().enumerate() {
+            if sources[..index].iter().any(|other| other.0 == *source) {
+                let fault = Fault::new(format!("'{source}' is there twice"));
+                return Err(fault.at(index).at("repository"));
+            }
         }
-    })?;
-    set(&mut config.repositories, file.repository.map(|list| list.0));
+        config.repositories = sources.into_iter().map(|source| source.0).collect();
+    }
     set(&mut config.channel, file.channel.map(|name| name.0));
-    set(&mut config.mode, file.mode.map(|mode| mode.0));
+    set(&mut config.mode, file.mode);
+    let duration = |key, value: Option<Duration>, least, most| match value {
+        None => Ok(None),
+        Some(value) => within(value, least..=most)
+            .map(|value| Some(value.0))
+            .map_err(|fault| fault.at(key)),
+    };
     // News that comes a month late is no news; more often than each minute the
     // fleet is a load on the server.
-    let length = |key, value, least, most| within(key, value, least, most);
-    let second = Duration::from_secs(1);
+    let longest = Duration::from_secs(30 * 86400);
     set(
         &mut config.check_interval,
-        length(
-            "check-interval",
-            file.check_interval.as_ref(),
-            MINUTE,
-            30 * DAY,
-        )?,
+        duration("check-interval", file.check_interval, MINUTE, longest)?,
     );
     set(
         &mut config.health_time,
-        length("health-time", file.health_time.as_ref(), second, DAY)?,
+        duration("health-time", file.health_time, SECOND, DAY)?,
     );
     set(
         &mut config.health_limit,
-        length("health-limit", file.health_limit.as_ref(), second, DAY)?,
+        duration("health-limit", file.health_limit, SECOND, DAY)?,
     );
     if config.health_limit <= config.health_time {
-        let at = file.health_limit.as_ref().or(file.health_time.as_ref());
-        return Err(Wrong {
-            offset: at.map_or(0, |value| value.span().start),
-            message: format!(
-                "key `health-limit`: {} is not longer than `health-time`, {}: no release could \
-                 prove itself in time",
-                humantime::format_duration(config.health_limit),
-                humantime::format_duration(config.health_time)
-            ),
+        let limit = Duration(config.health_limit);
+        let time = Duration(config.health_time);
+        let why = "no release could prove itself in time";
+        return Err(if file.health_limit.is_some() {
+            Fault::new(format!(
+                "{limit} is not longer than `health-time`, {time}: {why}"
+            ))
+            .at("health-limit")
+        } else {
+            Fault::new(format!(
+                "{time} is not shorter than `health-limit`, {limit}: {why}"
+            ))
+            .at("health-time")
         });
     }
-    set(&mut config.rate_limit, file.rate_limit.map(|rate| rate.0));
-    if let Some(number) = file.connections {
-        config.connections = usize::try_from(*number.get_ref())
-            .ok()
-            .filter(|_| (1..=MOST_CONNECTIONS).contains(number.get_ref()))
-            .ok_or_else(|| Wrong {
-                offset: number.span().start,
-                message: format!(
-                    "key `connections`: {} is not within 1..{MOST_CONNECTIONS}",
-                    number.get_ref()
-                ),
-            })?;
+    if let Some(OrNone(rate)) = file.rate_limit {
+        if let Some(rate) = rate
+            && rate < SLOWEST
+        {
+            let fault = Fault::new(format!(
+                "{rate} is too slow to update by, expected {SLOWEST} or more, or \"none\""
+            ));
+            return Err(fault.at("rate-limit"));
+        }
+        config.rate_limit = rate.map(|rate| rate.0);
     }
-    let proxy = file.proxy.map(OrNone::into_option);
-    set(&mut config.proxy, proxy.map(|proxy| proxy.map(|url| url.0)));
-    let certificates = file.certificates.map(OrNone::into_option);
+    if let Some(number) = file.connections {
+        let number =
+            within(number, 1..=MOST_CONNECTIONS).map_err(|fault| fault.at("connections"))?;
+        set(&mut config.connections, usize::try_from(number).ok());
+    }
+    set(
+        &mut config.proxy,
+        file.proxy.map(|OrNone(proxy)| proxy.map(|url| url.0)),
+    );
     set(
         &mut config.certificates,
-        certificates.map(|path| path.map(|path| path.0)),
+        file.certificates
+            .map(|OrNone(path)| path.map(|path| path.as_path().to_owned())),
     );
     set(&mut config.windows.zone, file.time_zone.map(|zone| zone.0));
     if let Some(tables) = file.windows {
-        config.windows.windows = tables.into_iter().map(window).collect::<Result<_, _>>()?;
+        config.windows.windows = tables
+            .into_iter()
+            .enumerate()
+            .map(|(index, table)| window(table).map_err(|fault| fault.at(index).at("windows")))
+            .collect::<Result<_, _>>()?;
     }
-    if let Some(TableOrNone(table)) = file.fleet_lock {
+    if let Some(OrNone(table)) = file.fleet_lock {
         config.fleet_lock = table.map(|table| LockServer {
             url: table.url.0.trim_end_matches('/').to_owned(),
             group: table
@@ -161,14 +148,13 @@ pub fn overlay(mut config: Config, text: &str) -> Result<Config, Wrong> {
             id: table.id.map(|id| id.0),
         });
     }
-    let zero = Duration::ZERO;
     set(
         &mut config.reboot_delay,
-        length("reboot-delay", file.reboot_delay.as_ref(), zero, DAY)?,
+        duration("reboot-delay", file.reboot_delay, ZERO, DAY)?,
     );
     set(
         &mut config.reboot_spread,
-        length("reboot-spread", file.reboot_spread.as_ref(), zero, DAY)?,
+        duration("reboot-spread", file.reboot_spread, ZERO, DAY)?,
     );
     Ok(config)
 }
@@ -179,86 +165,29 @@ fn set<T>(value: &mut T, new: Option<T>) {
     }
 }
 
-/// The length of time, where it makes sense for the key.
-fn within(
-    key: &str,
-    value: Option<&Spanned<Length>>,
-    least: Duration,
-    most: Duration,
-) -> Result<Option<Duration>, Wrong> {
-    let Some(value) = value else {
-        return Ok(None);
-    };
-    let length = value.get_ref().0;
-    if length < least || length > most {
-        return Err(Wrong {
-            offset: value.span().start,
-            message: format!(
-                "key `{key}`: {} is not within {}..{}",
-                humantime::format_duration(length),
-                humantime::format_duration(least),
-                humantime::format_duration(most)
-            ),
-        });
-    }
-    Ok(Some(length))
-}
-
-fn window(table: WindowTable) -> Result<Window, Wrong> {
+fn window(table: WindowTable) -> Result<Window, Fault> {
     use jiff::civil::Weekday::{Friday, Monday, Saturday, Sunday, Thursday, Tuesday, Wednesday};
     let days = match table.days {
         None => vec![
             Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday,
         ],
+        Some(days) if days.is_empty() => {
+            let fault = Fault::new("no day at all; leave the key out for every day");
+            return Err(fault.at("days"));
+        }
         Some(days) => {
-            let list = days.get_ref();
-            let twice = (1..list.len()).find(|at| list[..*at].contains(&list[*at]));
-            if list.is_empty() || twice.is_some() {
-                return Err(Wrong {
-                    offset: days.span().start,
-                    message: if list.is_empty() {
-                        "key `days`: no day at all; leave the key out for every day".to_owned()
-                    } else {
-                        "key `days`: a day is there twice".to_owned()
-                    },
-                });
+            if let Some(twice) = (1..days.len()).find(|at| days[..*at].contains(&days[*at])) {
+                return Err(Fault::new("this day is there twice").at(twice).at("days"));
             }
-            list.iter().map(|day| day.0).collect()
+            days.into_iter().map(|day| day.0).collect()
         }
     };
     // A machine needs a few minutes for a reboot and to prove itself.
-    let length = within("length", Some(&table.length), 10 * MINUTE, 7 * 24 * HOUR)?;
+    let (least, most) = (Duration::from_secs(600), Duration::from_secs(7 * 86400));
+    let length = within(table.length, least..=most).map_err(|fault| fault.at("length"))?;
     Ok(Window {
         days,
         start: table.start.0,
-        length: length.unwrap_or_default(),
+        length: length.0,
     })
-}
-
-/// The error with the key that it is about, which the parser names only where
-/// it is unknown or missing.
-fn name_key(text: &str, offset: usize, message: &str) -> String {
-    let message = message
-        .trim()
-        .replace('\n', ", ")
-        .replace("unknown field", "unknown key")
-        .replace("missing field", "missing key")
-        .replace("duplicate key", "this key is there twice")
-        .replace("expected a string", "expected text in quotation marks")
-        .replace("expected i64", "expected a whole number");
-    if message.contains("unknown key") || message.contains("missing key") {
-        return message;
-    }
-    // Values stand behind their key; in an inline table several do on one line.
-    let before = text.get(..offset).unwrap_or(text);
-    let start = before.rfind(['\n', '{', ',']).map_or(0, |end| end + 1);
-    let start = if before[start..].contains('=') {
-        start
-    } else {
-        before.rfind('\n').map_or(0, |end| end + 1)
-    };
-    match before[start..].split_once('=') {
-        Some((key, _)) => format!("key `{}`: {message}", key.trim()),
-        None => message,
-    }
 }

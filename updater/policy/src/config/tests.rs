@@ -154,7 +154,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "channel = \"a/b\"",
-        "update.toml:1:11: key `channel`: 'a/b' is no channel; 1 to 64 lower-case letters, digits, '.', '-', a letter or digit first",
+        "update.toml:1:11: key `channel`: 'a/b' is not a channel, expected 1 to 64 lower-case letters, digits, '.', '-', a letter or digit first",
     ),
     (
         "channel = 1",
@@ -170,35 +170,35 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "mode = \"auto\"",
-        "update.toml:1:8: key `mode`: 'auto' is no mode; write automatic, download or manual",
+        "update.toml:1:8: key `mode`: unknown variant `auto`, expected one of `automatic`, `download`, `manual`",
     ),
     (
         "repository = \"ftp://a.example\"",
-        "update.toml:1:14: key `repository`: 'ftp://a.example' is no repository (unknown scheme); write https://…, http://…, file:///… or the absolute path of a folder",
+        "update.toml:1:14: key `repository`: 'ftp://a.example' is not a repository (unknown scheme), expected https://…, http://…, file:///… or the absolute path of a folder",
     ),
     (
         "repository = [\n  \"https://a.example\",\n  \"updates\",\n]",
-        "update.toml:1:14: key `repository`: 'updates' is no repository (relative URL without a base); write https://…, http://…, file:///… or the absolute path of a folder",
+        "update.toml:3:3: key `repository[1]`: 'updates' is not a repository (relative URL without a base), expected https://…, http://…, file:///… or the absolute path of a folder",
     ),
     (
         "repository = \"https://a.example/?x\"",
-        "update.toml:1:14: key `repository`: 'https://a.example/?x' is no repository (file names are added to it, so it ends before '?' and '#'); write https://…, http://…, file:///… or the absolute path of a folder",
+        "update.toml:1:14: key `repository`: 'https://a.example/?x' is not a repository (file names are added to it, so it ends before '?' and '#'), expected https://…, http://…, file:///… or the absolute path of a folder",
     ),
     (
         "repository = \"file://host/a\"",
-        "update.toml:1:14: key `repository`: 'file://host/a' is no repository (a file is on this machine, not on a host); write https://…, http://…, file:///… or the absolute path of a folder",
+        "update.toml:1:14: key `repository`: 'file://host/a' is not a repository (a file is on this machine, not on a host), expected https://…, http://…, file:///… or the absolute path of a folder",
     ),
     (
         "repository = [\"/a\", \"/a\"]",
-        "update.toml:1:14: key `repository`: '/a' is there twice",
+        "update.toml:1:21: key `repository[1]`: '/a' is there twice",
     ),
     (
         "repository = 1",
-        "update.toml:1:14: key `repository`: invalid type: integer `1`, expected an address or a list of addresses",
+        "update.toml:1:14: key `repository`: invalid type: integer `1`, expected text in quotation marks or a list of it",
     ),
     (
         "check-interval = \"soon\"",
-        "update.toml:1:18: key `check-interval`: 'soon' is no length of time; write it as 90s, 10m or 1h 30m",
+        "update.toml:1:18: key `check-interval`: 'soon' is not a duration, expected one as 250ms, 10s, 5m or 1h 30m",
     ),
     (
         "check-interval = 60",
@@ -206,11 +206,11 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "check-interval = \"10s\"",
-        "update.toml:1:18: key `check-interval`: 10s is not within 1m..30days",
+        "update.toml:1:18: key `check-interval`: 10s is out of range, expected 1m to 30days",
     ),
     (
         "health-time = \"20m\"",
-        "update.toml:1:15: key `health-limit`: 10m is not longer than `health-time`, 20m: no release could prove itself in time",
+        "update.toml:1:15: key `health-time`: 20m is not shorter than `health-limit`, 10m: no release could prove itself in time",
     ),
     (
         "health-limit = \"1m\"",
@@ -218,27 +218,27 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "health-limit = \"2d\"",
-        "update.toml:1:16: key `health-limit`: 2days is not within 1s..1day",
+        "update.toml:1:16: key `health-limit`: 2days is out of range, expected 1s to 1day",
     ),
     (
         "rate-limit = \"fast\"",
-        "update.toml:1:14: key `rate-limit`: 'fast' is no rate; write it as 500 KiB/s, 2 MB/s, 10 Mbit/s or as a number of bytes a second",
+        "update.toml:1:14: key `rate-limit`: 'fast' is not a rate, expected one as 500 KiB/s, 2 MB/s, 10 Mbit/s or a number of bytes a second or \"none\"",
     ),
     (
         "rate-limit = \"500 B/s\"",
-        "update.toml:1:14: key `rate-limit`: 500 bytes a second is too slow to update by; at least 1 KiB/s, or \"none\" for no limit",
+        "update.toml:1:14: key `rate-limit`: 500 B/s is too slow to update by, expected 1 KiB/s or more, or \"none\"",
     ),
     (
         "rate-limit = -5",
-        "update.toml:1:14: key `rate-limit`: -5 bytes a second is no rate",
+        "update.toml:1:14: key `rate-limit`: -5 is negative, expected one as 500 KiB/s, 2 MB/s, 10 Mbit/s or a number of bytes a second or \"none\"",
     ),
     (
         "rate-limit = true",
-        "update.toml:1:14: key `rate-limit`: invalid type: boolean `true`, expected a rate as \"500 KiB/s\" or a number of bytes a second",
+        "update.toml:1:14: key `rate-limit`: invalid type: boolean `true`, expected one as 500 KiB/s, 2 MB/s, 10 Mbit/s or a number of bytes a second or \"none\"",
     ),
     (
         "connections = 0",
-        "update.toml:1:15: key `connections`: 0 is not within 1..16",
+        "update.toml:1:15: key `connections`: 0 is out of range, expected 1 to 16",
     ),
     (
         "connections = \"4\"",
@@ -246,87 +246,87 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "proxy = \"proxy:3128\"",
-        "update.toml:1:9: key `proxy`: 'proxy:3128' is no address; write http://host:port or https://host:port",
+        "update.toml:1:9: key `proxy`: 'proxy:3128' is not an address, expected http://host:port or https://host:port or \"none\"",
     ),
     (
         "certificates = \"a.pem\"",
-        "update.toml:1:16: key `certificates`: 'a.pem' is no absolute path",
+        "update.toml:1:16: key `certificates`: 'a.pem' is not an absolute path, expected one that begins with '/' or \"none\"",
     ),
     (
         "time-zone = \"Europe/Bärlin\"",
-        "update.toml:1:13: key `time-zone`: 'Europe/Bärlin' is no time zone; write UTC or as Europe/Berlin",
+        "update.toml:1:13: key `time-zone`: 'Europe/Bärlin' is not a time zone, expected UTC or one as Europe/Berlin",
     ),
     (
         "windows = [{ start = \"25:00\", length = \"1h\" }]",
-        "update.toml:1:22: key `start`: '25:00' is no time of day; write it as 22:00",
+        "update.toml:1:22: key `windows[0].start`: '25:00' is not a time of day, expected one as 22:00",
     ),
     (
         "windows = [{ start = \"2:00\", length = \"1h\" }]",
-        "update.toml:1:22: key `start`: '2:00' is no time of day; write it as 22:00",
+        "update.toml:1:22: key `windows[0].start`: '2:00' is not a time of day, expected one as 22:00",
     ),
     (
         "windows = [{ start = \"02:00\" }]",
-        "update.toml:1:12: missing key `length`",
+        "update.toml:1:12: missing key `windows[0].length`",
     ),
     (
         "windows = [{ start = \"02:00\", length = \"5m\" }]",
-        "update.toml:1:40: key `length`: 5m is not within 10m..7days",
+        "update.toml:1:40: key `windows[0].length`: 5m is out of range, expected 10m to 7days",
     ),
     (
         "windows = [{ start = \"02:00\", length = \"8d\" }]",
-        "update.toml:1:40: key `length`: 8days is not within 10m..7days",
+        "update.toml:1:40: key `windows[0].length`: 8days is out of range, expected 10m to 7days",
     ),
     (
         "windows = [{ start = \"02:00\", length = \"1h\", end = \"03:00\" }]",
-        "update.toml:1:46: unknown key `end`, expected one of `days`, `start`, `length`",
+        "update.toml:1:46: unknown key `windows[0].end`, expected one of `days`, `start`, `length`",
     ),
     (
         "[[windows]]\ndays = []\nstart = \"02:00\"\nlength = \"1h\"",
-        "update.toml:2:8: key `days`: no day at all; leave the key out for every day",
+        "update.toml:2:8: key `windows[0].days`: no day at all; leave the key out for every day",
     ),
     (
         "[[windows]]\ndays = [\"mon\", \"Monday\"]\nstart = \"02:00\"\nlength = \"1h\"",
-        "update.toml:2:8: key `days`: a day is there twice",
+        "update.toml:2:16: key `windows[0].days[1]`: this day is there twice",
     ),
     (
         "[[windows]]\ndays = [\"moon\"]\nstart = \"02:00\"\nlength = \"1h\"",
-        "update.toml:2:8: key `days`: 'moon' is no day; write mon, tue, wed, thu, fri, sat or sun",
+        "update.toml:2:9: key `windows[0].days[0]`: 'moon' is not a day, expected mon, tue, wed, thu, fri, sat or sun",
     ),
     (
         "fleet-lock = \"https://l.example\"",
-        "update.toml:1:14: key `fleet-lock`: 'https://l.example' is neither a table nor \"none\"",
+        "update.toml:1:14: key `fleet-lock`: invalid type: string \"https://l.example\", expected a table or \"none\"",
     ),
     (
         "[fleet-lock]\ngroup = \"a\"",
-        "update.toml:1:1: missing key `url`",
+        "update.toml:1:1: missing key `fleet-lock.url`",
     ),
     (
         "[fleet-lock]\nurl = \"l.example\"",
-        "update.toml:2:7: key `url`: 'l.example' is no address; write http://host:port or https://host:port",
+        "update.toml:2:7: key `fleet-lock.url`: 'l.example' is not an address, expected http://host:port or https://host:port",
     ),
     (
         "[fleet-lock]\nurl = \"http://l.example\"\ngroup = \"a b\"",
-        "update.toml:3:9: key `group`: 'a b' is no group; 1 to 128 letters, digits, '.', '-'",
+        "update.toml:3:9: key `fleet-lock.group`: 'a b' is not a group, expected 1 to 128 letters, digits, '.', '-'",
     ),
     (
         "[fleet-lock]\nurl = \"http://l.example\"\nid = \"\"",
-        "update.toml:3:6: key `id`: '' is no name; 1 to 128 bytes, no control characters",
+        "update.toml:3:6: key `fleet-lock.id`: '' is not a name, expected 1 to 128 bytes without control characters",
     ),
     (
         "[fleet-lock]\nurl = \"http://l.example\"\ntoken = \"x\"",
-        "update.toml:3:1: unknown key `token`, expected one of `url`, `group`, `id`",
+        "update.toml:3:1: unknown key `fleet-lock.token`, expected one of `url`, `group`, `id`",
     ),
     (
         "# ä\n  ä = 1",
-        "update.toml:2:3: invalid unquoted key, expected letters, numbers, `-`, `_`",
+        "update.toml:2:3: key `\"ä\"`: invalid unquoted key, expected letters, numbers, `-`, `_`",
     ),
     (
         "reboot-delay = \"2 days\"",
-        "update.toml:1:16: key `reboot-delay`: 2days is not within 0s..1day",
+        "update.toml:1:16: key `reboot-delay`: 2days is out of range, expected 0s to 1day",
     ),
     (
         "reboot-spread = \"-1s\"",
-        "update.toml:1:17: key `reboot-spread`: '-1s' is no length of time; write it as 90s, 10m or 1h 30m",
+        "update.toml:1:17: key `reboot-spread`: '-1s' is not a duration, expected one as 250ms, 10s, 5m or 1h 30m",
     ),
 ];
 

@@ -1,312 +1,143 @@
-//! Values that have a notation of their own.
+//! Values that only this file writes. Those of all files are in
+//! [`config::value`].
 
-use std::fmt;
-use std::time::Duration;
+use std::str::FromStr;
 
+use config::text;
 use jiff::civil::Weekday;
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, de::value::MapAccessDeserializer};
 use url::Url;
 
-/// `"90s"`, `"1h 30m"`.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Length(pub Duration);
-
-impl TryFrom<String> for Length {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        humantime::parse_duration(&text)
-            .map(Self)
-            .map_err(|_| format!("'{text}' is no length of time; write it as 90s, 10m or 1h 30m"))
-    }
-}
-
-/// `"none"` where there may be a value.
+/// Where releases come from: an address or the absolute path of a folder.
 #[derive(Clone, Debug)]
-pub enum OrNone<T> {
-    None,
-    Some(T),
-}
+pub struct Source(pub String);
 
-impl<T> OrNone<T> {
-    pub fn into_option(self) -> Option<T> {
-        match self {
-            Self::None => None,
-            Self::Some(value) => Some(value),
+text!(Source);
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with('/') {
+            return Ok(Self(text.to_owned()));
         }
-    }
-}
-
-impl<'de, T: TryFrom<String, Error = String>> Deserialize<'de> for OrNone<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        if text == "none" {
-            return Ok(Self::None);
-        }
-        T::try_from(text).map(Self::Some).map_err(de::Error::custom)
-    }
-}
-
-/// Bytes a second: a number, or `"500 KiB/s"`.
-#[derive(Clone, Copy, Debug)]
-pub struct Rate(pub Option<u64>);
-
-/// Below this even the metadata takes minutes.
-const SLOWEST: u64 = 1024;
-
-impl Rate {
-    fn checked(bytes: u64) -> Result<Self, String> {
-        if bytes < SLOWEST {
-            return Err(format!(
-                "{bytes} bytes a second is too slow to update by; at least 1 KiB/s, \
-                 or \"none\" for no limit"
-            ));
-        }
-        Ok(Self(Some(bytes)))
-    }
-
-    fn text(text: &str) -> Result<Self, String> {
-        if text == "none" {
-            return Ok(Self(None));
-        }
-        let wrong = || {
+        let wrong = |why: &str| {
             format!(
-                "'{text}' is no rate; write it as 500 KiB/s, 2 MB/s, 10 Mbit/s or as a number of \
-                 bytes a second"
+                "'{text}' is not a repository ({why}), expected https://…, http://…, file:///… \
+                 or the absolute path of a folder"
             )
         };
-        let rest = text.strip_suffix("/s").unwrap_or(text);
-        let split = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(rest.len());
-        let (number, unit) = rest.split_at(split);
-        // Thousandths of a byte, so that "1.5 MiB/s" stays exact.
-        let factor: u64 = match unit.trim() {
-            "" | "B" => 1000,
-            "kB" | "KB" => 1000 * 1000,
-            "KiB" => 1000 << 10,
-            "MB" => 1000 * 1_000_000,
-            "MiB" => 1000 << 20,
-            "GB" => 1000 * 1_000_000_000,
-            "GiB" => 1000 << 30,
-            "kbit" => 125 * 1000,
-            "Mbit" => 125 * 1_000_000,
-            "Gbit" => 125 * 1_000_000_000,
-            _ => return Err(wrong()),
-        };
-        let (whole, thousandths) = number.split_once('.').unwrap_or((number, "0"));
-        if thousandths.is_empty() || thousandths.len() > 3 {
-            return Err(wrong());
+        let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
+        match url.scheme() {
+            "http" | "https" => {}
+            "file" if url.host().is_none() => {}
+            "file" => return Err(wrong("a file is on this machine, not on a host")),
+            _ => return Err(wrong("unknown scheme")),
         }
-        let whole: u64 = whole.parse().map_err(|_| wrong())?;
-        let part: u64 = format!("{thousandths:0<3}").parse().map_err(|_| wrong())?;
-        whole
-            .checked_mul(1000)
-            .and_then(|whole| whole.checked_add(part))
-            .and_then(|number| number.checked_mul(factor))
-            .map(|number| number / 1_000_000)
-            .ok_or_else(wrong)
-            .and_then(Self::checked)
-    }
-}
-
-impl<'de> Deserialize<'de> for Rate {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
-            type Value = Rate;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a rate as \"500 KiB/s\" or a number of bytes a second")
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Rate, E> {
-                u64::try_from(number)
-                    .map_err(|_| E::custom(format!("{number} bytes a second is no rate")))
-                    .and_then(|number| Rate::checked(number).map_err(E::custom))
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Rate, E> {
-                Rate::checked(number).map_err(E::custom)
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Rate, E> {
-                Rate::text(text).map_err(E::custom)
-            }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(wrong(
+                "file names are added to it, so it ends before '?' and '#'",
+            ));
         }
-        from.deserialize_any(Text)
+        Ok(Self(text.to_owned()))
     }
-}
-
-/// One source or a list of them.
-#[derive(Clone, Debug)]
-pub struct Sources(pub Vec<String>);
-
-impl<'de> Deserialize<'de> for Sources {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct OneOrMany;
-        impl<'de> Visitor<'de> for OneOrMany {
-            type Value = Sources;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an address or a list of addresses")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Sources, E> {
-                Ok(Sources(vec![source(text).map_err(E::custom)?]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Sources, A::Error> {
-                let mut sources = Vec::new();
-                while let Some(text) = list.next_element::<String>()? {
-                    let source = source(&text).map_err(de::Error::custom)?;
-                    if sources.contains(&source) {
-                        return Err(de::Error::custom(format!("'{source}' is there twice")));
-                    }
-                    sources.push(source);
-                }
-                Ok(Sources(sources))
-            }
-        }
-        from.deserialize_any(OneOrMany)
-    }
-}
-
-fn source(text: &str) -> Result<String, String> {
-    if text.starts_with('/') {
-        return Ok(text.to_owned());
-    }
-    let wrong = |why: &str| {
-        format!(
-            "'{text}' is no repository ({why}); write https://…, http://…, file:///… or the \
-             absolute path of a folder"
-        )
-    };
-    let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
-    match url.scheme() {
-        "http" | "https" => {}
-        "file" if url.host().is_none() => {}
-        "file" => return Err(wrong("a file is on this machine, not on a host")),
-        _ => return Err(wrong("unknown scheme")),
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(wrong(
-            "file names are added to it, so it ends before '?' and '#'",
-        ));
-    }
-    Ok(text.to_owned())
 }
 
 /// An address that is spoken to by HTTP.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug)]
 pub struct HttpUrl(pub String);
 
-impl TryFrom<String> for HttpUrl {
-    type Error = String;
+text!(HttpUrl);
 
-    fn try_from(text: String) -> Result<Self, String> {
-        match Url::parse(&text) {
+impl FromStr for HttpUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match Url::parse(text) {
             Ok(url)
                 if matches!(url.scheme(), "http" | "https")
                     && url.query().is_none()
                     && url.fragment().is_none() =>
             {
-                Ok(Self(text))
+                Ok(Self(text.to_owned()))
             }
             Ok(_) | Err(_) => Err(format!(
-                "'{text}' is no address; write http://host:port or https://host:port"
+                "'{text}' is not an address, expected http://host:port or https://host:port"
             )),
         }
     }
 }
 
-/// The path of a file, from the root on.
-#[derive(Clone, Debug)]
-pub struct AbsolutePath(pub std::path::PathBuf);
-
-impl TryFrom<String> for AbsolutePath {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if text.starts_with('/') {
-            Ok(Self(text.into()))
-        } else {
-            Err(format!("'{text}' is no absolute path"))
-        }
-    }
-}
-
 /// The name of a channel: it becomes part of a file's name in the repository.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug)]
 pub struct ChannelName(pub String);
 
-impl TryFrom<String> for ChannelName {
-    type Error = String;
+text!(ChannelName);
 
-    fn try_from(text: String) -> Result<Self, String> {
-        if release::Channel::is_name(&text) {
-            Ok(Self(text))
+impl FromStr for ChannelName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if release::Channel::is_name(text) {
+            Ok(Self(text.to_owned()))
         } else {
             Err(format!(
-                "'{text}' is no channel; 1 to 64 lower-case letters, digits, '.', '-', a letter or \
-                 digit first"
+                "'{text}' is not a channel, expected 1 to 64 lower-case letters, digits, '.', '-', \
+                 a letter or digit first"
             ))
         }
     }
 }
 
 /// A group on a FleetLock server, as its protocol has it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug)]
 pub struct Group(pub String);
 
-impl TryFrom<String> for Group {
-    type Error = String;
+text!(Group);
 
-    fn try_from(text: String) -> Result<Self, String> {
+impl FromStr for Group {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-".contains(&byte);
         if !text.is_empty() && text.len() <= 128 && text.bytes().all(allowed) {
-            Ok(Self(text))
+            Ok(Self(text.to_owned()))
         } else {
             Err(format!(
-                "'{text}' is no group; 1 to 128 letters, digits, '.', '-'"
+                "'{text}' is not a group, expected 1 to 128 letters, digits, '.', '-'"
             ))
         }
     }
 }
 
 /// The machine's name on a FleetLock server.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug)]
 pub struct ClientId(pub String);
 
-impl TryFrom<String> for ClientId {
-    type Error = String;
+text!(ClientId);
 
-    fn try_from(text: String) -> Result<Self, String> {
+impl FromStr for ClientId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
         if text.is_empty() || text.len() > 128 || text.chars().any(char::is_control) {
             return Err(format!(
-                "'{}' is no name; 1 to 128 bytes, no control characters",
-                text.escape_default()
+                "'{text}' is not a name, expected 1 to 128 bytes without control characters"
             ));
         }
-        Ok(Self(text))
+        Ok(Self(text.to_owned()))
     }
 }
 
 /// `"mon"` or `"monday"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Day(pub Weekday);
 
-impl TryFrom<String> for Day {
-    type Error = String;
+text!(Day);
 
-    fn try_from(text: String) -> Result<Self, String> {
+impl FromStr for Day {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
         Ok(Self(match text.to_ascii_lowercase().as_str() {
             "mon" | "monday" => Weekday::Monday,
             "tue" | "tuesday" => Weekday::Tuesday,
@@ -317,7 +148,7 @@ impl TryFrom<String> for Day {
             "sun" | "sunday" => Weekday::Sunday,
             _ => {
                 return Err(format!(
-                    "'{text}' is no day; write mon, tue, wed, thu, fri, sat or sun"
+                    "'{text}' is not a day, expected mon, tue, wed, thu, fri, sat or sun"
                 ));
             }
         }))
@@ -325,15 +156,16 @@ impl TryFrom<String> for Day {
 }
 
 /// `"22:00"`, by the wall clock.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug)]
 pub struct Clock(pub jiff::civil::Time);
 
-impl TryFrom<String> for Clock {
-    type Error = String;
+text!(Clock);
 
-    fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || format!("'{text}' is no time of day; write it as 22:00");
+impl FromStr for Clock {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("'{text}' is not a time of day, expected one as 22:00");
         let (hour, minute) = text.split_once(':').ok_or_else(wrong)?;
         let number = |digits: &str| {
             let is = digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -346,49 +178,17 @@ impl TryFrom<String> for Clock {
 }
 
 /// A time zone of the IANA database, as `"Europe/Berlin"`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug)]
 pub struct Zone(pub jiff::tz::TimeZone);
 
-impl TryFrom<String> for Zone {
-    type Error = String;
+text!(Zone);
 
-    fn try_from(text: String) -> Result<Self, String> {
-        jiff::tz::TimeZone::get(&text)
-            .map(Self)
-            .map_err(|_| format!("'{text}' is no time zone; write UTC or as Europe/Berlin"))
-    }
-}
+impl FromStr for Zone {
+    type Err = String;
 
-/// `"none"`, or a table.
-#[derive(Clone, Debug)]
-pub struct TableOrNone<T>(pub Option<T>);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for TableOrNone<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Either<T>(std::marker::PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
-            type Value = TableOrNone<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table or \"none\"")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                if text == "none" {
-                    Ok(TableOrNone(None))
-                } else {
-                    Err(E::custom(format!(
-                        "'{text}' is neither a table nor \"none\""
-                    )))
-                }
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map))
-                    .map(|table| TableOrNone(Some(table)))
-            }
-        }
-        from.deserialize_any(Either(std::marker::PhantomData))
+    fn from_str(text: &str) -> Result<Self, String> {
+        jiff::tz::TimeZone::get(text).map(Self).map_err(|_| {
+            format!("'{text}' is not a time zone, expected UTC or one as Europe/Berlin")
+        })
     }
 }
