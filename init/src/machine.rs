@@ -4,7 +4,6 @@
 //! the state partition ([`Kept`]) by the child that mounts it.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -181,7 +180,9 @@ pub fn read_kept(state: &Path) -> Kept {
                 .unwrap_or_default()
                 .trim()
                 .replace('-', "");
-            if let Err(error) = replace(&path, format!("{}\n", kept.machine_id).as_bytes()) {
+            if let Err(error) =
+                atomic_file::replace(&path, format!("{}\n", kept.machine_id).as_bytes())
+            {
                 kept.complaints.push(format!(
                     "cannot write {}, so the machine's id is another one at the next boot: {error}",
                     path.display()
@@ -210,15 +211,6 @@ pub fn read_kept(state: &Path) -> Kept {
 /// Saves the time, as the time of a file's change. It may block.
 pub fn save_clock(state: &Path) -> std::io::Result<()> {
     fs::File::create(state.join(CLOCK))?.sync_all()
-}
-
-/// Replaces a file so that a power cut leaves the old one or the new one.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = fs::File::create(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
 }
 
 fn is_machine_id(text: &str) -> bool {

@@ -3,8 +3,8 @@
 //! A record that cannot be read is put aside, one that cannot be written is kept
 //! in memory; both are reported, and everything else goes on.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use lifecycle::Record;
@@ -111,22 +111,10 @@ fn put_aside(path: &Path, error: &str) -> String {
 
 fn replace(path: &Path, record: &Record) -> io::Result<()> {
     let text = serde_json::to_vec_pretty(record)?;
-    let beside = path.with_extension("json.new");
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let mut file = File::create(&beside)?;
-    let written = file.write_all(&text).and_then(|()| file.sync_all());
-    if let Err(error) = written {
-        // Half of it would take space that a full disk does not have.
-        let _ = fs::remove_file(&beside);
-        return Err(error);
-    }
-    fs::rename(&beside, path)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
+    atomic_file::replace(path, &text)
 }
 
 #[cfg(test)]

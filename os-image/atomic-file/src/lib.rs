@@ -2,7 +2,7 @@
 //! content, and so does the next boot after a power cut.
 //!
 //! ```text
-//! write NAME.new ─▶ sync it ─▶ rename it to NAME ─▶ sync the folder
+//! write .new-NAME ─▶ sync it ─▶ rename it to NAME ─▶ sync the folder
 //! ```
 //!
 //! Without the first sync a power cut can leave the new name with no content;
@@ -16,6 +16,9 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+/// What the name of a file that is not whole yet begins with.
+pub const NEW: &str = ".new-";
 
 /// How a file is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +98,8 @@ fn folder(path: &Path) -> &Path {
 
 /// Where the new content is written. What interrupted runs left has this name.
 pub fn new_path(path: &Path) -> PathBuf {
-    let mut name = OsString::from(path.file_name().unwrap_or_default());
-    name.push(".new");
+    let mut name = OsString::from(NEW);
+    name.push(path.file_name().unwrap_or_default());
     path.with_file_name(name)
 }
 

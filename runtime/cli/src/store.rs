@@ -5,9 +5,9 @@
 //! reading needs none, because files are replaced as a whole.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -256,23 +256,13 @@ enum Locked {
     Ours(Lock),
 }
 
-/// Writes a file beside its destination and renames it, so that nobody reads
-/// half of it.
+/// Replaces a file as a whole, so that nobody reads half of it. The states do not
+/// survive a reboot, so nothing waits for a disk.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let written = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(&beside)
-        .and_then(|mut file| file.write_all(content))
-        .and_then(|()| fs::rename(&beside, path));
-    written.with_context(|| {
-        // It must not block the place forever.
-        let _ = fs::remove_file(&beside);
-        format!("write {}", path.display())
-    })
+    let options = atomic_file::Options {
+        mode: Some(mode),
+        sync: false,
+    };
+    atomic_file::replace_with(path, content, options)
+        .with_context(|| format!("write {}", path.display()))
 }

@@ -1,7 +1,7 @@
 //! The folder in which metadata is kept, and what trust begins with.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use release::Sha256Sum;
@@ -172,15 +172,7 @@ impl Datastore {
         if fs::read(&path).is_ok_and(|kept| kept == bytes) {
             return Ok(());
         }
-        let new = self.folder.join(format!("{name}.new"));
-        let write = || {
-            let mut file = fs::File::create(&new)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            fs::File::open(&self.folder)?.sync_all()
-        };
-        write().map_err(|error| self.failed(error))
+        atomic_file::replace(&path, bytes).map_err(|error| self.failed(error))
     }
 }
 

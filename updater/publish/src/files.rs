@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use atomic_file::{NEW, sync_folder};
 use aws_lc_rs::digest::{Context, SHA256};
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek64};
@@ -12,9 +13,6 @@ use release::Sha256Sum;
 
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-
-/// The prefix of an incomplete file's name.
-const NEW: &str = ".new-";
 
 /// The SHA-256 of bytes.
 pub(crate) fn sha256(bytes: &[u8]) -> Sha256Sum {
@@ -44,7 +42,7 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Creates a file by writing one beside it and renaming that.
+/// Replaces a file as a whole.
 pub(crate) fn put(path: &Path, bytes: &[u8]) -> Result<()> {
     put_with_mode(path, bytes, 0o644)
 }
@@ -55,35 +53,17 @@ pub(crate) fn put_secret(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn put_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let folder = parent(path);
-    make_folder(folder)?;
-    let name = name(path);
-    let beside = folder.join(format!("{NEW}{name}"));
-    let write = || -> io::Result<()> {
-        let _ = fs::remove_file(&beside);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&beside)?;
-        file.write_all(bytes)?;
-        // Independent of this process's umask.
-        file.set_permissions(Permissions::from_mode(mode))?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        sync_folder(folder)
+    make_folder(parent(path))?;
+    let options = atomic_file::Options {
+        mode: Some(mode),
+        sync: true,
     };
-    write().map_err(Error::file("write", path))
+    atomic_file::replace_with(path, bytes, options).map_err(Error::file("write", path))
 }
 
 /// Creates a folder and those above it.
 pub(crate) fn make_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(Error::file("create the folder", path))
-}
-
-/// Waits until the names in a folder are on the disk.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 /// A folder that appears under its name once it is complete.
