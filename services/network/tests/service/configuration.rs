@@ -33,7 +33,10 @@ fn an_error_keeps_the_last_good_configuration_and_is_said_loudly() {
     world.start();
     let message = world.ready();
     assert!(message.contains("10.7.0.2/24"), "{message}");
-    assert!(message.contains("unknown key `link[0].gatewya`"), "{message}");
+    assert!(
+        message.contains("unknown key `link[0].gatewya`"),
+        "{message}"
+    );
     assert_eq!(world.ipv4(), ["10.7.0.2/24"]);
 
     world.configure(FIXED);
