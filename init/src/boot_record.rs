@@ -99,6 +99,11 @@ impl BootRecord {
         )
     }
 
+    /// Whether everything has settled.
+    pub fn is_settled(&self) -> bool {
+        self.settled_us.is_some()
+    }
+
     /// As a client sees it.
     pub fn reply(&self, version: &str) -> control::BootRecord {
         let mut services: Vec<Span> = self.services.values().cloned().collect();

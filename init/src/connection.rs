@@ -1,4 +1,4 @@
-//! The control socket and its connections: bytes in and out, never waiting.
+//! The control socket and its clients: bytes in and out, never waiting.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -7,9 +7,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use control::{Init, MAX_REPLY, ProtocolError, Reply, Request, ServerEnd};
+use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::kernel_log::log;
+use crate::source::{Source, Sources};
 
 /// The most connections at one time. More wait to be accepted.
 const MOST: usize = 64;
@@ -20,13 +22,13 @@ const MOST_WAITING: usize = 2 * MAX_REPLY;
 
 /// One client.
 #[derive(Debug)]
-pub struct Connection {
+struct Connection {
     stream: UnixStream,
     uid: u32,
     end: ServerEnd<Init>,
     outgoing: Vec<u8>,
     /// Whether it wants to hear of changes.
-    pub watches: bool,
+    watches: bool,
     /// Whether it is closed once everything is sent.
     closing: bool,
     /// Whether it sent what cannot be used: nothing more is read of it.
@@ -37,13 +39,14 @@ pub struct Connection {
 
 /// The listening socket and all clients.
 #[derive(Debug)]
-pub struct Connections {
+pub struct Clients {
     listener: UnixListener,
-    clients: BTreeMap<u32, Connection>,
+    connections: BTreeMap<u32, Connection>,
     next: u32,
+    closed: Vec<u32>,
 }
 
-impl Connections {
+impl Clients {
     /// Listens at `path`.
     ///
     /// # Errors
@@ -73,8 +76,9 @@ impl Connections {
             .map_err(|error| format!("the control socket: {error}"))?;
         Ok(Self {
             listener,
-            clients: BTreeMap::new(),
+            connections: BTreeMap::new(),
             next: 0,
+            closed: Vec::new(),
         })
     }
 
@@ -83,13 +87,43 @@ impl Connections {
         &self.listener
     }
 
-    /// Whether more clients may be taken.
-    pub fn has_room(&self) -> bool {
-        self.clients.len() < MOST
+    /// Watches the listening socket.
+    ///
+    /// # Errors
+    /// It cannot be watched.
+    pub fn watch(&self, sources: &Sources) -> Result<(), String> {
+        sources.add(&self.listener, Source::Listener, EpollFlags::EPOLLIN)
     }
 
-    /// Takes one client that waits; `None` when there is none.
-    pub fn accept(&mut self) -> Option<u32> {
+    fn has_room(&self) -> bool {
+        self.connections.len() < MOST
+    }
+
+    /// Takes the clients that wait to be accepted, as far as there is room.
+    pub fn accept(&mut self, sources: &Sources) {
+        while let Some(number) = self.accept_one() {
+            let watched = match self.connections.get(&number) {
+                Some(client) => {
+                    let source = Source::Connection(number);
+                    sources.add(&client.stream, source, EpollFlags::EPOLLIN)
+                }
+                None => continue,
+            };
+            if let Err(error) = watched {
+                log!(Error, "{error}");
+                self.connections.remove(&number);
+                continue;
+            }
+            // The first frame, which is the same for all.
+            self.flush(number, sources);
+        }
+        if !self.has_room() {
+            // The others wait in the kernel until one goes.
+            sources.modify(&self.listener, Source::Listener, EpollFlags::empty());
+        }
+    }
+
+    fn accept_one(&mut self) -> Option<u32> {
         if !self.has_room() {
             return None;
         }
@@ -99,7 +133,7 @@ impl Connections {
         let (end, hello) = ServerEnd::accept();
         let number = self.next;
         self.next = self.next.wrapping_add(1);
-        self.clients.insert(
+        self.connections.insert(
             number,
             Connection {
                 stream,
@@ -115,51 +149,86 @@ impl Connections {
         Some(number)
     }
 
-    /// One client.
-    pub fn get_mut(&mut self, number: u32) -> Option<&mut Connection> {
-        self.clients.get_mut(&number)
+    /// The requests of a client that are whole by now, and whether it may make
+    /// those that change something.
+    pub fn read(&mut self, number: u32) -> (Vec<Request>, bool) {
+        match self.connections.get_mut(&number) {
+            Some(client) => (client.read(), client.may_change()),
+            None => (Vec::new(), false),
+        }
     }
 
-    /// Lets a client go.
-    pub fn close(&mut self, number: u32) {
-        self.clients.remove(&number);
+    /// Puts a reply behind what waits to be sent to a client; [`Self::flush`]
+    /// sends it.
+    pub fn reply(&mut self, number: u32, reply: &Reply) {
+        if let Some(client) = self.connections.get_mut(&number) {
+            client.reply(reply);
+        }
     }
 
-    /// Sends a change to everyone who watches; returns those clients.
-    pub fn tell_watchers(&mut self, reply: &Reply) -> Vec<u32> {
+    /// Makes a client one that hears of changes.
+    pub fn begin_watch(&mut self, number: u32) {
+        if let Some(client) = self.connections.get_mut(&number) {
+            client.watches = true;
+        }
+    }
+
+    /// Sends what waits for a client, and lets it go when it is done with.
+    pub fn flush(&mut self, number: u32, sources: &Sources) {
+        let Some(client) = self.connections.get_mut(&number) else {
+            return;
+        };
+        if client.flush() {
+            sources.remove(&client.stream);
+            self.connections.remove(&number);
+            self.closed.push(number);
+            sources.modify(&self.listener, Source::Listener, EpollFlags::EPOLLIN);
+            return;
+        }
+        let mut wanted = EpollFlags::EPOLLIN;
+        if client.has_outgoing() {
+            wanted |= EpollFlags::EPOLLOUT;
+        }
+        sources.modify(&client.stream, Source::Connection(number), wanted);
+    }
+
+    /// Sends a change to everyone who watches.
+    pub fn tell_watchers(&mut self, reply: &Reply, sources: &Sources) {
         let Ok(frame) = ServerEnd::<Init>::reply(reply) else {
-            return Vec::new();
+            return;
         };
         let mut told = Vec::new();
-        for (number, client) in &mut self.clients {
+        for (number, client) in &mut self.connections {
             if client.watches {
                 client.queue(&frame);
                 told.push(*number);
             }
         }
-        told
+        for number in told {
+            self.flush(number, sources);
+        }
+    }
+
+    /// The clients whose connections have been closed since the last call.
+    pub fn take_closed(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.closed)
     }
 
     /// Whether anyone watches.
     pub fn has_watchers(&self) -> bool {
-        self.clients.values().any(|client| client.watches)
+        self.connections.values().any(|client| client.watches)
     }
 }
 
 impl Connection {
-    /// The socket, to be watched.
-    pub fn stream(&self) -> &UnixStream {
-        &self.stream
-    }
-
     /// Whether the client may change something.
-    pub fn may_change(&self) -> bool {
+    fn may_change(&self) -> bool {
         self.uid == 0
     }
 
     /// Reads once and returns the requests that are whole by now. After
     /// garbage, the client gets one refusal and no further request is read.
-    pub fn read(&mut self) -> Vec<Request> {
+    fn read(&mut self) -> Vec<Request> {
         let mut bytes = [0; 4096];
         let mut requests = Vec::new();
         match self.stream.read(&mut bytes) {
@@ -187,7 +256,7 @@ impl Connection {
     }
 
     /// Puts a reply behind what waits to be sent.
-    pub fn reply(&mut self, reply: &Reply) {
+    fn reply(&mut self, reply: &Reply) {
         match ServerEnd::<Init>::reply(reply) {
             Ok(frame) => self.queue(&frame),
             Err(error) => {
@@ -210,7 +279,7 @@ impl Connection {
     }
 
     /// Sends what fits. Returns whether the client is done with.
-    pub fn flush(&mut self) -> bool {
+    fn flush(&mut self) -> bool {
         if self.overflowed {
             return true;
         }
@@ -229,7 +298,7 @@ impl Connection {
     }
 
     /// Whether something waits to be sent.
-    pub fn has_outgoing(&self) -> bool {
+    fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty()
     }
 }
@@ -253,7 +322,7 @@ mod tests {
     }
 
     struct Server {
-        connections: Connections,
+        clients: Clients,
         path: String,
         _folder: tempfile::TempDir,
     }
@@ -262,7 +331,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket").display().to_string();
         Server {
-            connections: Connections::listen(&path).unwrap(),
+            clients: Clients::listen(&path).unwrap(),
             path,
             _folder: folder,
         }
@@ -273,7 +342,7 @@ mod tests {
     fn serve(server: &mut Server, number: u32) -> Vec<Request> {
         let mut understood = Vec::new();
         for _ in 0..100 {
-            let Some(client) = server.connections.get_mut(number) else {
+            let Some(client) = server.clients.connections.get_mut(&number) else {
                 break;
             };
             for request in client.read() {
@@ -281,7 +350,7 @@ mod tests {
                 understood.push(request);
             }
             if client.flush() {
-                server.connections.close(number);
+                server.clients.connections.remove(&number);
             }
         }
         understood
@@ -296,20 +365,20 @@ mod tests {
     fn garbage_is_refused_and_the_connection_closed() {
         let mut server = server();
         let mut client = UnixStream::connect(&server.path).unwrap();
-        let number = server.connections.accept().unwrap();
+        let number = server.clients.accept_one().unwrap();
         client.write_all(b"\x04\0\0\0what and more of it").unwrap();
         assert_eq!(serve(&mut server, number), []);
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).unwrap();
         assert!(String::from_utf8_lossy(&answer[4..]).contains("malformed"));
-        assert!(server.connections.get_mut(number).is_none());
+        assert!(server.clients.connections.get_mut(&number).is_none());
     }
 
     #[test]
     fn a_request_before_the_client_hangs_up_is_still_answered() {
         let mut server = server();
         let mut client = UnixStream::connect(&server.path).unwrap();
-        let number = server.connections.accept().unwrap();
+        let number = server.clients.accept_one().unwrap();
         client.write_all(&asking(&Request::Status)).unwrap();
         client.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(serve(&mut server, number), [Request::Status]);
@@ -346,7 +415,7 @@ mod tests {
             }
             bytes.truncate(numbers.next(bytes.len() + 1));
             let mut client = UnixStream::connect(&server.path).unwrap();
-            let number = server.connections.accept().unwrap();
+            let number = server.clients.accept_one().unwrap();
             client.write_all(&bytes).unwrap();
             if round % 2 == 0 {
                 client.shutdown(std::net::Shutdown::Write).unwrap();
@@ -355,13 +424,13 @@ mod tests {
                 understood += 1;
                 assert!(matches!(request, Request::Show { .. }), "{request:?}");
             }
-            if let Some(client) = server.connections.get_mut(number) {
+            if let Some(client) = server.clients.connections.get_mut(&number) {
                 assert!(client.outgoing.len() <= MOST_WAITING);
             }
             drop(client);
             serve(&mut server, number);
             assert!(
-                server.connections.get_mut(number).is_none(),
+                server.clients.connections.get_mut(&number).is_none(),
                 "round {round}"
             );
         }
@@ -371,18 +440,18 @@ mod tests {
     #[test]
     fn a_watcher_that_does_not_read_is_let_go() {
         let mut server = server();
+        let sources = Sources::new().unwrap();
         let _client = UnixStream::connect(&server.path).unwrap();
-        let number = server.connections.accept().unwrap();
-        server.connections.get_mut(number).unwrap().watches = true;
+        let number = server.clients.accept_one().unwrap();
+        server.clients.begin_watch(number);
         let message = "x".repeat(1 << 20);
         for _ in 0..20 {
-            server
-                .connections
-                .tell_watchers(&Reply::Refused(Refusal::Failed {
-                    message: message.clone(),
-                }));
+            let message = message.clone();
+            let reply = Reply::Refused(Refusal::Failed { message });
+            server.clients.tell_watchers(&reply, &sources);
         }
-        assert!(server.connections.get_mut(number).unwrap().flush());
+        assert!(!server.clients.has_watchers());
+        assert!(server.clients.connections.is_empty());
     }
 
     #[test]
@@ -392,12 +461,12 @@ mod tests {
             .map(|_| UnixStream::connect(&server.path).unwrap())
             .collect();
         let mut taken = Vec::new();
-        while let Some(number) = server.connections.accept() {
+        while let Some(number) = server.clients.accept_one() {
             taken.push(number);
         }
         assert_eq!(taken.len(), MOST);
-        server.connections.close(taken[0]);
-        assert!(server.connections.accept().is_some());
+        server.clients.connections.remove(&taken[0]);
+        assert!(server.clients.accept_one().is_some());
         drop(clients);
     }
 }

@@ -1,106 +1,90 @@
-//! PID 1's state and its loop: wait, translate what happened into an event for
-//! the supervisor, perform the actions it gives back.
+//! PID 1's parts, and what connects them: each event goes to the supervisor,
+//! each action that it gives back is done by the part that it concerns, and what
+//! a part has to tell the others becomes the next event.
 //!
-//! The parts of the loop are in files of their own: what the supervisor asks
-//! for in [`crate::perform`], ended children in [`crate::reap`], requests in
-//! [`crate::requests`], the state partition in [`crate::state_partition`], the
-//! end in [`crate::shutdown`] and the change to a fresh program in
-//! [`crate::reexec`].
+//! Above this are [`crate::requests`], [`crate::reexec`] and the loop that waits
+//! ([`crate::event_loop`]); below it every part owns its state and knows only of
+//! those that it needs.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::collections::VecDeque;
 
-use definition::Entry;
-use nix::sys::epoll::EpollFlags;
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::Pid;
-use supervisor::{Event, Limits, ServiceName, Shutdown, Supervisor};
+use control::{Outcome, Refusal, Reply};
+use definition::Role;
+use supervisor::{Action, Event, Exit, Limits, Notice, ServiceName, Shutdown, State, Supervisor};
 
 use crate::boot_record::BootRecord;
 use crate::catalog::{self, Reading};
+use crate::children::{Child, Children, Ended, describe};
 use crate::cmdline::Cmdline;
-use crate::connection::Connections;
-use crate::inhibit::Inhibitors;
+use crate::connection::Clients;
+use crate::container::{self, Containers};
+use crate::inhibit::{self, Inhibitors, Verdict};
 use crate::kernel_log::log;
 use crate::machine::{self, Machine};
-use crate::outputs::{LOG, Outputs};
-use crate::power::PowerKeys;
-use crate::reap::Child;
-use crate::service::{Id, Service};
+use crate::service::{Id, Run};
+use crate::services::Services;
 use crate::shutdown::Ending;
-use crate::source::{Source, Sources};
-use crate::state_partition::{STATE, StatePartition};
+use crate::source::Sources;
+use crate::state_partition::{News, StatePartition};
+use crate::status::View;
+use crate::sys;
 use crate::trial::Trial;
 use crate::watchdog::Watchdog;
 
 /// PID 1.
 #[derive(Debug)]
 pub struct Init {
-    pub(crate) cmdline: Cmdline,
-    pub(crate) machine: Machine,
-    pub(crate) supervisor: Supervisor,
-    /// Every service with a definition that can be run; one that is removed
-    /// leaves its place empty.
-    pub(crate) services: Vec<Option<Service>>,
-    /// Definitions that cannot be run, by the name of their folder.
-    pub(crate) invalid: BTreeMap<String, (config::Error, bool)>,
-    pub(crate) children: BTreeMap<Pid, Child>,
-    pub(crate) sources: Sources,
-    pub(crate) signals: SignalFd,
-    pub(crate) connections: Connections,
-    pub(crate) inhibitors: Inhibitors,
-    pub(crate) outputs: Outputs,
-    pub(crate) watchdog: Option<Watchdog>,
-    pub(crate) power_keys: PowerKeys,
-    pub(crate) state_partition: StatePartition,
-    pub(crate) trial: Trial,
-    pub(crate) boot: BootRecord,
-    pub(crate) cgroups: OwnedFd,
-    pub(crate) null: OwnedFd,
-    /// Events that performing actions gave rise to.
-    pub(crate) events: VecDeque<Event>,
-    pub(crate) settled: bool,
-    /// Why the machine is degraded.
-    pub(crate) degraded: Vec<String>,
-    pub(crate) ending: Option<Ending>,
-    pub(crate) reexecuted: u32,
-    /// Whether a fresh program is to take over at the end of this turn.
-    pub(crate) reexec_wanted: bool,
+    /// The kernel's command line.
+    pub cmdline: Cmdline,
+    /// What boots and runs.
+    pub machine: Machine,
+    /// When what was ready.
+    pub boot: BootRecord,
+    /// Which service is started and stopped when.
+    pub supervisor: Supervisor,
+    /// The services and what is held for each.
+    pub services: Services,
+    /// What containers are started with.
+    pub containers: Containers,
+    /// The processes that PID 1 has started.
+    pub children: Children,
+    /// The state partition.
+    pub state: StatePartition,
+    /// The trial of the release.
+    pub trial: Trial,
+    /// The control socket.
+    pub clients: Clients,
+    /// Who inhibits a shutdown.
+    pub inhibitors: Inhibitors,
+    /// What the loop waits for.
+    pub sources: Sources,
+    /// The hardware watchdog, where there is one.
+    pub watchdog: Option<Watchdog>,
+    /// The end, once the services are stopped.
+    pub ending: Option<Ending>,
+    /// How often a fresh program has taken over.
+    pub reexecuted: u32,
+    /// Whether one is to take over at the end of this turn of the loop.
+    pub reexecution_wanted: bool,
+    /// Events that actions gave rise to.
+    events: VecDeque<Event>,
 }
 
-/// The signals that PID 1 takes from its descriptor instead of being
-/// interrupted.
-pub fn signal_set() -> SigSet {
-    let mut set = SigSet::empty();
-    for signal in [
-        Signal::SIGCHLD,
-        Signal::SIGTERM,
-        Signal::SIGINT,
-        Signal::SIGHUP,
-        Signal::SIGPWR,
-        Signal::SIGUSR1,
-        Signal::SIGUSR2,
-        Signal::SIGPIPE,
-        Signal::SIGALRM,
-        Signal::SIGQUIT,
-    ] {
-        set.add(signal);
-    }
-    set
-}
-
-/// Blocks those signals and opens the descriptor.
-///
-/// # Errors
-/// Which call failed.
-pub fn open_signals() -> Result<SignalFd, String> {
-    let set = signal_set();
-    set.thread_block()
-        .map_err(|error| format!("cannot block signals: {}", error.desc()))?;
-    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .map_err(|error| format!("signalfd: {}", error.desc()))
+/// The parts that an earlier run of PID 1 leaves to the next one.
+#[derive(Debug)]
+pub struct Inheritance {
+    pub machine: Machine,
+    pub boot: BootRecord,
+    pub supervisor: Supervisor,
+    pub services: Services,
+    pub containers: Containers,
+    pub children: Children,
+    pub state: StatePartition,
+    pub trial: Trial,
+    pub clients: Clients,
+    pub sources: Sources,
+    pub watchdog: Option<Watchdog>,
+    pub reexecuted: u32,
 }
 
 impl Init {
@@ -109,49 +93,83 @@ impl Init {
     /// # Errors
     /// What the machine cannot run without.
     pub fn new(cmdline: Cmdline, machine: Machine, boot: BootRecord) -> Result<Self, String> {
-        let init = Self {
-            cmdline,
+        let sources = Sources::new()?;
+        let clients = Clients::listen(control::SOCKET)?;
+        clients.watch(&sources)?;
+        let inheritance = Inheritance {
             machine,
-            supervisor: Supervisor::new(Limits::default()),
-            services: Vec::new(),
-            invalid: BTreeMap::new(),
-            children: BTreeMap::new(),
-            sources: Sources::new()?,
-            signals: open_signals()?,
-            connections: Connections::listen(control::SOCKET)?,
-            inhibitors: Inhibitors::default(),
-            outputs: Outputs::default(),
-            watchdog: Watchdog::open(),
-            power_keys: PowerKeys::open(),
-            state_partition: StatePartition::default(),
-            trial: Trial::default(),
             boot,
-            cgroups: crate::mount::cgroup_tree()?,
-            null: crate::mount::null()?,
-            events: VecDeque::new(),
-            settled: false,
-            degraded: Vec::new(),
-            ending: None,
+            supervisor: Supervisor::new(Limits::default()),
+            services: Services::default(),
+            containers: Containers::open()?,
+            children: Children::default(),
+            state: StatePartition::default(),
+            trial: Trial::default(),
+            clients,
+            sources,
+            watchdog: Watchdog::open(),
             reexecuted: 0,
-            reexec_wanted: false,
         };
-        init.watch()?;
-        Ok(init)
+        Ok(Self::inheriting(cmdline, inheritance))
     }
 
-    /// Watches what is there from the start.
-    ///
-    /// # Errors
-    /// What cannot be watched.
-    pub fn watch(&self) -> Result<(), String> {
-        let readable = EpollFlags::EPOLLIN;
-        self.sources.add(&self.signals, Source::Signals, readable)?;
-        self.sources
-            .add(self.connections.listener(), Source::Listener, readable)?;
-        for (number, key) in self.power_keys.devices() {
-            self.sources.add(key, Source::PowerKey(number), readable)?;
+    /// PID 1 with what an earlier run left.
+    pub fn inheriting(cmdline: Cmdline, inheritance: Inheritance) -> Self {
+        let Inheritance {
+            machine,
+            boot,
+            supervisor,
+            services,
+            containers,
+            children,
+            state,
+            trial,
+            clients,
+            sources,
+            watchdog,
+            reexecuted,
+        } = inheritance;
+        Self {
+            cmdline,
+            machine,
+            boot,
+            supervisor,
+            services,
+            containers,
+            children,
+            state,
+            trial,
+            clients,
+            inhibitors: Inhibitors::default(),
+            sources,
+            watchdog,
+            ending: None,
+            reexecuted,
+            reexecution_wanted: false,
+            events: VecDeque::new(),
         }
-        Ok(())
+    }
+
+    /// What clients are told of.
+    pub fn view(&self) -> View<'_> {
+        View {
+            cmdline: &self.cmdline,
+            machine: &self.machine,
+            boot: &self.boot,
+            supervisor: &self.supervisor,
+            services: &self.services,
+            state: &self.state,
+            trial: &self.trial,
+            inhibitors: &self.inhibitors,
+            watchdog: self.watchdog.as_ref(),
+            reexecuted: self.reexecuted,
+        }
+    }
+
+    /// Begins to find out whether the release is on trial.
+    pub fn look_for_trial(&mut self) {
+        self.trial
+            .look(self.cmdline.trial, &self.sources, &mut self.children);
     }
 
     /// Takes the services of the OS image.
@@ -164,263 +182,557 @@ impl Init {
     /// Returns what is wrong with the others.
     pub fn define(&mut self, readings: Vec<Reading>, operator: bool) -> Vec<String> {
         let now = machine::now();
-        let mut complaints = Vec::new();
-        let mut policies = BTreeMap::new();
-        let mut held = Vec::new();
-        for Reading { name, entry } in readings {
-            let taken = operator
-                && self
-                    .by_name(&name)
-                    .and_then(|id| self.service(id))
-                    .is_some_and(|service| !service.operator);
-            let result = if taken {
-                let path = match &entry {
-                    Ok(entry) => &entry.path,
-                    Err(error) => &error.file,
-                };
-                Err(config::Error::of_file(
-                    path,
-                    format!("the OS image has a service '{name}'; give the folder another name"),
-                ))
-            } else {
-                entry.and_then(|entry| {
-                    let path = entry.path.clone();
-                    self.hold(entry, operator)
-                        .map_err(|message| config::Error::of_file(path, message))
-                })
-            };
-            match result {
-                Ok(id) => {
-                    held.push(id);
-                    self.invalid.remove(&name);
-                    if let Some((name, policy)) = self.policy(id) {
-                        let awaited = policy.requires.union(&policy.after);
-                        let awaited = awaited.map(ToString::to_string).collect();
-                        self.boot.defined(name.as_str(), awaited, now);
-                        policies.insert(name, policy);
-                    }
+        let disabled = &self.cmdline.disabled;
+        let defined = self
+            .services
+            .define(readings, operator, disabled, &self.sources);
+        for (name, policy) in &defined.policies {
+            let awaited = policy.requires.union(&policy.after);
+            let awaited = awaited.map(ToString::to_string).collect();
+            self.boot.defined(name.as_str(), awaited, now);
+        }
+        self.feed(Event::Define(defined.policies));
+        // One that is started on demand has not been stopped: it never ran.
+        for id in defined.places {
+            self.watch_activation(id);
+        }
+        defined.complaints
+    }
+
+    /// Tells the supervisor, does what it answers, and so on until nothing is
+    /// left to tell.
+    pub fn feed(&mut self, event: Event) {
+        self.events.push_back(event);
+        while let Some(event) = self.events.pop_front() {
+            for action in self.supervisor.step(machine::now(), event) {
+                self.perform(action);
+            }
+        }
+    }
+
+    /// Does one thing. What fails comes back to the supervisor as an event.
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Start { service, run } => {
+                if let Err(reason) = self.start(&service, run) {
+                    self.events.push_back(Event::StartFailed {
+                        service,
+                        run,
+                        reason,
+                    });
                 }
-                Err(error) => {
-                    log!(Error, "{error}");
-                    complaints.push(error.to_string());
-                    // An operator's service must not shadow a built-in one.
-                    if !taken {
-                        self.invalid.insert(name, (error, operator));
-                    }
+            }
+            Action::Terminate { service, run } => {
+                let id = self.services.running(&service, run);
+                match id.and_then(|id| self.services.get(id)) {
+                    Some(service) if service.process().is_some() => container::terminate(service),
+                    Some(_) => self.state.cancel(),
+                    None => {}
+                }
+            }
+            Action::Kill { service, run } => {
+                let id = self.services.running(&service, run);
+                if let Some(service) = id.and_then(|id| self.services.get(id)) {
+                    container::kill(service);
+                }
+            }
+            Action::Probe { service, run } => self.probe(service, run),
+            Action::CancelProbe { service, run } => {
+                let id = self.services.running(&service, run);
+                let service = id.and_then(|id| self.services.get_mut(id));
+                if let Some(pid) = service.and_then(|service| service.probe.take()) {
+                    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+                }
+            }
+            Action::Changed { service, state } => self.tell(&service, &state),
+            Action::Settled { failed } => self.settle(&failed),
+            Action::Finish(shutdown) => {
+                if self.ending.is_none() {
+                    let expired = self.trial.expired.as_deref();
+                    let now = machine::now();
+                    let ending = Ending::begin(shutdown, now, expired, &mut self.children);
+                    self.ending = Some(ending);
                 }
             }
         }
-        self.feed(Event::Define(policies));
-        // One that is started on demand has not been stopped: it never ran.
-        for id in held {
+    }
+
+    fn start(&mut self, name: &ServiceName, run: u32) -> Result<(), String> {
+        let id = self.services.find(name.as_str());
+        let id = id.ok_or("its definition is gone")?;
+        let service = self.services.get(id).ok_or("its definition is gone")?;
+        match service.role() {
+            Some(Role::State) => self.start_state(id, run),
+            Some(Role::Log) | None => self.start_container(id, run, &[]),
+        }
+    }
+
+    /// Starts the work of the service `state`, which is PID 1's own at first.
+    fn start_state(&mut self, id: Id, number: u32) -> Result<(), String> {
+        let mounts = self.services.mounts();
+        self.state
+            .start(mounts, &self.sources, &mut self.children)?;
+        if let Some(service) = self.services.get_mut(id) {
+            service.run = Some(Run::without_process(number));
+            self.events.push_back(Event::Executed {
+                service: service.entry.name.clone(),
+                run: number,
+            });
+        }
+        Ok(())
+    }
+
+    fn start_container(&mut self, id: Id, number: u32, arguments: &[String]) -> Result<(), String> {
+        let service = self.services.get(id).ok_or("its definition is gone")?;
+        let prepared = container::prepare(service, arguments, self.state.disk())?;
+        let takes_outputs = service.role() == Some(Role::Log);
+        let outputs = takes_outputs
+            .then(|| self.services.connect_outputs())
+            .transpose()?;
+        self.services.unwatch_activation(id, &self.sources);
+        let service = self.services.get_mut(id).ok_or("its definition is gone")?;
+        self.containers.start(
+            id,
+            service,
+            number,
+            prepared,
+            outputs.as_ref(),
+            &self.sources,
+            &mut self.children,
+        )?;
+        if takes_outputs {
+            self.services.hand_outputs_over(&self.sources)?;
+        }
+        Ok(())
+    }
+
+    fn probe(&mut self, name: ServiceName, run: u32) {
+        let id = self.services.running(&name, run);
+        let result = match id.and_then(|id| Some((id, self.services.get_mut(id)?))) {
+            Some((id, service)) => self.containers.probe(id, service, run, &mut self.children),
+            None => Err("it does not run".to_owned()),
+        };
+        if let Err(reason) = result {
+            log!(Warning, "{name}: cannot be probed: {reason}");
+            self.events.push_back(Event::Probed {
+                service: name,
+                run,
+                healthy: false,
+            });
+        }
+    }
+
+    fn tell(&mut self, name: &ServiceName, state: &State) {
+        self.boot.changed(name.as_str(), state, machine::now());
+        match state {
+            State::Failed(_) => log!(Error, "{name}: {state}"),
+            State::Backoff { .. } => {
+                let service = self.supervisor.service(name);
+                let why = service.and_then(|service| service.failure().map(ToString::to_string));
+                log!(
+                    Warning,
+                    "{name}: {}; it is started again",
+                    why.unwrap_or_default()
+                );
+            }
+            State::Stopped
+            | State::Waiting { .. }
+            | State::Starting
+            | State::Ready
+            | State::Stopping
+            | State::Ended => log!(Info, "{name}: {state}"),
+        }
+        self.tell_watchers(name.as_str());
+        if *state == State::Stopped
+            && let Some(id) = self.services.find(name.as_str())
+        {
             self.watch_activation(id);
+        }
+    }
+
+    /// Sends a service's line to everyone who watches.
+    fn tell_watchers(&mut self, name: &str) {
+        if self.clients.has_watchers()
+            && let Some(line) = self.view().line(name)
+        {
+            self.clients
+                .tell_watchers(&Reply::Changed(line), &self.sources);
+        }
+    }
+
+    fn settle(&mut self, failed: &[ServiceName]) {
+        let (kernel, services) = self.boot.settled(machine::now());
+        let mut problems = self.state.problems.clone();
+        problems.extend(failed.iter().map(|name| match self.supervisor.state(name) {
+            Some(state) => format!("{name}: {state}"),
+            None => name.to_string(),
+        }));
+        let invalid = self.services.invalid().values();
+        problems.extend(invalid.map(|(error, _)| error.to_string()));
+        let time = format!(
+            "{:.3} s (kernel {kernel:.3} s, services {services:.3} s)",
+            kernel + services
+        );
+        let line = if problems.is_empty() {
+            format!("wherry: ready in {time}")
+        } else {
+            format!("wherry: degraded after {time}: {}", problems.join("; "))
+        };
+        log!(Notice, "{line}");
+        crate::console::say(&format!("{line}\n"));
+        if let Err(error) = sys::release_code() {
+            log!(
+                Warning,
+                "cannot release the memory of the code that booting needed: {error}"
+            );
+        }
+    }
+
+    /// A process has ended that PID 1 may have started.
+    pub fn child_ended(&mut self, ended: Ended) {
+        match ended.child {
+            None => {} // an orphan
+            Some(Child::Service(id)) => self.first_process_ended(id, ended.exit),
+            Some(Child::Probe(id, run)) => {
+                let Some(service) = self.services.get_mut(id) else {
+                    return;
+                };
+                if service.probe != Some(ended.pid) {
+                    return; // cancelled
+                }
+                service.probe = None;
+                let service = service.entry.name.clone();
+                self.feed(Event::Probed {
+                    service,
+                    run,
+                    healthy: ended.exit.is_success(),
+                });
+            }
+            Some(Child::State) => {
+                let news = self.state.job_ended(ended.exit, &self.sources);
+                self.hear_of_state(news);
+            }
+            Some(Child::Trial) => self.trial.job_ended(self.cmdline.trial, &self.sources),
+            Some(Child::Ending) => {
+                if let Some(ending) = &mut self.ending {
+                    ending.unmounted();
+                }
+            }
+        }
+    }
+
+    fn first_process_ended(&mut self, id: Id, exit: Exit) {
+        // What the container reported before it ended comes first.
+        self.take_setup(id);
+        let now = machine::now();
+        let is_over = self.services.get_mut(id).is_some_and(|service| {
+            container::first_process_ended(id, service, exit, now, &self.sources)
+        });
+        if is_over {
+            self.run_ended(id);
+        }
+    }
+
+    /// A container reports on its set-up.
+    pub fn take_setup(&mut self, id: Id) {
+        let Some(service) = self.services.get_mut(id) else {
+            return;
+        };
+        if let Some(run) = container::take_setup(service, &self.sources) {
+            let service = service.entry.name.clone();
+            self.boot.executed(service.as_str(), machine::now());
+            self.feed(Event::Executed { service, run });
+        }
+    }
+
+    /// The population of a cgroup has changed whose first process has ended.
+    pub fn take_cgroup_event(&mut self, id: Id) {
+        if self.services.get(id).is_some_and(container::is_empty) {
+            self.run_ended(id);
+        }
+    }
+
+    /// Ends the runs whose remaining processes have not ended in time.
+    pub fn give_up_remains(&mut self) {
+        let now = machine::now();
+        let is_late = |run: &Run| run.remains_until.is_some_and(|until| until <= now);
+        let late: Vec<Id> = self
+            .services
+            .iter()
+            .filter(|(_, service)| service.run.as_ref().is_some_and(is_late))
+            .map(|(id, service)| {
+                let name = service.name();
+                log!(Error, "{name}: processes are left that cannot be killed");
+                id
+            })
+            .collect();
+        for id in late {
+            self.run_ended(id);
+        }
+    }
+
+    /// Nothing of a run is left: the supervisor hears of it.
+    fn run_ended(&mut self, id: Id) {
+        let Some(service) = self.services.get_mut(id) else {
+            return;
+        };
+        let Some(run) = service.end_run(&self.sources) else {
+            return;
+        };
+        let name = service.entry.name.clone();
+        let exit = run.exit.unwrap_or(Exit::Code(0));
+        let how = run.failure.clone().unwrap_or_else(|| describe(exit));
+        if service.role() == Some(Role::State) && self.state.is_preparing() {
+            // The service goes on: now the partition is mounted.
+            log!(Info, "{name}: the container {how}");
+            service.last_exit = Some(how);
+            service.run = Some(Run::without_process(run.number));
+            return self.state_prepared();
+        }
+        let event = match run.failure {
+            Some(reason) => Event::StartFailed {
+                service: name,
+                run: run.number,
+                reason,
+            },
+            None => {
+                service.last_exit = Some(how);
+                Event::Exited {
+                    service: name,
+                    run: run.number,
+                    exit,
+                }
+            }
+        };
+        self.feed(event);
+        self.watch_activation(id);
+    }
+
+    /// A service says something of itself.
+    pub fn take_notifications(&mut self, id: Id) {
+        loop {
+            let Some(service) = self.services.get_mut(id) else {
+                return;
+            };
+            let Some(said) = service.hear() else {
+                return;
+            };
+            let name = service.entry.name.clone();
+            for notice in said.notices {
+                self.notified(&name, said.run, notice);
+            }
+            if said.status {
+                self.tell_watchers(name.as_str());
+            }
+        }
+    }
+
+    fn notified(&mut self, service: &ServiceName, run: u32, notice: Notice) {
+        self.feed(Event::Notified {
+            service: service.clone(),
+            run,
+            notice,
+        });
+    }
+
+    /// A service that is started on demand has a client.
+    pub fn activate(&mut self, id: Id) {
+        self.services.unwatch_activation(id, &self.sources);
+        if let Some(service) = self.services.get(id) {
+            let name = service.entry.name.clone();
+            log!(Info, "{name}: started on demand");
+            self.feed(Event::Start(name));
+        }
+    }
+
+    /// Watches the sockets of a service that is started on demand, where it does
+    /// not run.
+    pub fn watch_activation(&mut self, id: Id) {
+        let state = self
+            .services
+            .get(id)
+            .and_then(|service| self.supervisor.state(&service.entry.name));
+        let is_idle = matches!(state, Some(State::Stopped | State::Ended));
+        if is_idle && self.ending.is_none() {
+            self.services.watch_activation(id, &self.sources);
+        }
+    }
+
+    /// Closes what is held for services that the supervisor has forgotten.
+    pub fn forget_removed(&mut self) {
+        let supervisor = &self.supervisor;
+        self.services
+            .forget(&self.sources, |name| supervisor.service(name).is_some());
+    }
+
+    /// Reads the operator's definitions again, for the client of that number.
+    pub fn reload(&mut self, client: Option<u32>) {
+        let begun = self.state.reload(client, &self.sources, &mut self.children);
+        if let Err(message) = begun {
+            self.answer_later(client, &Reply::Refused(Refusal::Failed { message }));
+        }
+    }
+
+    /// Answers a request whose answer had to wait.
+    fn answer_later(&mut self, client: Option<u32>, reply: &Reply) {
+        if let Some(client) = client {
+            self.clients.reply(client, reply);
+            self.clients.flush(client, &self.sources);
+        }
+    }
+
+    /// The child that works on the state partition reports.
+    pub fn take_state_reports(&mut self) {
+        let news = self.state.take_reports(&self.sources);
+        self.hear_of_state(news);
+    }
+
+    fn hear_of_state(&mut self, news: Vec<News>) {
+        let mut complaints = Vec::new();
+        for news in news {
+            match news {
+                News::Kept(kept) => self.machine.adopt(&kept),
+                News::Definitions(readings) => complaints = self.take_definitions(readings),
+                News::Reloaded(client) => {
+                    let notes = std::mem::take(&mut complaints);
+                    self.answer_later(client, &Reply::Done(Outcome { notes }));
+                }
+                News::ForThisBoot(client, reading) => self.take_for_boot(client, *reading),
+                News::Unread(client, message) => {
+                    let reply = Reply::Refused(Refusal::Failed { message });
+                    self.answer_later(Some(client), &reply);
+                }
+                News::Prepare(preparation) => {
+                    let arguments = preparation.arguments(self.cmdline.erase_state);
+                    if let Err(reason) = self.prepare_state(&arguments) {
+                        log!(Error, "state: the container cannot be started: {reason}");
+                        self.state_prepared();
+                    }
+                }
+                News::Ended => self.state_ended(),
+            }
+        }
+    }
+
+    /// Takes the operator's definitions, and drops the services whose folder is
+    /// gone.
+    fn take_definitions(&mut self, mut readings: Vec<Reading>) -> Vec<String> {
+        let mut complaints = self.services.yield_to_this_boot(&mut readings);
+        let gone = self.services.gone(&readings);
+        complaints.extend(self.define(readings, true));
+        for name in gone {
+            log!(Info, "{name}: its definition is gone");
+            self.feed(Event::Remove(name));
         }
         complaints
     }
 
-    /// Opens what a service needs, or changes what is open.
-    fn hold(&mut self, entry: Entry, operator: bool) -> Result<Id, String> {
-        if let Some(id) = self.by_name(entry.name.as_str()) {
-            // Its sockets may change; define() watches those that it has then.
-            self.unwatch_activation(id);
-            if let Some(service) = self.service_mut(id) {
-                service.redefine(entry)?;
-                return Ok(id);
-            }
-        }
-        let service = Service::open(entry, operator)?;
-        let place = match self.services.iter().position(Option::is_none) {
-            Some(free) => free,
-            None => {
-                self.services.push(None);
-                self.services.len() - 1
-            }
+    /// The definition that a client gave for this boot has been understood, or has
+    /// not.
+    fn take_for_boot(&mut self, client: u32, reading: Reading) {
+        let service = reading.name.clone();
+        let invalid = |message| Refusal::InvalidDefinition {
+            service: service.clone(),
+            message,
         };
-        let id = Id::try_from(place).map_err(|error| error.to_string())?;
-        self.sources
-            .add(&service.notify, Source::Notify(id), EpollFlags::EPOLLIN)?;
-        self.outputs.hand_over(service.name(), &service.output.read);
-        self.services[place] = Some(service);
-        self.flush_outputs();
-        Ok(id)
-    }
-
-    /// A service's policy, with what every service implies.
-    fn policy(&self, id: Id) -> Option<(ServiceName, supervisor::Policy)> {
-        let service = self.service(id)?;
-        let entry = &service.entry;
-        let mut policy = entry.definition.policy.clone();
-        if self.cmdline.disabled.contains(service.name()) {
-            policy.enabled = false;
-        }
-        let uses_state = service.operator
-            || entry
-                .definition
-                .mounts
-                .iter()
-                .any(|mount| mount.source.as_path().starts_with(crate::storage::STATE));
-        if service.name() != STATE {
-            if uses_state && let Ok(state) = STATE.parse() {
-                policy.requires.insert(state);
-            }
-            // The log service stops last, so that nobody's last lines are lost.
-            if service.name() != LOG
-                && let Ok(log) = LOG.parse()
-            {
-                policy.after.insert(log);
-            }
-        }
-        Some((entry.name.clone(), policy))
-    }
-
-    /// Runs for ever.
-    pub fn run(mut self) -> ! {
-        loop {
-            let now = machine::now();
-            if let Some(watchdog) = &mut self.watchdog {
-                watchdog.feed(now);
-            }
-            let limit = self.deadline().map(|deadline| deadline.saturating_sub(now));
-            for (source, flags) in self.sources.wait(limit) {
-                self.dispatch(source, flags);
-            }
-            self.feed(Event::Tick);
-            self.watch_trial();
-            self.give_up_remains();
-            self.forget_removed();
-            self.end_delay();
-            self.continue_ending();
-            if std::mem::take(&mut self.reexec_wanted) {
-                self.reexecute();
-            }
-        }
-    }
-
-    /// When the loop must turn at the latest.
-    fn deadline(&self) -> Option<Duration> {
-        let remains = self
-            .services
-            .iter()
-            .flatten()
-            .filter_map(|service| service.run.as_ref()?.remains_until);
-        self.supervisor
-            .next_deadline()
-            .into_iter()
-            .chain(self.watchdog.as_ref().map(Watchdog::deadline))
-            .chain(self.ending.as_ref().map(Ending::deadline))
-            .chain(self.trial.deadline())
-            .chain(self.inhibitors.deadline())
-            .chain(remains)
-            .min()
-    }
-
-    fn dispatch(&mut self, source: Source, flags: EpollFlags) {
-        match source {
-            Source::Signals => self.take_signals(),
-            Source::Listener => self.accept(),
-            Source::Connection(number) => self.serve(number, flags),
-            Source::Setup(id) => self.take_setup(id),
-            Source::Notify(id) => self.take_notifications(id),
-            Source::Cgroup(id) => self.take_cgroup_event(id),
-            Source::Activation(id) => self.activate(id),
-            Source::Outputs => self.flush_outputs(),
-            Source::Job => self.take_job_reports(),
-            Source::Trial => self.take_trial_reports(),
-            Source::PowerKey(number) => {
-                if self.power_keys.pressed(number) {
-                    log!(Notice, "the power key was pressed");
-                    self.begin_shutdown(Shutdown::Poweroff);
+        let result = match &reading.entry {
+            Err(error) => Err(invalid(error.to_string())),
+            Ok(_) => match self.define(vec![reading], true).into_iter().next() {
+                Some(complaint) => {
+                    // It is not the operator's: nothing of it is left.
+                    self.services.forget_invalid(&service);
+                    Err(invalid(complaint))
                 }
-            }
-        }
-    }
-
-    fn take_signals(&mut self) {
-        while let Ok(Some(info)) = self.signals.read_signal() {
-            match Signal::try_from(info.ssi_signo as i32) {
-                Ok(Signal::SIGCHLD) => {}
-                // Ctrl-Alt-Del, and what `kill 1` sends.
-                Ok(Signal::SIGINT | Signal::SIGTERM) => {
-                    log!(
-                        Notice,
-                        "asked to restart by a signal from process {}",
-                        info.ssi_pid
-                    );
-                    self.begin_shutdown(Shutdown::Reboot);
+                None => {
+                    let id = self.services.find(&service);
+                    if let Some(held) = id.and_then(|id| self.services.get_mut(id)) {
+                        held.for_this_boot = true;
+                    }
+                    log!(Notice, "{service}: defined until the next boot");
+                    Ok(Reply::Done(Outcome::default()))
                 }
-                // The signals of other systems' power programs.
-                Ok(Signal::SIGUSR2 | Signal::SIGPWR) => {
-                    log!(
-                        Notice,
-                        "asked to power off by a signal from process {}",
-                        info.ssi_pid
-                    );
-                    self.begin_shutdown(Shutdown::Poweroff);
-                }
-                Ok(Signal::SIGHUP) => self.reload(None),
-                Ok(_) | Err(_) => {}
-            }
+            },
+        };
+        let reply = result.unwrap_or_else(Reply::Refused);
+        self.answer_later(Some(client), &reply);
+    }
+
+    /// Ends the machine, after a delay where someone has asked for one. Returns
+    /// what it waits for, a sentence each.
+    pub fn begin_shutdown(&mut self, shutdown: Shutdown) -> Vec<String> {
+        // While the services stop, a second one only changes how it ends.
+        let verdict = match self.supervisor.shutdown() {
+            Some(_) => Verdict::Now,
+            None => self.inhibitors.begin(shutdown, machine::now()),
+        };
+        let Verdict::Waits(waiting, connections) = verdict else {
+            self.feed(Event::Shutdown(shutdown));
+            return Vec::new();
+        };
+        let until_us = u64::try_from(waiting.until.as_micros()).unwrap_or(u64::MAX);
+        for number in connections {
+            self.answer_later(Some(number), &Reply::ShutdownWaits { until_us });
         }
-        self.reap();
+        let limit = inhibit::LIMIT.as_secs();
+        let note = |inhibitor| format!("waits up to {limit} s for {inhibitor}");
+        self.inhibitors.all().map(note).collect()
     }
 
-    /// Tells the supervisor, performs what it answers, and so on until nothing
-    /// is left to tell.
-    pub(crate) fn feed(&mut self, event: Event) {
-        self.events.push_back(event);
-        while let Some(event) = self.events.pop_front() {
-            let now = machine::now();
-            for action in self.supervisor.step(now, event) {
-                self.perform(action, now);
-            }
+    /// Ends the machine where a delay is over, or whoever asked for it is gone.
+    pub fn end_delay(&mut self) {
+        for client in self.clients.take_closed() {
+            self.inhibitors.release(client);
+        }
+        if let Some(shutdown) = self.inhibitors.due(machine::now()) {
+            self.feed(Event::Shutdown(shutdown));
         }
     }
 
-    /// A service by its place.
-    pub(crate) fn service(&self, id: Id) -> Option<&Service> {
-        self.services.get(id as usize)?.as_ref()
+    /// Starts the container of the service `state`, in its run.
+    fn prepare_state(&mut self, arguments: &[String]) -> Result<(), String> {
+        let state = self.services.with_role(Role::State);
+        let (id, run) = state
+            .and_then(|(id, service)| Some((id, service.run.as_ref()?.number)))
+            .ok_or("it is not wanted any more")?;
+        self.start_container(id, run, arguments)
     }
 
-    /// A service by its place.
-    pub(crate) fn service_mut(&mut self, id: Id) -> Option<&mut Service> {
-        self.services.get_mut(id as usize)?.as_mut()
+    fn state_prepared(&mut self) {
+        let mounts = self.services.mounts();
+        let news = self
+            .state
+            .prepared(mounts, &self.sources, &mut self.children);
+        self.hear_of_state(news);
     }
 
-    /// The place of a service.
-    pub(crate) fn by_name(&self, name: &str) -> Option<Id> {
-        let place = self.services.iter().position(|service| {
-            service
-                .as_ref()
-                .is_some_and(|service| service.name() == name)
-        })?;
-        Id::try_from(place).ok()
-    }
-
-    /// Lets go of what is held for services that the supervisor has forgotten.
-    fn forget_removed(&mut self) {
-        for place in &mut self.services {
-            let forgotten = place.as_ref().is_some_and(|service| {
-                service.run.is_none() && self.supervisor.service(&service.entry.name).is_none()
+    /// The service `state` has done its work.
+    fn state_ended(&mut self) {
+        let id = self.services.with_role(Role::State).map(|(id, _)| id);
+        if let Some(service) = id.and_then(|id| self.services.get_mut(id))
+            && let Some(run) = service.run.take()
+        {
+            self.events.push_back(Event::Exited {
+                service: service.entry.name.clone(),
+                run: run.number,
+                exit: Exit::Code(0),
             });
-            if forgotten && let Some(service) = place.take() {
-                self.sources.remove(&service.notify);
-                for socket in &service.sockets {
-                    self.sources.remove(socket);
-                }
-            }
         }
+        self.feed(Event::AllDefined);
     }
 
-    /// Sends waiting pipes to the log service.
-    pub(crate) fn flush_outputs(&mut self) {
-        let waits = self.outputs.flush();
-        if let Some(socket) = self.outputs.socket() {
-            let flags = if waits {
-                EpollFlags::EPOLLOUT
-            } else {
-                EpollFlags::empty()
-            };
-            self.sources.modify(socket, Source::Outputs, flags);
+    /// Restarts the machine when nobody has confirmed the release in time.
+    pub fn watch_trial(&mut self) {
+        if self.supervisor.shutdown().is_some() {
+            return;
+        }
+        let version = &self.machine.version;
+        if let Some(reason) = self.trial.expire(machine::now(), version) {
+            log!(
+                Error,
+                "{reason}: restarting, so that the boot loader can fall back"
+            );
+            crate::console::say(&format!("wherry: {reason}; restarting\n"));
+            self.feed(Event::Shutdown(Shutdown::Reboot));
         }
     }
 }

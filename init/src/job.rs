@@ -3,21 +3,22 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::fcntl::OFlag;
-use nix::sys::signal::SigSet;
+use nix::sys::epoll::EpollFlags;
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, pipe2};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::children::{Child, Children};
+use crate::source::{Source, Sources};
 use crate::sys;
 
 /// A child at work.
 #[derive(Debug)]
 pub struct Job {
-    /// Its process, to be reaped.
-    pub pid: Pid,
+    pid: Pid,
     pipe: File,
     received: Vec<u8>,
 }
@@ -38,11 +39,25 @@ impl Reporter {
 }
 
 impl Job {
-    /// Starts `work` in a child.
+    /// Starts `work` in a child that is known as `child` and whose reports wake
+    /// the loop as `source`.
     ///
     /// # Errors
     /// Which call failed.
-    pub fn start(work: impl FnOnce(&mut Reporter)) -> Result<Self, String> {
+    pub fn start(
+        children: &mut Children,
+        child: Child,
+        sources: &Sources,
+        source: Source,
+        work: impl FnOnce(&mut Reporter),
+    ) -> Result<Self, String> {
+        let job = Self::fork(work)?;
+        children.insert(job.pid, child);
+        sources.add(&job.pipe, source, EpollFlags::EPOLLIN)?;
+        Ok(job)
+    }
+
+    fn fork(work: impl FnOnce(&mut Reporter)) -> Result<Self, String> {
         let (read, write) =
             pipe2(OFlag::O_CLOEXEC).map_err(|error| format!("pipe2: {}", error.desc()))?;
         nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
@@ -59,14 +74,19 @@ impl Job {
         })
     }
 
-    /// The pipe, to be watched.
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.pipe.as_fd()
+    /// Kills the child, as far as it can be killed.
+    pub fn kill(&self) {
+        let _ = kill(self.pid, Signal::SIGKILL);
     }
 
-    /// The reports that are there by now, and whether the child has closed its
-    /// side. A line that is no report of this kind is left out.
-    pub fn reports<T: DeserializeOwned>(&mut self) -> (Vec<T>, bool) {
+    /// Stops watching the pipe.
+    pub fn unwatch(&self, sources: &Sources) {
+        sources.remove(&self.pipe);
+    }
+
+    /// The reports that are there by now; the pipe is watched until the child has
+    /// closed its side. A line that is no report of this kind is left out.
+    pub fn reports<T: DeserializeOwned>(&mut self, sources: &Sources) -> Vec<T> {
         let mut bytes = [0; 16 * 1024];
         let ended = loop {
             match self.pipe.read(&mut bytes) {
@@ -76,11 +96,14 @@ impl Job {
                 Err(error) => break error.kind() != ErrorKind::WouldBlock,
             }
         };
+        if ended {
+            self.unwatch(sources);
+        }
         let mut reports = Vec::new();
         while let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.received.drain(..=end).collect();
             reports.extend(serde_json::from_slice(&line));
         }
-        (reports, ended)
+        reports
     }
 }

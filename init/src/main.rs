@@ -1,7 +1,15 @@
 //! Wherry's PID 1: the thin shell around the `supervisor`.
 //!
-//! Boot: [`cmdline`] → [`mount`] → [`definition`] ([`catalog`]) → supervisor →
-//! [`spec`] → `runtime` → the loop in [`init`] ⇄ supervisor → [`shutdown`].
+//! ```text
+//! cmdline → mount → machine → trial → catalog → services ─▶ supervisor
+//!     container (needs → spec → runtime) → children        ◀─┘  ▲
+//!     notify · state_partition · requests → status           ───┘
+//!                                               shutdown | reexec
+//! ```
+//!
+//! A file owns its part's state and knows the parts below it only. [`init`] holds
+//! the parts and connects them with the supervisor, [`requests`] and [`reexec`]
+//! are what others ask of all of them, [`event_loop`] waits.
 //!
 //! One thread, one epoll loop. What may wait for a disk is done by a child
 //! ([`job`]). After boot nothing exits and nothing unwraps; a failure of PID 1
@@ -9,10 +17,13 @@
 
 mod boot_record;
 mod catalog;
+mod children;
 mod cmdline;
 mod connection;
 mod console;
+mod container;
 mod emergency;
+mod event_loop;
 mod inhibit;
 mod init;
 mod job;
@@ -22,20 +33,21 @@ mod mount;
 mod needs;
 mod notify;
 mod outputs;
-mod perform;
 mod power;
-mod reap;
 mod reexec;
 mod requests;
 mod service;
+mod services;
 mod shutdown;
 mod source;
 mod state_partition;
+mod status;
 mod storage;
 mod sys;
 mod trial;
 mod watchdog;
 
+use event_loop::EventLoop;
 use init::Init;
 use kernel_log::log;
 
@@ -66,11 +78,11 @@ fn is_first_process() -> bool {
 fn boot() -> ! {
     emergency::arm();
     let begun = machine::now();
-    let init = start(begun).unwrap_or_else(|reason| emergency::enter(&reason));
-    init.run()
+    let event_loop = start(begun).unwrap_or_else(|reason| emergency::enter(&reason));
+    event_loop.run()
 }
 
-fn start(begun: std::time::Duration) -> Result<Init, String> {
+fn start(begun: std::time::Duration) -> Result<EventLoop, String> {
     let mut boot = boot_record::BootRecord::new(begun);
     mount::early_file_systems()?;
     mount::runtime_folders()?;
@@ -86,18 +98,24 @@ fn start(begun: std::time::Duration) -> Result<Init, String> {
     for complaint in &cmdline.complaints {
         log!(Warning, "{complaint}");
     }
-    let mut init = Init::new(cmdline, machine, boot)?;
+    let signals = event_loop::open_signals()?;
+    let mut event_loop = EventLoop::new(Init::new(cmdline, machine, boot)?, signals)?;
+    let init = &mut event_loop.init;
     let identified = machine::now();
     init.boot.stage("machine", mounted, identified);
     init.look_for_trial();
     init.define_system_services();
     init.boot.stage("definitions", identified, machine::now());
-    Ok(init)
+    Ok(event_loop)
 }
 
 /// From an earlier run of this program to the loop.
 fn resume(snapshot: &str) -> ! {
     emergency::arm();
-    let init = Init::resume(snapshot).unwrap_or_else(|reason| emergency::enter(&reason));
-    init.run()
+    let event_loop =
+        Init::resume(snapshot).and_then(|init| EventLoop::new(init, event_loop::open_signals()?));
+    let mut event_loop = event_loop.unwrap_or_else(|reason| emergency::enter(&reason));
+    // Children that ended meanwhile sent their signal to the old program.
+    event_loop.reap();
+    event_loop.run()
 }

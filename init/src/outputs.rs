@@ -15,9 +15,6 @@ use nix::sys::socket::{
 
 use crate::kernel_log::log;
 
-/// The service that takes the others' output.
-pub const LOG: &str = "log";
-
 /// The name of its socket in `LISTEN_FDNAMES`.
 pub const NAME: &str = "outputs";
 
@@ -88,7 +85,7 @@ impl Outputs {
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN | Errno::ETOOMANYREFS) => return true,
                 Err(_) => {
-                    // It has ended; its next start gets everything anew.
+                    // It has ended; its next start gets everything again.
                     self.socket = None;
                     self.waiting.clear();
                     return false;

@@ -2,8 +2,8 @@
 //! through a memfd, all descriptors stay open, and no container notices.
 //!
 //! What cannot be carried over is left behind: control connections (their
-//! clients connect again, and those who inhibit a shutdown ask once more) and probes under way (they count as cancelled by
-//! the supervisor's own deadline).
+//! clients connect again, and those who inhibit a shutdown ask once more) and
+//! probes under way (they count as cancelled by the supervisor's own deadline).
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -12,33 +12,31 @@ use std::io::{Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use definition::Entry;
+use nix::sys::epoll::EpollFlags;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use supervisor::{Exit, Supervisor};
 
-use nix::sys::epoll::EpollFlags;
-
 use crate::boot_record::BootRecord;
-use crate::cmdline;
-use crate::connection::Connections;
-use crate::inhibit::Inhibitors;
-use crate::init::{Init, open_signals};
+use crate::children::{Child, Children};
+use crate::connection::Clients;
+use crate::container::{self, Containers};
+use crate::init::{Inheritance, Init};
 use crate::kernel_log::log;
 use crate::machine::Machine;
 use crate::outputs::Outputs;
-use crate::power::PowerKeys;
-use crate::reap::Child;
 use crate::service::{Id, Output, Run, Service};
+use crate::services::Services;
 use crate::source::{Source, Sources};
 use crate::state_partition::{Mounted, StatePartition};
 use crate::trial::{Trial, Waiting};
 use crate::watchdog::Watchdog;
-use crate::{mount, sys};
+use crate::{cmdline, sys};
 
 /// The form of the snapshot. A program of another release that does not know it
 /// refuses, and the old one is asked to stay.
-const FORM: u32 = 3;
+const FORM: u32 = 4;
 
 /// Everything that the fresh program needs. Descriptors are numbers here, and
 /// stay the same over execve(2).
@@ -57,7 +55,6 @@ struct Snapshot {
     notes: Vec<String>,
     trial: Option<Waiting>,
     boot: BootRecord,
-    settled: bool,
     degraded: Vec<String>,
     reexecuted: u32,
 }
@@ -90,7 +87,7 @@ struct HeldRun {
 impl Init {
     /// Puts a fresh program in this one's place. Returns only where that fails;
     /// then everything goes on as before.
-    pub(crate) fn reexecute(&mut self) {
+    pub fn reexecute(&mut self) {
         log!(Notice, "a fresh PID 1 takes over");
         if let Err(reason) = self.try_reexecute() {
             log!(Error, "no fresh PID 1: {reason}; this one goes on");
@@ -125,36 +122,31 @@ impl Init {
     }
 
     fn snapshot(&self) -> Snapshot {
+        let services = &self.services;
+        let watchdog = self.watchdog.as_ref();
         Snapshot {
             form: FORM,
             machine: self.machine.clone(),
             supervisor: self.supervisor.clone(),
-            services: self
-                .services
+            services: services
+                .table()
                 .iter()
                 .map(|service| service.as_ref().map(hold))
                 .collect(),
-            invalid: self.invalid.clone(),
+            invalid: services.invalid().clone(),
             probes: self
                 .children
-                .iter()
-                .filter_map(|(pid, child)| match child {
-                    Child::Probe(id, run) => Some((pid.as_raw(), *id, *run)),
-                    Child::Service(_) | Child::Job | Child::Trial => None,
-                })
+                .probes()
+                .map(|(pid, id, run)| (pid.as_raw(), id, run))
                 .collect(),
-            listener: self.connections.listener().as_raw_fd(),
-            outputs: self.outputs.socket().map(AsRawFd::as_raw_fd),
-            watchdog: self
-                .watchdog
-                .as_ref()
-                .map(|watchdog| watchdog.descriptor().as_raw_fd()),
-            mounted: self.state_partition.mounted.clone(),
-            notes: self.state_partition.notes.clone(),
+            listener: self.clients.listener().as_raw_fd(),
+            outputs: services.outputs().socket().map(AsRawFd::as_raw_fd),
+            watchdog: watchdog.map(|watchdog| watchdog.descriptor().as_raw_fd()),
+            mounted: self.state.mounted.clone(),
+            notes: self.state.notes.clone(),
+            degraded: self.state.problems.clone(),
             trial: self.trial.waiting.clone(),
             boot: self.boot.clone(),
-            settled: self.settled,
-            degraded: self.degraded.clone(),
             reexecuted: self.reexecuted + 1,
         }
     }
@@ -182,21 +174,18 @@ impl Init {
     }
 
     fn from_snapshot(snapshot: Snapshot) -> Result<Self, String> {
-        let cgroups = mount::cgroup_tree()?;
+        let containers = Containers::open()?;
         let sources = Sources::new()?;
-        let mut children = BTreeMap::new();
-        let mut services = Vec::new();
+        let mut children = Children::default();
+        let mut table = Vec::new();
         for (id, held) in (0..).zip(snapshot.services) {
             let service = held
-                .map(|held| release(held, id, &cgroups, &sources))
+                .map(|held| release(held, id, &containers, &sources))
                 .transpose()?;
-            if let Some((pid, _)) = service
-                .as_ref()
-                .and_then(|service| service.run.as_ref()?.process.as_ref())
-            {
-                children.insert(*pid, Child::Service(id));
+            if let Some(pid) = service.as_ref().and_then(Service::process) {
+                children.insert(pid, Child::Service(id));
             }
-            services.push(service);
+            table.push(service);
         }
         for (pid, id, run) in snapshot.probes {
             children.insert(Pid::from_raw(pid), Child::Probe(id, run));
@@ -205,45 +194,38 @@ impl Init {
         if let Some(socket) = outputs.socket() {
             sources.add(socket, Source::Outputs, EpollFlags::empty())?;
         }
+        let clients = Clients::inherited(inherit(snapshot.listener)?)?;
+        clients.watch(&sources)?;
+        let watchdog = snapshot.watchdog.map(inherit).transpose()?;
         let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-        let mut init = Self {
-            cmdline: cmdline::parse(&command_line),
-            machine: snapshot.machine,
-            supervisor: snapshot.supervisor,
-            services,
-            invalid: snapshot.invalid,
-            children,
-            sources,
-            signals: open_signals()?,
-            connections: Connections::inherited(inherit(snapshot.listener)?)?,
-            inhibitors: Inhibitors::default(),
-            outputs,
-            watchdog: snapshot
-                .watchdog
-                .map(inherit)
-                .transpose()?
-                .map(Watchdog::inherited),
-            power_keys: PowerKeys::open(),
-            state_partition: StatePartition::inherited(snapshot.mounted, snapshot.notes),
-            trial: Trial::inherited(snapshot.trial),
-            boot: snapshot.boot,
-            cgroups,
-            null: mount::null()?,
-            events: Default::default(),
-            settled: snapshot.settled,
-            degraded: snapshot.degraded,
-            ending: None,
-            reexecuted: snapshot.reexecuted,
-            reexec_wanted: false,
-        };
-        init.watch()?;
-        for id in 0..Id::try_from(init.services.len()).unwrap_or(0) {
-            init.prepare_again(id);
+        let mut init = Self::inheriting(
+            cmdline::parse(&command_line),
+            Inheritance {
+                machine: snapshot.machine,
+                boot: snapshot.boot,
+                supervisor: snapshot.supervisor,
+                services: Services::inherited(table, snapshot.invalid, outputs),
+                containers,
+                children,
+                state: StatePartition::inherited(
+                    snapshot.mounted,
+                    snapshot.notes,
+                    snapshot.degraded,
+                ),
+                trial: Trial::inherited(snapshot.trial),
+                clients,
+                sources,
+                watchdog: watchdog.map(Watchdog::inherited),
+                reexecuted: snapshot.reexecuted,
+            },
+        );
+        for id in 0..Id::try_from(init.services.table().len()).unwrap_or(0) {
+            if let Some(service) = init.services.get_mut(id) {
+                container::prepare_again(service, init.state.disk());
+            }
             init.watch_activation(id);
         }
         log!(Notice, "the fresh PID 1 has taken over");
-        // Children that ended meanwhile sent their signal to the old program.
-        init.reap();
         Ok(init)
     }
 }
@@ -307,7 +289,7 @@ fn hold(service: &Service) -> HeldService {
 fn release(
     held: HeldService,
     id: Id,
-    cgroups: &OwnedFd,
+    containers: &Containers,
     sources: &Sources,
 ) -> Result<Service, String> {
     let notify = inherit(held.notify)?;
@@ -322,11 +304,8 @@ fn release(
             let cgroup = run
                 .has_cgroup
                 .then(|| {
-                    runtime::cgroup::open(
-                        std::os::fd::AsFd::as_fd(cgroups),
-                        held.entry.name.as_str(),
-                    )
-                    .map_err(|error| error.to_string())
+                    runtime::cgroup::open(containers.cgroups(), held.entry.name.as_str())
+                        .map_err(|error| error.to_string())
                 })
                 .transpose()?;
             let mut run = Run {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use definition::{Entry, Listen};
+use definition::{Entry, Listen, Role};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
@@ -15,7 +15,11 @@ use nix::sys::socket::{
 };
 use nix::unistd::{Pid, pipe2};
 use runtime::cgroup::Cgroup;
-use supervisor::Exit;
+use supervisor::{Exit, Notice};
+
+use crate::kernel_log::log;
+use crate::notify::{self, Message};
+use crate::source::Sources;
 
 /// The place of a service in PID 1's table.
 pub type Id = u32;
@@ -163,6 +167,99 @@ impl Service {
         }
         self.entry = entry;
         Ok(())
+    }
+}
+
+/// What a service says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The run that says it.
+    pub run: u32,
+    /// What the supervisor has to know.
+    pub notices: Vec<Notice>,
+    /// Whether its status is another one.
+    pub status: bool,
+}
+
+impl Service {
+    /// Its role in the OS, where it has one.
+    pub fn role(&self) -> Option<Role> {
+        self.entry.definition.role
+    }
+
+    /// The process of its run, with its number.
+    pub fn process(&self) -> Option<Pid> {
+        let (pid, _) = self.run.as_ref()?.process.as_ref()?;
+        Some(*pid)
+    }
+
+    /// Takes one message from its notification socket; `None` when none waits.
+    /// What somebody says while it does not run is dropped.
+    pub fn hear(&mut self) -> Option<Said> {
+        loop {
+            let (message, received) = notify::receive(self.notify.as_fd())?;
+            let Some(run) = self.run.as_ref().map(|run| run.number) else {
+                continue;
+            };
+            if let Some(status) = &message.status {
+                self.status.clone_from(status);
+            }
+            self.store(&message, received);
+            let notices = [
+                (message.ready, Notice::Ready),
+                (message.reloading, Notice::Reloading),
+                (message.stopping, Notice::Stopping),
+                (message.watchdog, Notice::Watchdog),
+            ];
+            let notices = notices.into_iter().filter(|(said, _)| *said);
+            return Some(Said {
+                run,
+                notices: notices.map(|(_, notice)| notice).collect(),
+                status: message.status.is_some(),
+            });
+        }
+    }
+
+    fn store(&mut self, message: &Message, received: Vec<OwnedFd>) {
+        let name = message.name.as_deref().unwrap_or("stored");
+        if message.remove {
+            self.stored.retain(|(stored, _)| stored != name);
+        }
+        if !message.store {
+            return;
+        }
+        let most = self.entry.definition.stored_descriptors;
+        for descriptor in received {
+            if self.stored.len() < most as usize {
+                self.stored.push((name.to_owned(), descriptor));
+            } else {
+                log!(
+                    Warning,
+                    "{}: may store {most} descriptors and has; another one is dropped \
+                     (key stored-descriptors)",
+                    self.entry.name
+                );
+            }
+        }
+    }
+
+    /// Ends its run, of whose processes none is left: what is watched is not any
+    /// more, and the cgroup goes.
+    pub fn end_run(&mut self, sources: &Sources) -> Option<Run> {
+        let run = self.run.take()?;
+        if let Some(setup) = &run.setup {
+            sources.remove(setup);
+        }
+        if let Some(remains) = &run.remains {
+            sources.remove(remains);
+        }
+        if let Some(cgroup) = &run.cgroup {
+            // Left for the next run where something hangs in it.
+            let _ = cgroup.remove();
+        }
+        self.status.clear();
+        self.probe = None;
+        Some(run)
     }
 }
 

@@ -10,15 +10,15 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::reboot::{RebootMode, reboot};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, sync};
+use nix::unistd::sync;
 use supervisor::Shutdown;
 
-use crate::init::Init;
+use crate::children::{Child, Children};
 use crate::kernel_log::log;
 use crate::machine;
 use crate::mount::{CGROUP, SERVICES};
 use crate::storage::STATE;
+use crate::watchdog::Watchdog;
 use crate::{sys, trial};
 
 /// How long writing back and unmounting may take. A disk that takes longer does
@@ -29,78 +29,67 @@ const LIMIT: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug)]
 pub struct Ending {
     shutdown: Shutdown,
-    child: Option<Pid>,
+    /// Whether the child is at work.
+    unmounting: bool,
     until: Duration,
 }
 
 impl Ending {
-    /// When it ends at the latest.
-    pub fn deadline(&self) -> Duration {
-        self.until
-    }
-}
-
-impl Init {
-    /// All services are stopped or given up.
-    pub(crate) fn finish(&mut self, shutdown: Shutdown, now: Duration) {
-        if self.ending.is_some() {
-            return;
-        }
+    /// All services are stopped or given up: kills what is left of them, and
+    /// begins to unmount. `trial_expired` is kept for the updater.
+    pub fn begin(
+        shutdown: Shutdown,
+        now: Duration,
+        trial_expired: Option<&str>,
+        children: &mut Children,
+    ) -> Self {
         log!(Notice, "the services are stopped");
         if let Err(error) = fs::write(format!("{CGROUP}/{SERVICES}/cgroup.kill"), "1") {
             log!(Warning, "cannot kill what is left of the services: {error}");
         }
-        let child = match sys::fork_to(|| put_away(self.trial.expired.as_deref())) {
-            Ok(child) => Some(child),
-            Err(error) => {
-                log!(Error, "cannot unmount the state: {}", error.desc());
-                None
-            }
-        };
-        self.ending = Some(Ending {
+        let child = sys::fork_to(|| put_away(trial_expired));
+        match child {
+            Ok(child) => children.insert(child, Child::Ending),
+            Err(error) => log!(Error, "cannot unmount the state: {}", error.desc()),
+        }
+        Self {
             shutdown,
-            child,
-            until: now
-                + if child.is_some() {
-                    LIMIT
-                } else {
-                    Duration::ZERO
-                },
-        });
+            unmounting: child.is_ok(),
+            until: now + LIMIT,
+        }
+    }
+
+    /// The child has ended.
+    pub fn unmounted(&mut self) {
+        self.unmounting = false;
+    }
+
+    /// When it ends at the latest.
+    pub fn deadline(&self) -> Duration {
+        if self.unmounting {
+            self.until
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// Ends the machine when the child is done or the time is over.
-    pub(crate) fn continue_ending(&mut self) {
-        let Some(ending) = self.ending else {
-            return;
-        };
-        let done = match ending.child {
-            None => true,
-            Some(child) => match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) => false,
-                // Reaped here or with the others.
-                Ok(_) | Err(_) => true,
-            },
-        };
-        let late = machine::now() >= ending.until;
-        if !done && !late {
+    pub fn end(&self, now: Duration, watchdog: Option<&mut Watchdog>) {
+        if now < self.deadline() {
             return;
         }
-        if late && !done {
-            log!(
-                Error,
-                "the disks do not answer; the machine ends all the same"
-            );
+        if self.unmounting {
+            log!(Error, "the disks do not answer; the machine ends anyway");
         }
-        let (mode, word) = match ending.shutdown {
+        let (mode, word) = match self.shutdown {
             Shutdown::Poweroff => (RebootMode::RB_POWER_OFF, "powering off"),
             Shutdown::Reboot => (RebootMode::RB_AUTOBOOT, "restarting"),
             Shutdown::Halt => (RebootMode::RB_HALT_SYSTEM, "halting"),
         };
         log!(Notice, "{word}");
         crate::console::say(&format!("wherry: {word}\n"));
-        if ending.shutdown == Shutdown::Halt
-            && let Some(watchdog) = &mut self.watchdog
+        if self.shutdown == Shutdown::Halt
+            && let Some(watchdog) = watchdog
         {
             watchdog.disarm();
         }
@@ -140,4 +129,22 @@ fn put_away(trial_expired: Option<&str>) {
         }
     }
     sync();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_waits_for_unmounting_and_no_longer_than_its_limit() {
+        let mut ending = Ending {
+            shutdown: Shutdown::Poweroff,
+            unmounting: true,
+            until: Duration::from_secs(20),
+        };
+        assert_eq!(ending.deadline(), Duration::from_secs(20));
+        ending.end(Duration::from_secs(19), None);
+        ending.unmounted();
+        assert_eq!(ending.deadline(), Duration::ZERO);
+    }
 }

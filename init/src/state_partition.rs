@@ -1,6 +1,6 @@
-//! The service `state`: PID 1 mounts the state partition by a child, and starts
-//! the container of that name only where something must be done to the
-//! partition first.
+//! The work of the service with the role `state`: PID 1 mounts the state
+//! partition by a child, and has the service's container started only where
+//! something must be done to the partition first.
 //!
 //! ```text
 //! start ─▶ child: first pass ─ mounted ───────────────────────▶ ended ─▶ growing
@@ -8,30 +8,23 @@
 //! ```
 //!
 //! It ends well in any case: where nothing can be mounted, the state is
-//! volatile and the machine degraded, and it says so.
+//! volatile and the machine degraded, and it says so. What others have to do
+//! about it comes back as [`News`].
 
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use control::{Refusal, Reply};
 use definition::Mount;
-use nix::sys::epoll::EpollFlags;
 use serde::{Deserialize, Serialize};
-use supervisor::{Event, Exit};
+use supervisor::Exit;
 
 use crate::catalog::{self, Reading};
-use crate::init::Init;
+use crate::children::{Child, Children, describe};
 use crate::job::Job;
 use crate::kernel_log::log;
 use crate::machine::{self, Kept};
 use crate::mount;
-use crate::reap::Child;
-use crate::service::Run;
-use crate::source::Source;
+use crate::source::{Source, Sources};
 use crate::storage::{self, Growth, Outcome, Pass, Paths, Preparation};
-
-/// The service's name.
-pub const STATE: &str = "state";
 
 /// What PID 1 knows of the state partition.
 #[derive(Debug, Default)]
@@ -42,6 +35,28 @@ pub struct StatePartition {
     pub mounted: Mounted,
     /// What was done at this boot, a sentence each.
     pub notes: Vec<String>,
+    /// Why the machine is degraded, a sentence each.
+    pub problems: Vec<String>,
+}
+
+/// What others have to do.
+#[derive(Debug, PartialEq)]
+pub enum News {
+    /// The state partition holds this of the machine.
+    Kept(Kept),
+    /// The operator's definitions have been read: all that there are.
+    Definitions(Vec<Reading>),
+    /// The definitions were read for a reload, which is to be answered.
+    Reloaded(Option<u32>),
+    /// A definition that a client of that number gave for this boot has been
+    /// understood, or has not.
+    ForThisBoot(u32, Box<Reading>),
+    /// It could not be read, for this reason.
+    Unread(u32, String),
+    /// The container has to do this before anything is mounted.
+    Prepare(Preparation),
+    /// What can be mounted is: the service has done its work.
+    Ended,
 }
 
 /// What is mounted at `/state`.
@@ -127,39 +142,52 @@ impl StatePartition {
     }
 
     /// As an earlier run of PID 1 left it.
-    pub fn inherited(mounted: Mounted, notes: Vec<String>) -> Self {
+    pub fn inherited(mounted: Mounted, notes: Vec<String>, problems: Vec<String>) -> Self {
         Self {
             mounted,
             notes,
+            problems,
             ..Self::default()
         }
     }
-}
 
-impl Init {
-    /// The supervisor starts the service `state`.
-    pub(crate) fn prepare_state(&mut self, number: u32) -> Result<(), String> {
-        let id = self.by_name(STATE).ok_or("its definition is gone")?;
-        self.start_pass(Pass::First)?;
-        if let Some(service) = self.service_mut(id) {
-            service.run = Some(Run::without_process(number));
-            let name = service.entry.name.clone();
-            self.events.push_back(Event::Executed {
-                service: name,
-                run: number,
-            });
-        }
-        Ok(())
+    /// Begins: the supervisor starts the service. `mounts` are those of all
+    /// services, whose folders are made.
+    ///
+    /// # Errors
+    /// Why there is no child.
+    pub fn start(
+        &mut self,
+        mounts: Vec<Mount>,
+        sources: &Sources,
+        children: &mut Children,
+    ) -> Result<(), String> {
+        self.start_pass(Pass::First, mounts, sources, children)
     }
 
-    fn start_pass(&mut self, pass: Pass) -> Result<(), String> {
-        let system: Vec<Mount> = self
-            .services
-            .iter()
-            .flatten()
-            .flat_map(|service| service.entry.definition.mounts.clone())
-            .collect();
-        let job = Job::start(|reporter| {
+    /// The container has ended, well or not: what is there is mounted.
+    pub fn prepared(
+        &mut self,
+        mounts: Vec<Mount>,
+        sources: &Sources,
+        children: &mut Children,
+    ) -> Vec<News> {
+        let Err(reason) = self.start_pass(Pass::Second, mounts, sources, children) else {
+            return Vec::new();
+        };
+        self.stage = Stage::Idle;
+        self.degrade("there is no state", &[reason]);
+        vec![News::Ended]
+    }
+
+    fn start_pass(
+        &mut self,
+        pass: Pass,
+        mounts: Vec<Mount>,
+        sources: &Sources,
+        children: &mut Children,
+    ) -> Result<(), String> {
+        let job = Job::start(children, Child::State, sources, Source::Job, |reporter| {
             let paths = Paths::default();
             let outcome = storage::run(pass, &paths);
             let device = match &outcome {
@@ -172,7 +200,7 @@ impl Init {
             reporter.send(&Report::Outcome(outcome));
             if is_mounted {
                 reporter.send(&Report::Kept(machine::read_kept(&paths.state)));
-                let mut complaints = make_sources(&system);
+                let mut complaints = make_sources(&mounts);
                 let definitions = read_operator(&mut complaints);
                 reporter.send(&Report::Complaints(complaints));
                 reporter.send(&Report::Definitions(definitions));
@@ -182,108 +210,124 @@ impl Init {
                 reporter.send(&Report::Growth(growth.map_err(|error| error.sentence())));
             }
         })?;
-        self.watch_job(job)?;
-        self.state_partition.stage = match pass {
+        self.job = Some(job);
+        self.stage = match pass {
             Pass::First => Stage::FirstPass,
             Pass::Second => Stage::SecondPass,
         };
         Ok(())
     }
 
-    fn watch_job(&mut self, job: Job) -> Result<(), String> {
-        self.sources
-            .add(&job.descriptor(), Source::Job, EpollFlags::EPOLLIN)?;
-        self.children.insert(job.pid, Child::Job);
-        self.state_partition.job = Some(job);
+    /// Reads the operator's definitions again, for the client of that number.
+    ///
+    /// # Errors
+    /// Why that is not possible now.
+    pub fn reload(
+        &mut self,
+        client: Option<u32>,
+        sources: &Sources,
+        children: &mut Children,
+    ) -> Result<(), String> {
+        if self.is_busy() {
+            return Err("the state partition is still being looked at; try again".to_owned());
+        }
+        let job = Job::start(children, Child::State, sources, Source::Job, |reporter| {
+            let mut complaints = Vec::new();
+            let definitions = read_operator(&mut complaints);
+            reporter.send(&Report::Complaints(complaints));
+            reporter.send(&Report::Definitions(definitions));
+        })?;
+        self.job = Some(job);
+        self.stage = Stage::Reading(client);
         Ok(())
     }
 
-    /// Reads the operator's definitions again, for the client of that number.
-    pub(crate) fn reload(&mut self, client: Option<u32>) {
-        let result = if self.state_partition.is_busy() {
-            Err("the state partition is still being looked at; try again".to_owned())
-        } else {
-            Job::start(|reporter| {
-                let mut complaints = Vec::new();
-                let definitions = read_operator(&mut complaints);
-                reporter.send(&Report::Complaints(complaints));
-                reporter.send(&Report::Definitions(definitions));
-            })
-            .and_then(|job| self.watch_job(job))
-        };
-        match result {
-            Ok(()) => self.state_partition.stage = Stage::Reading(client),
-            Err(message) => self.answer_reload(client, Err(message)),
-        }
-    }
-
-    /// Understands the definition of a service for this boot, in a child.
+    /// Understands the definition of a service for this boot, in a child; `client`
+    /// is told.
     ///
     /// # Errors
     /// Why that cannot be done now.
-    pub(crate) fn read_for_boot(
+    #[allow(clippy::too_many_arguments)]
+    pub fn define(
         &mut self,
         client: u32,
         name: String,
         text: String,
         root: Option<String>,
+        sources: &Sources,
+        children: &mut Children,
     ) -> Result<(), String> {
-        if self.state_partition.is_busy() {
+        if self.is_busy() {
             return Err("the state partition is still being looked at; try again".to_owned());
         }
-        let job = Job::start(|reporter| {
+        let job = Job::start(children, Child::State, sources, Source::Job, |reporter| {
             let reading = catalog::for_this_boot(name, text, root);
             if let Ok(entry) = &reading.entry {
                 reporter.send(&Report::Complaints(make_sources(&entry.definition.mounts)));
             }
             reporter.send(&Report::ForThisBoot(Box::new(reading)));
         })?;
-        self.watch_job(job)?;
-        self.state_partition.stage = Stage::Defining(client);
+        self.job = Some(job);
+        self.stage = Stage::Defining(client);
         Ok(())
     }
 
     /// The child reports.
-    pub(crate) fn take_job_reports(&mut self) {
-        let Some(job) = &mut self.state_partition.job else {
-            return;
+    pub fn take_reports(&mut self, sources: &Sources) -> Vec<News> {
+        let Some(job) = &mut self.job else {
+            return Vec::new();
         };
-        let (reports, ended) = job.reports::<Report>();
-        if ended {
-            self.sources.remove(&job.descriptor().as_fd());
-        }
-        for report in reports {
-            match report {
-                Report::Outcome(outcome) => self.take_outcome(outcome),
-                Report::Kept(kept) => self.machine.adopt(&kept),
-                Report::Complaints(complaints) => {
-                    for complaint in complaints {
-                        log!(Warning, "{complaint}");
-                    }
-                }
-                Report::Definitions(readings) => self.take_definitions(readings),
-                Report::ForThisBoot(reading) => {
-                    if let Stage::Defining(client) = self.state_partition.stage {
-                        self.state_partition.stage = Stage::Idle;
-                        self.take_for_boot(client, *reading);
-                    }
-                }
-                Report::Growth(Ok(growth)) if growth.to > growth.from => {
-                    let note = format!(
-                        "the file system was grown from {} to {} MiB",
-                        growth.from >> 20,
-                        growth.to >> 20
-                    );
-                    log!(Notice, "state: {note}");
-                    self.state_partition.notes.push(note);
-                }
-                Report::Growth(Ok(_)) => {}
-                Report::Growth(Err(error)) => {
-                    log!(Error, "state: {error}");
-                    self.state_partition.notes.push(error);
+        let reports: Vec<Report> = job.reports(sources);
+        reports
+            .into_iter()
+            .flat_map(|report| self.take(report))
+            .collect()
+    }
+
+    fn take(&mut self, report: Report) -> Vec<News> {
+        match report {
+            Report::Outcome(outcome) => self.take_outcome(outcome),
+            Report::Kept(kept) => return vec![News::Kept(kept)],
+            Report::Complaints(complaints) => {
+                for complaint in complaints {
+                    log!(Warning, "{complaint}");
                 }
             }
+            Report::Definitions(readings) => {
+                let definitions = News::Definitions(readings);
+                return match self.stage {
+                    Stage::FirstPass | Stage::SecondPass => {
+                        self.stage = Stage::Growing;
+                        vec![definitions, News::Ended]
+                    }
+                    Stage::Reading(client) => vec![definitions, News::Reloaded(client)],
+                    Stage::Idle | Stage::Preparing(_) | Stage::Growing | Stage::Defining(_) => {
+                        vec![definitions]
+                    }
+                };
+            }
+            Report::ForThisBoot(reading) => {
+                if let Stage::Defining(client) = self.stage {
+                    self.stage = Stage::Idle;
+                    return vec![News::ForThisBoot(client, reading)];
+                }
+            }
+            Report::Growth(Ok(growth)) if growth.to > growth.from => {
+                let note = format!(
+                    "the file system was grown from {} to {} MiB",
+                    growth.from >> 20,
+                    growth.to >> 20
+                );
+                log!(Notice, "state: {note}");
+                self.notes.push(note);
+            }
+            Report::Growth(Ok(_)) => {}
+            Report::Growth(Err(error)) => {
+                log!(Error, "state: {error}");
+                self.notes.push(error);
+            }
         }
+        Vec::new()
     }
 
     fn take_outcome(&mut self, outcome: Outcome) {
@@ -292,161 +336,157 @@ impl Init {
                 for note in &notes {
                     log!(Notice, "state: {note}");
                 }
-                self.state_partition.notes.extend(notes);
-                self.state_partition.mounted = Mounted::Persistent { device };
+                self.notes.extend(notes);
+                self.mounted = Mounted::Persistent { device };
             }
             Outcome::NeedsPreparation(preparation) => {
                 log!(Notice, "state: {}", preparation.reason);
-                self.state_partition.stage = Stage::Preparing(preparation);
+                self.stage = Stage::Preparing(preparation);
             }
             Outcome::Volatile { reasons } => {
-                self.state_partition.mounted = Mounted::Volatile;
-                self.degrade_state(
+                self.mounted = Mounted::Volatile;
+                self.degrade(
                     "the state is volatile, and lost when the machine ends",
                     &reasons,
                 );
             }
-            Outcome::Failed { reasons } => {
-                self.degrade_state("there is no state", &reasons);
-            }
+            Outcome::Failed { reasons } => self.degrade("there is no state", &reasons),
         }
     }
 
-    fn degrade_state(&mut self, what: &str, reasons: &[String]) {
+    fn degrade(&mut self, what: &str, reasons: &[String]) {
         let sentence = format!("{what}: {}", reasons.join("; "));
         log!(Error, "state: {sentence}");
         crate::console::say(&format!("wherry: {sentence}\n"));
-        self.degraded.push(sentence);
-    }
-
-    /// Takes the operator's definitions, and drops the services whose folder is
-    /// gone.
-    fn take_definitions(&mut self, mut readings: Vec<Reading>) {
-        let mut complaints = Vec::new();
-        readings.retain(|reading| {
-            let id = self.by_name(&reading.name);
-            let service = id.and_then(|id| self.service(id));
-            let taken = service.is_some_and(|service| service.for_this_boot);
-            if taken {
-                complaints.push(format!(
-                    "{0}: a service of that name is defined until the next boot; \
-                     `wherry service remove {0}` makes way",
-                    reading.name
-                ));
-            }
-            !taken
-        });
-        let gone: Vec<_> = self
-            .services
-            .iter()
-            .flatten()
-            .filter(|service| {
-                let kept = service.operator && !service.for_this_boot;
-                kept && !readings.iter().any(|read| read.name == service.name())
-            })
-            .map(|service| service.entry.name.clone())
-            .collect();
-        self.invalid.retain(|name, (_, operator)| {
-            !*operator || readings.iter().any(|read| read.name == *name)
-        });
-        complaints.extend(self.define(readings, true));
-        for name in gone {
-            log!(Info, "{name}: its definition is gone");
-            self.feed(Event::Remove(name));
-        }
-        match self.state_partition.stage {
-            Stage::FirstPass | Stage::SecondPass => {
-                self.state_partition.stage = Stage::Growing;
-                self.end_state();
-            }
-            Stage::Reading(client) => self.answer_reload(client, Ok(complaints)),
-            Stage::Idle | Stage::Preparing(_) | Stage::Growing | Stage::Defining(_) => {}
-        }
+        self.problems.push(sentence);
     }
 
     /// The child has ended; its last reports may still be in the pipe.
-    pub(crate) fn job_ended(&mut self, exit: Exit) {
-        self.take_job_reports();
-        if let Some(job) = self.state_partition.job.take() {
-            self.sources.remove(&job.descriptor().as_fd());
+    pub fn job_ended(&mut self, exit: Exit, sources: &Sources) -> Vec<News> {
+        let mut news = self.take_reports(sources);
+        if let Some(job) = self.job.take() {
+            job.unwatch(sources);
         }
-        match std::mem::take(&mut self.state_partition.stage) {
-            Stage::Idle | Stage::Growing | Stage::Reading(_) => {}
+        news.extend(self.end_stage(exit));
+        news
+    }
+
+    fn end_stage(&mut self, exit: Exit) -> Option<News> {
+        match std::mem::take(&mut self.stage) {
+            Stage::Idle | Stage::Growing | Stage::Reading(_) => None,
             Stage::Defining(client) => {
-                let message = format!(
-                    "the child that reads definitions {}",
-                    crate::reap::describe(exit)
-                );
-                self.answer_later(client, Reply::Refused(Refusal::Failed { message }));
+                let reason = format!("the child that reads definitions {}", describe(exit));
+                Some(News::Unread(client, reason))
             }
-            Stage::Preparing(preparation) => self.start_preparation(preparation),
+            Stage::Preparing(preparation) => {
+                self.stage = Stage::Preparing(preparation.clone());
+                Some(News::Prepare(preparation))
+            }
             Stage::FirstPass | Stage::SecondPass => {
                 if !exit.is_success() {
-                    self.degrade_state(
-                        "there is no state",
-                        &[format!(
-                            "the child that mounts it {}",
-                            crate::reap::describe(exit)
-                        )],
-                    );
+                    let reason = format!("the child that mounts it {}", describe(exit));
+                    self.degrade("there is no state", &[reason]);
                 }
-                self.end_state();
+                Some(News::Ended)
             }
-        }
-    }
-
-    fn start_preparation(&mut self, preparation: Preparation) {
-        let arguments = preparation.arguments(self.cmdline.erase_state);
-        self.state_partition.stage = Stage::Preparing(preparation);
-        let number = self
-            .by_name(STATE)
-            .and_then(|id| Some((id, self.service(id)?.run.as_ref()?.number)));
-        let result = match number {
-            Some((id, number)) => self.start_container(id, number, &arguments),
-            None => Err("it is not wanted any more".to_owned()),
-        };
-        if let Err(reason) = result {
-            log!(Error, "state: the container cannot be started: {reason}");
-            self.preparation_ended();
-        }
-    }
-
-    /// The container has ended, well or not: what is there is mounted.
-    pub(crate) fn preparation_ended(&mut self) {
-        if let Err(reason) = self.start_pass(Pass::Second) {
-            self.degrade_state("there is no state", &[reason]);
-            self.state_partition.stage = Stage::Idle;
-            self.end_state();
         }
     }
 
     /// Ends the child at work, as far as it can be ended.
-    pub(crate) fn cancel_job(&self) {
-        if let Some(job) = &self.state_partition.job {
-            let _ = nix::sys::signal::kill(job.pid, nix::sys::signal::Signal::SIGKILL);
+    pub fn cancel(&self) {
+        if let Some(job) = &self.job {
+            job.kill();
         }
     }
 
-    /// Whether the container of the service `state` has just ended, so that the
-    /// service itself goes on.
-    pub(crate) fn is_preparing(&self) -> bool {
-        matches!(self.state_partition.stage, Stage::Preparing(_))
+    /// Whether the container is at work or about to be, so that the service goes
+    /// on when it ends.
+    pub fn is_preparing(&self) -> bool {
+        matches!(self.stage, Stage::Preparing(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn preparation() -> Preparation {
+        Preparation {
+            disk: "/dev/vda".to_owned(),
+            partition: None,
+            full_check: false,
+            reason: "missing".to_owned(),
+        }
     }
 
-    fn end_state(&mut self) {
-        let ended = self.by_name(STATE).and_then(|id| {
-            let service = self.service_mut(id)?;
-            let run = service.run.take()?.number;
-            Some((service.entry.name.clone(), run))
-        });
-        if let Some((service, run)) = ended {
-            self.events.push_back(Event::Exited {
-                service,
-                run,
-                exit: Exit::Code(0),
-            });
+    fn at(stage: Stage) -> StatePartition {
+        StatePartition {
+            stage,
+            ..StatePartition::default()
         }
-        self.events.push_back(Event::AllDefined);
-        self.feed(Event::Tick);
+    }
+
+    #[test]
+    fn a_partition_that_is_mounted_ends_the_service_before_it_is_grown() {
+        let mut state = at(Stage::FirstPass);
+        let device = "/dev/vda6".to_owned();
+        let notes = Vec::new();
+        let mounted = Outcome::Mounted { device, notes };
+        assert_eq!(state.take(Report::Outcome(mounted)), []);
+        let news = state.take(Report::Definitions(Vec::new()));
+        assert_eq!(news, [News::Definitions(Vec::new()), News::Ended]);
+        assert!(state.is_busy(), "it may still be grown");
+        assert_eq!(state.end_stage(Exit::Code(0)), None);
+        assert!(!state.is_busy());
+        assert_eq!(state.problems, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_has_to_be_prepared_is_given_to_the_container_once_the_child_has_ended() {
+        let mut state = at(Stage::FirstPass);
+        state.take(Report::Outcome(Outcome::NeedsPreparation(preparation())));
+        assert_eq!(state.disk(), Some(Path::new("/dev/vda")));
+        let news = state.end_stage(Exit::Code(0));
+        assert_eq!(news, Some(News::Prepare(preparation())));
+        assert!(state.is_preparing());
+    }
+
+    #[test]
+    fn a_child_that_dies_leaves_the_machine_degraded_and_the_service_ended() {
+        for stage in [Stage::FirstPass, Stage::SecondPass] {
+            let mut state = at(stage);
+            assert_eq!(state.end_stage(Exit::Signal(9)), Some(News::Ended));
+            assert_eq!(state.problems.len(), 1);
+            assert!(
+                state.problems[0].contains("SIGKILL"),
+                "{:?}",
+                state.problems
+            );
+        }
+    }
+
+    #[test]
+    fn volatile_state_is_a_problem_that_is_told() {
+        let mut state = at(Stage::SecondPass);
+        let reasons = vec!["no disk".to_owned()];
+        state.take(Report::Outcome(Outcome::Volatile { reasons }));
+        assert_eq!(state.mounted, Mounted::Volatile);
+        assert!(
+            state.problems[0].ends_with("no disk"),
+            "{:?}",
+            state.problems
+        );
+    }
+
+    #[test]
+    fn a_reload_is_answered_after_its_definitions_and_never_ends_the_service() {
+        let mut state = at(Stage::Reading(Some(7)));
+        let news = state.take(Report::Definitions(Vec::new()));
+        assert_eq!(
+            news,
+            [News::Definitions(Vec::new()), News::Reloaded(Some(7))]
+        );
+        assert_eq!(state.end_stage(Exit::Signal(9)), None);
+        assert_eq!(state.problems, Vec::<String>::new());
     }
 }

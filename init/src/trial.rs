@@ -24,17 +24,13 @@ use std::time::Duration;
 
 use layout::entry::{COUNTED, Tries, counted_path};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::epoll::EpollFlags;
 use serde::{Deserialize, Serialize};
-use supervisor::{Event, Shutdown};
 
+use crate::children::{Child, Children};
 use crate::cmdline::TrialLimit;
-use crate::init::Init;
 use crate::job::Job;
 use crate::kernel_log::log;
-use crate::machine;
-use crate::reap::Child;
-use crate::source::Source;
+use crate::source::{Source, Sources};
 
 /// How long after the kernel's start a release on trial must be confirmed.
 /// Checking a large state partition is not waited for: where one takes longer,
@@ -94,63 +90,52 @@ impl Trial {
     }
 }
 
-impl Init {
+impl Trial {
     /// Begins to find out whether the release is on trial.
-    pub(crate) fn look_for_trial(&mut self) {
+    pub fn look(&mut self, limit: TrialLimit, sources: &Sources, children: &mut Children) {
         // Without EFI there is no variable, and no loader of ours.
-        if self.cmdline.trial == TrialLimit::Off || !Path::new(EFIVARS).exists() {
+        if limit == TrialLimit::Off || !Path::new(EFIVARS).exists() {
             return;
         }
-        let job = Job::start(|reporter| {
+        let job = Job::start(children, Child::Trial, sources, Source::Trial, |reporter| {
             if let Some(found) = read_variable() {
                 reporter.send(&found);
             }
         });
-        let watched = job.and_then(|job| {
-            self.sources
-                .add(&job.descriptor(), Source::Trial, EpollFlags::EPOLLIN)?;
-            self.children.insert(job.pid, Child::Trial);
-            self.trial.job = Some(job);
-            Ok(())
-        });
-        if let Err(error) = watched {
-            log!(
+        match job {
+            Ok(job) => self.job = Some(job),
+            Err(error) => log!(
                 Error,
                 "cannot find out whether the release is on trial: {error}"
-            );
+            ),
         }
     }
 
     /// The child reports.
-    pub(crate) fn take_trial_reports(&mut self) {
-        let Some(job) = &mut self.trial.job else {
+    pub fn take_reports(&mut self, limit: TrialLimit, sources: &Sources) {
+        let Some(job) = &mut self.job else {
             return;
         };
-        let (reports, ended) = job.reports::<Found>();
-        if ended {
-            self.sources.remove(&job.descriptor());
-        }
-        for found in reports {
-            match found {
-                Found::Counted(entry) => self.begin_trial(entry),
-                Found::Complaint(complaint) => log!(Warning, "{complaint}"),
-            }
+        for found in job.reports(sources) {
+            self.take(found, limit);
         }
     }
 
-    /// The child has ended.
-    pub(crate) fn trial_child_ended(&mut self) {
-        self.take_trial_reports();
-        if let Some(job) = self.trial.job.take() {
-            self.sources.remove(&job.descriptor());
+    /// The child has ended; its last report may still be in the pipe.
+    pub fn job_ended(&mut self, limit: TrialLimit, sources: &Sources) {
+        self.take_reports(limit, sources);
+        if let Some(job) = self.job.take() {
+            job.unwatch(sources);
         }
     }
 
-    fn begin_trial(&mut self, entry: String) {
-        if !Tries::of_file(&entry).is_some_and(Tries::is_trial) {
-            return;
-        }
-        let until = match self.cmdline.trial {
+    fn take(&mut self, found: Found, limit: TrialLimit) {
+        let entry = match found {
+            Found::Counted(entry) if Tries::of_file(&entry).is_some_and(Tries::is_trial) => entry,
+            Found::Counted(_) => return,
+            Found::Complaint(complaint) => return log!(Warning, "{complaint}"),
+        };
+        let until = match limit {
             TrialLimit::Usual => LIMIT,
             TrialLimit::After(limit) => limit,
             TrialLimit::Off => return,
@@ -161,48 +146,34 @@ impl Init {
              of the start",
             until.as_secs()
         );
-        self.trial.waiting = Some(Waiting { entry, until });
+        self.waiting = Some(Waiting { entry, until });
     }
 
     /// Somebody says that the release works.
-    pub(crate) fn confirm_boot(&mut self) {
-        if let Some(waiting) = self.trial.waiting.take() {
+    pub fn confirm(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
             log!(Notice, "{} is confirmed", waiting.entry);
         }
     }
 
     /// Somebody judges the release and needs until `until`.
-    pub(crate) fn extend_trial(&mut self, until: Duration) {
-        if let Some(waiting) = &mut self.trial.waiting {
+    pub fn extend(&mut self, until: Duration) {
+        if let Some(waiting) = &mut self.waiting {
             waiting.until = until;
         }
     }
 
-    /// Restarts the machine when nobody has confirmed in time.
-    pub(crate) fn watch_trial(&mut self) {
-        let is_over = self
-            .trial
-            .deadline()
-            .is_some_and(|until| machine::now() >= until);
-        if !is_over || self.supervisor.shutdown().is_some() {
-            return;
-        }
-        let Some(waiting) = self.trial.waiting.take() else {
-            return;
-        };
+    /// Ends the trial of `version` when nobody has confirmed in time: returns
+    /// why the machine has to restart.
+    pub fn expire(&mut self, now: Duration, version: &str) -> Option<&str> {
+        self.deadline().filter(|until| now >= *until)?;
+        let waiting = self.waiting.take()?;
         let reason = format!(
-            "nobody confirmed within {} s that the release {} works ({})",
+            "nobody confirmed within {} s that the release {version} works ({})",
             waiting.until.as_secs(),
-            self.machine.version,
             waiting.entry
         );
-        log!(
-            Error,
-            "{reason}: restarting, so that the boot loader can fall back"
-        );
-        crate::console::say(&format!("wherry: {reason}; restarting\n"));
-        self.trial.expired = Some(reason);
-        self.feed(Event::Shutdown(Shutdown::Reboot));
+        Some(self.expired.insert(reason))
     }
 }
 
@@ -248,6 +219,36 @@ fn read_variable() -> Option<Found> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn on_trial(limit: TrialLimit) -> Trial {
+        let mut trial = Trial::default();
+        trial.take(Found::Counted("wherry_2.0+2-1.efi".to_owned()), limit);
+        trial
+    }
+
+    #[test]
+    fn a_trial_that_nobody_confirms_expires_once_at_its_limit() {
+        let mut trial = on_trial(TrialLimit::After(Duration::from_secs(60)));
+        trial.extend(Duration::from_secs(90));
+        assert_eq!(trial.expire(Duration::from_secs(89), "2.0"), None);
+        let reason = trial.expire(Duration::from_secs(90), "2.0").unwrap();
+        assert!(
+            reason.contains("within 90 s") && reason.contains("2.0"),
+            "{reason}"
+        );
+        assert_eq!(trial.expire(Duration::from_secs(91), "2.0"), None);
+        assert!(trial.expired.is_some(), "it is kept for the updater");
+    }
+
+    #[test]
+    fn a_confirmed_or_unlimited_trial_never_expires() {
+        let mut trial = on_trial(TrialLimit::Usual);
+        assert_eq!(trial.deadline(), Some(LIMIT));
+        trial.confirm();
+        assert_eq!(trial.expire(Duration::MAX, "2.0"), None);
+        let mut trial = on_trial(TrialLimit::Off);
+        assert_eq!(trial.expire(Duration::MAX, "2.0"), None);
+    }
 
     #[test]
     fn the_reason_is_where_the_updater_looks() {

@@ -20,6 +20,7 @@ use crate::{Definition, Limits};
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct File {
     description: String,
+    role: Option<Role>,
     image: Option<String>,
     command: Vec<String>,
     #[serde(default)]
@@ -94,6 +95,18 @@ struct RestartTable {
 struct StopTable {
     signal: Option<StopSignal>,
     timeout: Option<Duration>,
+}
+
+/// What a service of the OS image is to PID 1 and to all other services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// It prepares the state partition: its start is the partition's mounting,
+    /// and whoever uses the state requires it.
+    State,
+    /// It gets the output of every service, starts before and stops after all
+    /// others.
+    Log,
 }
 
 /// Whether something is the container's own.
@@ -221,6 +234,7 @@ impl File {
                 enabled: self.enabled,
             },
             description: self.description,
+            role: self.role,
             image: self.image,
             command: self.command,
             environment: self

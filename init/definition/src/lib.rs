@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use supervisor::Policy;
 
 pub use entry::{Entry, Found, IMAGES};
-pub use file::{Mount, Share};
+pub use file::{Mount, Role, Share};
 pub use value::{BOOT_DISK, CpuLimit, Listen, STATE_DISK, StopSignal, User};
 
 /// The largest definition that is read, in bytes.
@@ -35,6 +35,8 @@ pub const MAX_LENGTH: usize = 64 * 1024;
 pub struct Definition {
     /// One line for people.
     pub description: String,
+    /// Its part in the OS; only services of the OS image have one.
+    pub role: Option<Role>,
     /// Which root: `None` is the one beside the definition.
     pub image: Option<String>,
     /// Program and arguments.

@@ -87,6 +87,30 @@ pub fn a_definition_with_a_mistake_is_named_with_its_place_and_the_others_run() 
     );
 }
 
+pub fn a_role_is_for_one_service_of_the_image_alone() {
+    let role = |role: &str| service(&["forever"], &format!("role = \"{role}\""));
+    let mut pid1 = Pid1::boot(&[("first", role("log")), ("second", role("log"))]);
+    assert_eq!(pid1.service("first").state, ServiceState::Ready);
+    let second = pid1.service("second");
+    assert_eq!(second.state, ServiceState::Invalid);
+    assert!(second.detail.contains("first has this role"), "{second:#?}");
+    pid1.define("own", &role("state"));
+    pid1.define("log", &service(&["forever"], ""));
+    let told = pid1.reload();
+    assert!(
+        told[0].contains("only services of the OS image have one"),
+        "{told:#?}"
+    );
+    assert_eq!(told.len(), 1, "a name alone means nothing: {told:#?}");
+    pid1.wait_for_state("log", ServiceState::Ready);
+    let after = pid1.show("log").after;
+    assert_eq!(after, ["first"]);
+    let state = Request::Restart {
+        service: "state".to_owned(),
+    };
+    assert!(matches!(pid1.refused(&state), Refusal::Failed { .. }));
+}
+
 pub fn garbage_instead_of_a_definition_is_refused_and_read_again_later() {
     let mut pid1 = Pid1::boot(&[]);
     let zeros = "\0".repeat(1000);

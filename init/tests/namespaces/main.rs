@@ -38,7 +38,7 @@ macro_rules! trials {
 fn trials() -> Vec<Trial> {
     trials! {
         shutdown:
-            services_stop_before_what_they_require_and_the_log_last
+            services_stop_before_what_they_require_and_the_one_with_the_role_log_last
             every_way_to_ask_for_the_end_is_heard
             nothing_is_started_any_more_once_the_machine_ends
             the_machine_ends_in_bounded_time_with_services_that_will_not_stop;
@@ -56,6 +56,7 @@ fn trials() -> Vec<Trial> {
             another_user_may_look_and_not_touch;
         definitions:
             a_definition_with_a_mistake_is_named_with_its_place_and_the_others_run
+            a_role_is_for_one_service_of_the_image_alone
             garbage_instead_of_a_definition_is_refused_and_read_again_later
             a_changed_definition_takes_effect_at_the_next_start;
         notifying:

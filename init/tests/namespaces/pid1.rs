@@ -205,7 +205,7 @@ impl Pid1 {
         ] {
             fs::create_dir(path.join(name)).unwrap();
         }
-        let state = "description = \"state\"\nimage = \"program\"\ncommand = [\"/program\"]\n\
+        let state = "description = \"state\"\nrole = \"state\"\nimage = \"program\"\ncommand = [\"/program\"]\n\
                      ready = \"exit\"\nrestart = { policy = \"never\" }\n"
             .to_owned();
         for (name, text) in services.iter().chain(&[("state", state)]) {

@@ -9,8 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::pid1::{End, Pid1, service, until};
 
-const LOG: &str =
-    "ready = \"notify\"\nmounts = [{ source = \"/run/wherry/output\", target = \"/run/output\" }]";
+const LOG: &str = "role = \"log\"\nready = \"notify\"\nmounts = [{ source = \"/run/wherry/output\", target = \"/run/output\" }]";
 
 fn reexecute(pid1: &Pid1, count: u32) {
     pid1.ask(&Request::Reexec);

@@ -9,13 +9,13 @@ use crate::pid1::{End, Pid1, service};
 
 const STEPS: [&str; 2] = ["until SIGTERM", "say bye"];
 
-pub fn services_stop_before_what_they_require_and_the_log_last() {
+pub fn services_stop_before_what_they_require_and_the_one_with_the_role_log_last() {
     let mut pid1 = Pid1::boot(&[
         (
-            "log",
+            "outputs",
             service(
                 &["block SIGTERM", "collect"],
-                "ready = \"notify\"\nstop = { timeout = \"200ms\" }\nmounts = [{ source = \"/run/wherry/output\", target = \"/run/output\" }]",
+                "role = \"log\"\nready = \"notify\"\nstop = { timeout = \"200ms\" }\nmounts = [{ source = \"/run/wherry/output\", target = \"/run/output\" }]",
             ),
         ),
         ("one", service(&STEPS, "")),
@@ -29,14 +29,14 @@ pub fn services_stop_before_what_they_require_and_the_log_last() {
         log.find(text)
             .unwrap_or_else(|| panic!("no '{text}': {log}"))
     };
-    for pair in ["three", "two", "one", "log"].windows(2) {
+    for pair in ["three", "two", "one", "outputs"].windows(2) {
         let (first, then) = (pair[0], pair[1]);
         assert!(
             at(&format!("{first}: stopped")) < at(&format!("{then}: stopped")),
             "{first} before {then}: {log}"
         );
     }
-    assert!(at("log: stopped") < at("the services are stopped"));
+    assert!(at("outputs: stopped") < at("the services are stopped"));
     assert!(at("the services are stopped") < at("powering off"));
     assert!(pid1.console().contains("wherry: powering off"));
 }
