@@ -41,7 +41,7 @@ pub struct Cmdline {
     pub disabled: BTreeSet<String>,
     /// What to do after a failure of PID 1.
     pub emergency: Emergency,
-    /// Whether a state partition that cannot be repaired is made anew
+    /// Whether a state partition that cannot be repaired is erased
     /// (`wherry.state=erase`).
     pub erase_state: bool,
     /// When a release on trial must be confirmed.

@@ -17,7 +17,7 @@ use crate::source::{Source, Sources};
 const MOST: usize = 64;
 
 /// The most bytes that may wait for one client: a watcher that does not read
-/// is let go instead of growing PID 1.
+/// is disconnected instead of growing PID 1.
 const MOST_WAITING: usize = 2 * MAX_REPLY;
 
 /// One client.
@@ -173,7 +173,7 @@ impl Clients {
         }
     }
 
-    /// Sends what waits for a client, and lets it go when it is done with.
+    /// Sends what waits for a client, and closes the connection at its end.
     pub fn flush(&mut self, number: u32, sources: &Sources) {
         let Some(client) = self.connections.get_mut(&number) else {
             return;
@@ -278,7 +278,7 @@ impl Connection {
         }
     }
 
-    /// Sends what fits. Returns whether the client is done with.
+    /// Sends what fits. Returns whether the connection is at its end.
     fn flush(&mut self) -> bool {
         if self.overflowed {
             return true;
@@ -337,7 +337,7 @@ mod tests {
         }
     }
 
-    /// Serves one client until it is done with; returns the requests that were
+    /// Serves one client until its connection ends; returns the requests that were
     /// understood.
     fn serve(server: &mut Server, number: u32) -> Vec<Request> {
         let mut understood = Vec::new();
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watcher_that_does_not_read_is_let_go() {
+    fn a_watcher_that_does_not_read_is_disconnected() {
         let mut server = server();
         let sources = Sources::new().unwrap();
         let _client = UnixStream::connect(&server.path).unwrap();

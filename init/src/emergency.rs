@@ -1,6 +1,6 @@
 //! What happens when PID 1 itself fails.
 //!
-//! A panic or a fatal signal executes the program anew with `--emergency`, with
+//! A panic or a fatal signal executes the program again with `--emergency`, with
 //! all descriptors open, so the services go on and lose no output. The fresh
 //! process says on the console and in the kernel's log what happened and then,
 //! as `wherry.emergency=` asks, restarts the machine (so that boot counting can
@@ -48,7 +48,7 @@ pub fn arm() {
     }
 }
 
-/// Gives up the ordinary course of things for `reason`.
+/// Gives up normal operation for `reason`.
 pub fn enter(reason: &str) -> ! {
     let reason = reason.replace('\0', " ");
     sys::execute_emergency(&CString::new(reason).unwrap_or_default())

@@ -171,7 +171,7 @@ pub fn read_kept(state: &Path) -> Kept {
         found => {
             if let Ok(text) = found {
                 kept.complaints.push(format!(
-                    "{} holds '{}', which is not 32 hexadecimal digits; it is made anew",
+                    "{} holds '{}', which is not 32 hexadecimal digits; a new one is made",
                     path.display(),
                     text.chars().take(64).collect::<String>()
                 ));

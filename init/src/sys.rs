@@ -206,7 +206,7 @@ fn is_ourselves() -> bool {
     page.is_null() || unsafe { page.read_volatile() } == 1
 }
 
-/// Makes every crash of this process execute the program anew, as
+/// Makes every crash of this process execute the program again, as
 /// `init --emergency REASON WATCHDOG`, with all its descriptors: so the
 /// services keep their pipes. An alternate stack lets it work after a stack
 /// overflow too (Rust installs one for the main thread).

@@ -82,7 +82,7 @@ impl Watchdog {
         self.next = Duration::MAX;
     }
 
-    /// Whether it was this watchdog that started the machine anew.
+    /// Whether this watchdog restarted the machine before this boot.
     pub fn has_reset(&self) -> bool {
         self.has_reset
     }

@@ -140,7 +140,7 @@ fn a_pid_1_that_hangs_is_reset_by_the_hardware_watchdog() {
     machine
         .type_line("wherry service start --no-wait holder")
         .unwrap();
-    // The watchdog is set to 30 s; then everything begins anew.
+    // The watchdog is set to 30 s; then the machine boots again.
     machine.wait_for("wherry: ready", BOOT + END).unwrap();
     machine.wait_for("# ", BOOT).unwrap();
     power_off(machine);

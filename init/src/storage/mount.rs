@@ -100,7 +100,7 @@ fn is_mounted(target: &Path) -> Result<bool, Error> {
 }
 
 /// Makes the state's directories and binds `var`. What fails is told, a
-/// sentence each, and the rest is done all the same: a full file system is
+/// sentence each, and the rest is done anyway: a full file system is
 /// still worth having.
 pub fn furnish(paths: &Paths) -> Vec<String> {
     let mut failures = Vec::new();

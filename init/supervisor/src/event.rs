@@ -163,7 +163,7 @@ pub enum Notice {
 pub enum Shutdown {
     /// Power off.
     Poweroff,
-    /// Start anew.
+    /// Start again.
     Reboot,
     /// Stop, power stays on.
     Halt,

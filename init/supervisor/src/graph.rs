@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// The order of the services. Services are given by their place in the
-/// supervisor's list; made anew whenever a definition changes.
+/// supervisor's list; made again whenever a definition changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Graph {
     /// All services, each after those it depends on.

@@ -18,7 +18,7 @@
 //! ┌─────────┐        ┌─────────┐       ┌──────────┐       ┌───────┐
 //! │ Stopped ├───────►│ Waiting ├──────►│ Starting ├──────►│ Ready │
 //! └─────────┘        └─┬─────▲─┘       └─┬──┬───┬─┘       └─┬─┬─┬─┘
-//!   ▲ ▲       cannot be│     │mended     │  │   └───┐   ┌───┘ │ │
+//!   ▲ ▲       cannot be│     │repaired   │  │   └───┐   ┌───┘ │ │
 //!   │ │                ▼     │           │  │   stop▼   ▼stop │ │
 //!   │ │ stop         ┌───────┴┐          │  │   ┌──────────┐  │ │
 //!   │ ├──────────────┤ Failed │          │  │   │ Stopping │  │ │
@@ -38,7 +38,7 @@
 //! A service has a *run* from [`Action::Start`] until [`Event::Exited`] or
 //! [`Event::StartFailed`], that is in Starting, Ready and Stopping; never
 //! two. Waiting, Failed for another service's sake, and Stopped while wanted
-//! are judged anew after each event, so they may be passed through in one
+//! are judged again after each event, so they may be passed through in one
 //! step. Each run of any service has its own number; events of another run
 //! than the current one, and of unknown services, change nothing.
 //!
@@ -66,10 +66,10 @@
 //! - none that requires it is still stopping. So no run ever sees two runs of
 //!   what it requires.
 //!
-//! It cannot start, and is Failed until that is mended, when what it requires
+//! It cannot start, and is Failed until that is repaired, when what it requires
 //! is not defined (`MissingDependency`), has failed or, not being a one-shot,
 //! has ended (`Dependency`), or when it is in a cycle of `requires` and
-//! `after` (`Cycle`). As soon as that is mended it starts by itself. Edges
+//! `after` (`Cycle`). As soon as that is repaired it starts by itself. Edges
 //! inside a cycle order nothing else.
 //!
 //! The run is ready when its program is executed (`started`), has exited with
@@ -110,7 +110,7 @@
 //! | always     | Backoff, a one-shot as well  | Backoff |
 //!
 //! The wait is `backoff_min`, doubled with each end in a row up to
-//! `backoff_max`. A run that was ready for `backoff_max` starts this anew.
+//! `backoff_max`. A run that was ready for `backoff_max` starts this again.
 //! More than `limit.count` restarts in `limit.window` fail the service with
 //! `RestartLimit`; restarts by an operator or with a dependency do not count.
 //!

@@ -9,7 +9,7 @@ use crate::{Action, Failure, Ready, ServiceName};
 enum Obstacle {
     /// It will start by itself.
     Wait(ServiceName),
-    /// It cannot start until something else is mended.
+    /// It cannot start until something else is repaired.
     Failure(Failure),
 }
 
@@ -100,7 +100,7 @@ impl Supervisor {
         self.enter(at, starting, step);
     }
 
-    /// What cannot be mended by waiting goes before what can.
+    /// What waiting cannot repair goes before what can.
     fn obstacle(&self, at: usize) -> Option<Obstacle> {
         if let Some(cycle) = self.graph.cycle(at) {
             let names = cycle.iter().map(|&at| self.services[at].name.clone());

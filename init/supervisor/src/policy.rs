@@ -58,7 +58,7 @@ pub struct Restart {
     /// The wait before the first restart; doubled with each further one.
     pub backoff_min: Duration,
     /// The longest wait. A run that was ready for this long starts the
-    /// doubling anew.
+    /// doubling again.
     pub backoff_max: Duration,
     /// How often, before it is given up.
     pub limit: Option<RestartLimit>,

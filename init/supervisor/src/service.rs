@@ -265,7 +265,7 @@ impl Service {
         self.phase.probing()?.healthy
     }
 
-    /// How often it was restarted after it ended by itself; counted anew
+    /// How often it was restarted after it ended by itself; counted again
     /// when an operator starts it again.
     pub fn restarts(&self) -> u32 {
         self.restarts

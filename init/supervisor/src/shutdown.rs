@@ -1,19 +1,9 @@
 //! The end of all: stops in order, and ends in bounded time.
 
 use crate::service::{Cause, Phase, Stage};
-use crate::step::{Step, Supervisor};
+use crate::step::{Ending, Step, Supervisor};
 use crate::{Action, Shutdown};
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
-
-/// A shutdown under way.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Ending {
-    pub(crate) kind: Shutdown,
-    /// When all that is left is killed.
-    pub(crate) deadline: Duration,
-    finished: bool,
-}
 
 impl Supervisor {
     pub(crate) fn has_finished(&self) -> bool {

@@ -57,12 +57,12 @@ pub enum Failure {
     /// This one, which it requires, is not defined. Lasts until it is.
     MissingDependency(ServiceName),
     /// It waits for itself, by way of these, each of which waits for the
-    /// next. Lasts until one of them is defined anew.
+    /// next. Lasts until one of them is defined again.
     Cycle(Vec<ServiceName>),
 }
 
 impl Failure {
-    /// Whether it lies with another service, and is over when that is mended.
+    /// Whether it lies with another service, and is over when that is repaired.
     pub(crate) fn mends_itself(&self) -> bool {
         match self {
             Failure::Dependency(_) | Failure::MissingDependency(_) | Failure::Cycle(_) => true,

@@ -2,7 +2,6 @@
 
 use crate::graph::{Graph, find};
 use crate::service::{Cause, Phase, Stage};
-use crate::shutdown::Ending;
 use crate::{Action, Event, Limits, Policy, Service, ServiceName, Shutdown, State};
 use serde::{Deserialize, Serialize};
 use std::mem;
@@ -20,6 +19,16 @@ pub struct Supervisor {
     pub(crate) all_defined: bool,
     pub(crate) settled: bool,
     pub(crate) ending: Option<Ending>,
+}
+
+/// A shutdown under way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Ending {
+    pub(crate) kind: Shutdown,
+    /// When all that is left is killed.
+    pub(crate) deadline: Duration,
+    /// Whether nothing is left to stop.
+    pub(crate) finished: bool,
 }
 
 /// What one step gathers.
