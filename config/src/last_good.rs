@@ -80,7 +80,7 @@ pub fn load<T: Default>(
 }
 
 fn keep(last_good: &Path, text: &str) -> Option<String> {
-    let unchanged = fs::read_to_string(last_good).is_ok_and(|kept| kept == text);
+    let unchanged = read(last_good, LONGEST).is_ok_and(|kept| kept.as_deref() == Some(text));
     if unchanged {
         return None;
     }
@@ -151,7 +151,7 @@ mod tests {
         fs::write(&path, [0xff]).unwrap();
         let loaded = load();
         assert_eq!(loaded.source, Source::Default);
-        assert!(loaded.error.unwrap().to_string().contains("cannot be read"));
+        assert!(loaded.error.unwrap().to_string().contains("is not UTF-8"));
         fs::write(&path, " ".repeat(LONGEST + 1)).unwrap();
         assert!(load().error.unwrap().to_string().contains("bytes at most"));
     }

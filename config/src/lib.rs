@@ -24,6 +24,6 @@ mod locate;
 pub mod value;
 
 pub use error::{Error, Fault, Position, Problem};
-pub use file::read;
+pub use file::{read, read_bytes};
 pub use key::{Key, Step};
 pub use locate::{locate, parse};
