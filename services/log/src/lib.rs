@@ -7,8 +7,9 @@
 //! crate `journal`), and only then taken out of the pipe (`output.rs`,
 //! `ledger.rs`). So this process may be killed or restarted at any moment and
 //! no line is lost;
-//! and while it is slow, pipes fill and services wait: there is no other rate
-//! limit.
+//! and while it is slow, pipes fill and services wait. A service that writes
+//! too much loses its own oldest lines: its share of the journal is the limit,
+//! not a rate.
 //!
 //! `docs/log.md` is the manual, `docs/journal.md` the format.
 

@@ -4,7 +4,7 @@
 //! are the ones kept (`output.rs`). Once it works again the journal says how
 //! many were dropped, and of whom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,8 @@ pub struct Store {
     dropped: BTreeMap<String, u64>,
     /// … and how much of an unfinished record was cut off.
     cut_off: u64,
+    /// Services that lost lines because they were over their share.
+    over_share: BTreeSet<String>,
     /// Something was stored since that was last told.
     stored: bool,
     /// The most severe level pushed and not committed.
@@ -72,6 +74,7 @@ impl Store {
             failure: None,
             dropped: BTreeMap::new(),
             cut_off: 0,
+            over_share: BTreeSet::new(),
             stored: false,
             pushed: None,
             started: Stamp::now().monotonic,
@@ -290,8 +293,18 @@ impl Store {
                 &[("entries", &entries)],
             );
         }
+        let thinned = self
+            .writer
+            .as_mut()
+            .map(Writer::take_thinned)
+            .unwrap_or_default();
+        let known = self.over_share.len();
+        self.over_share.extend(thinned.into_keys());
+        if self.over_share.len() > known && self.failure.is_none() {
+            self.notify.status(&self.over_share_status());
+        }
         if let Some(failure) = self.failure.take() {
-            self.notify.status("");
+            self.notify.status(&self.over_share_status());
             let seconds = failure.since.elapsed().as_secs();
             let message = format!(
                 "nothing could be stored for {seconds} s: {}",
@@ -313,6 +326,29 @@ impl Store {
         if self.pushed.is_some() {
             let _ = self.commit();
         }
+    }
+
+    /// Who lost lines since this service started. How many, the journal says
+    /// in their place.
+    fn over_share_status(&self) -> String {
+        const NAMED: usize = 8;
+        if self.over_share.is_empty() {
+            return String::new();
+        }
+        let named: Vec<&str> = self
+            .over_share
+            .iter()
+            .map(String::as_str)
+            .take(NAMED)
+            .collect();
+        let others = match self.over_share.len() - named.len() {
+            0 => String::new(),
+            count => format!(" and {count} others"),
+        };
+        format!(
+            "dropped old lines, over their share of the log: {}{others}",
+            named.join(", ")
+        )
     }
 }
 

@@ -194,6 +194,11 @@ pub fn encode_entry(out: &mut Vec<u8>, salt: u32, sequence: u64, record: &Record
     });
 }
 
+/// Appends an entry with a body that was encoded before.
+pub fn encode_body(out: &mut Vec<u8>, salt: u32, body: &[u8]) {
+    encode_record(out, salt, 0, |out| out.extend_from_slice(body));
+}
+
 /// Appends a segment's index and its trailer, given the body of the index and
 /// where in the segment `out` will go.
 pub fn encode_seal(out: &mut Vec<u8>, salt: u32, at: u64, index: &[u8]) {
@@ -234,6 +239,7 @@ pub fn checked_body(salt: u32, record: &[u8]) -> Option<&[u8]> {
 
 /// The part of an entry that decides whether it is wanted, and where the rest
 /// starts.
+#[derive(Clone, Copy)]
 pub struct Key<'a> {
     pub level: Level,
     pub sequence: u64,
@@ -258,6 +264,28 @@ pub fn decode_key(body: &[u8]) -> Option<Key<'_>> {
         flags,
         rest,
     })
+}
+
+impl<'a> Key<'a> {
+    /// Whether the line continues in the service's next entry.
+    pub fn is_unfinished(&self) -> bool {
+        self.flags & FLAG_UNFINISHED != 0
+    }
+
+    /// The additional fields, up to the first that violates the format.
+    pub fn fields(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+        let mut rest = self.rest;
+        let mut left = match self.flags & FLAG_FIELDS {
+            0 => 0,
+            _ => rest.number().unwrap_or(0),
+        };
+        std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            let name = rest.name()?;
+            let length = usize::try_from(rest.number()?).ok()?;
+            Some((name, rest.take(length)?))
+        })
+    }
 }
 
 /// The entry in a record's body; `None` if it violates the format.
@@ -331,6 +359,7 @@ fn duration_to_micros(duration: Duration) -> u64 {
 
 /// Bytes still to be decoded; every method takes from the front and returns
 /// `None` if they run out or make no sense.
+#[derive(Clone, Copy)]
 pub struct Bytes<'a>(pub &'a [u8]);
 
 impl<'a> Bytes<'a> {

@@ -81,6 +81,26 @@ impl Index {
             .sum()
     }
 
+    /// How many bytes each service's records take, when the entries end at
+    /// `end`.
+    pub fn sizes(&self, end: u64) -> impl Iterator<Item = (&str, u64)> {
+        let mut starts: Vec<(u64, &str)> = self
+            .services
+            .iter()
+            .flat_map(|(name, postings)| {
+                postings
+                    .offsets()
+                    .map(move |offset| (offset, name.as_str()))
+            })
+            .collect();
+        starts.sort_unstable();
+        let ends: Vec<u64> = starts.iter().skip(1).map(|(start, _)| *start).collect();
+        starts
+            .into_iter()
+            .zip(ends.into_iter().chain([end]))
+            .map(|((start, name), end)| (name, end.saturating_sub(start)))
+    }
+
     /// At least as many bytes as [`Index::encode`] returns.
     pub fn size_bound(&self) -> u64 {
         let services = self.services.iter().map(|(name, postings)| {

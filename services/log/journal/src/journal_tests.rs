@@ -16,6 +16,7 @@ pub const LIMITS: Limits = Limits {
     max_bytes: 32 << 20,
     keep_free_bytes: 0,
     keep_free_percent: 0,
+    kept_longest: &["kernel"],
 };
 
 pub fn open(directory: &Path, boot: BootId) -> Writer {
@@ -584,4 +585,206 @@ fn a_reader_beside_the_writer_sees_whole_entries_in_order() {
     }
     writing.join().unwrap();
     assert_eq!(followed, 30_000);
+}
+
+/// Hostile: A service floods the log. Outcome: It loses its own oldest lines, each service below its share keeps all of its lines, and an entry in their place counts the dropped ones.
+#[test]
+fn a_flood_costs_the_flooding_service_its_own_lines_only() {
+    let directory = TempDir::new().unwrap();
+    let limits = Limits {
+        max_bytes: 1 << 20,
+        ..LIMITS
+    };
+    let mut writer = Writer::open(directory.path(), BOOT, limits).unwrap();
+    let mut flooded = 0;
+    for round in 0..200 {
+        for service in ["kernel", "init", "network"] {
+            store(&mut writer, service, round, &format!("{service} {round}"));
+        }
+        for number in 0..2000 {
+            let text = format!("y {number}");
+            let record = line("flood", Level::Info, round, text.as_bytes());
+            writer.push(&record).unwrap();
+            flooded += 1;
+        }
+        writer.commit().unwrap();
+        assert!(size(directory.path()) <= limits.max_bytes);
+    }
+    let (entries, damages) = read(directory.path(), &Query::default());
+    assert!(damages.is_empty(), "{damages:?}");
+    assert!(entries.is_sorted_by(|a, b| a.sequence < b.sequence));
+    for service in ["kernel", "init", "network"] {
+        let of_service = entries.iter().filter(|entry| entry.service == service);
+        let kept: Vec<_> = of_service.map(|entry| entry.text().into_owned()).collect();
+        let all: Vec<_> = (0..200).map(|round| format!("{service} {round}")).collect();
+        assert_eq!(kept, all);
+    }
+    let notes: Vec<_> = entries
+        .iter()
+        .filter(|entry| entry.field("event") == Some(b"share-exceeded"))
+        .collect();
+    assert!(notes.iter().all(|note| note.service == "flood"));
+    let dropped: u64 = notes
+        .iter()
+        .map(|note| String::from_utf8_lossy(note.field("lines").unwrap()).into_owned())
+        .map(|lines| lines.parse::<u64>().unwrap())
+        .sum();
+    let kept = entries
+        .iter()
+        .filter(|entry| entry.service == "flood")
+        .count()
+        - notes.len();
+    assert_eq!(dropped + kept as u64, flooded);
+    assert_eq!(
+        writer.take_thinned(),
+        [("flood".to_owned(), dropped)].into()
+    );
+    assert!(notes.len() < 40, "{notes:#?}");
+    assert!(
+        kept > 10_000,
+        "what others do not need is the flood's: {kept}"
+    );
+    let place = entries.iter().position(|entry| entry.service == "flood");
+    assert_eq!(place, Some(3), "in the place of the first that was dropped");
+    assert!(paths(directory.path()).len() < 40);
+    // A tail and a service's lines, found by the index of thinned segments.
+    let tail = Query {
+        services: vec!["network".into()],
+        tail: Some(150),
+        ..Query::default()
+    };
+    assert_eq!(texts(directory.path(), &tail).len(), 150);
+}
+
+#[test]
+fn a_service_gets_its_share_even_when_the_journal_was_full_before_it_came() {
+    let directory = TempDir::new().unwrap();
+    let limits = Limits {
+        max_bytes: 1 << 20,
+        ..LIMITS
+    };
+    let mut writer = Writer::open(directory.path(), BOOT, limits).unwrap();
+    let text = "x".repeat(80);
+    for number in 0..20_000 {
+        writer
+            .push(&line("old", Level::Info, number, text.as_bytes()))
+            .unwrap();
+        writer.commit().unwrap();
+    }
+    // What is in the older segments is known to this writer by their index.
+    drop(writer);
+    let mut writer = Writer::open(directory.path(), OTHER_BOOT, limits).unwrap();
+    for number in 0..20_000 {
+        for service in ["old", "kernel"] {
+            writer
+                .push(&line(service, Level::Info, number, text.as_bytes()))
+                .unwrap();
+        }
+        writer.commit().unwrap();
+    }
+    let (entries, _) = read(directory.path(), &Query::default());
+    let bytes = |service: &str| -> usize {
+        let of_service = entries.iter().filter(|entry| entry.service == service);
+        of_service.map(|entry| entry.message.len()).sum()
+    };
+    assert!(
+        bytes("kernel") > 2 * bytes("old"),
+        "the kernel's is four shares, and half of the newest lines"
+    );
+    assert!(bytes("old") > 80_000, "{}", bytes("old"));
+}
+
+/// The power fails behind the rename and before the second segment is removed.
+#[test]
+fn an_interrupted_merge_shows_no_entry_twice_and_is_finished() {
+    let directory = TempDir::new().unwrap();
+    let limits = Limits {
+        max_bytes: 1 << 20,
+        ..LIMITS
+    };
+    let flood = |writer: &mut Writer, rounds: u64| {
+        for round in 0..rounds {
+            store(writer, "network", round, &format!("network {round}"));
+            for _ in 0..3000 {
+                writer
+                    .push(&line("flood", Level::Info, round, b"y"))
+                    .unwrap();
+            }
+            writer.commit().unwrap();
+        }
+    };
+    let mut writer = Writer::open(directory.path(), BOOT, limits).unwrap();
+    flood(&mut writer, 60);
+    drop(writer);
+    let query = Query {
+        services: vec!["network".into()],
+        ..Query::default()
+    };
+    let all = texts(directory.path(), &query);
+    let names = segment::list(directory.path()).unwrap();
+    let mut intern = |service: &str| std::sync::Arc::from(service);
+    let kept = fs::read(names[2].path(directory.path())).unwrap();
+    crate::thinning::rewrite(
+        directory.path(),
+        &names[1..3],
+        &crate::retention::Usage::new(),
+        &mut intern,
+    )
+    .unwrap();
+    assert_eq!(fs::read(names[2].path(directory.path())).unwrap(), kept);
+    assert_eq!(texts(directory.path(), &query), all);
+    let tail = Query {
+        tail: Some(60),
+        ..query.clone()
+    };
+    assert_eq!(texts(directory.path(), &tail), all);
+    let mut writer = Writer::open(directory.path(), BOOT, limits).unwrap();
+    flood(&mut writer, 60);
+    assert!(!names[2].path(directory.path()).exists());
+    let network = texts(directory.path(), &query);
+    assert_eq!(network.len(), 120, "{network:?}");
+}
+
+/// Reading while segments are thinned and merged at each moment.
+#[test]
+fn a_reader_beside_a_flood_misses_nothing_of_the_others() {
+    let directory = TempDir::new().unwrap();
+    let limits = Limits {
+        max_bytes: 600_000,
+        ..LIMITS
+    };
+    let mut writer = Writer::open(directory.path(), BOOT, limits).unwrap();
+    for number in 0..300 {
+        store(&mut writer, "network", number, &format!("network {number}"));
+        for _ in 0..20 {
+            store(&mut writer, "flood", number, "y");
+        }
+    }
+    let flooding = std::thread::spawn(move || {
+        for number in 0..200_000 {
+            writer
+                .push(&line("flood", Level::Info, number, b"yes"))
+                .unwrap();
+            if number % 50 == 0 {
+                writer.commit().unwrap();
+            }
+        }
+    });
+    let whole = Query {
+        services: vec!["network".into()],
+        ..Query::default()
+    };
+    let last = Query {
+        tail: Some(300),
+        ..whole.clone()
+    };
+    let expected: Vec<_> = (0..300).map(|number| format!("network {number}")).collect();
+    let mut rounds = 0;
+    while !flooding.is_finished() || rounds < 2 {
+        for query in [&whole, &last] {
+            assert_eq!(texts(directory.path(), query), expected);
+        }
+        rounds += 1;
+    }
+    flooding.join().unwrap();
 }

@@ -38,8 +38,10 @@ mod format;
 mod index;
 mod query;
 mod reader;
+mod retention;
 mod segment;
 mod space;
+mod thinning;
 mod writer;
 
 pub use entry::{Boot, BootId, Entry, InvalidBootId, Service};

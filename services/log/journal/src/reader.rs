@@ -1,8 +1,11 @@
 //! Reading a journal, possibly while it is being written
 //!
 //! Nothing is kept between calls: each one lists the directory, because the
-//! writer starts segments and drops old ones at any time. A segment that
-//! disappears is ignored, like one that was dropped a moment earlier.
+//! writer starts segments and drops old ones at any time. It also writes old
+//! ones anew, without entries of a service that is over its share, and makes one
+//! of several. For a moment an entry can be in two segments then: the second is
+//! ignored. When a segment has disappeared, its entries are looked for in those
+//! that there are now; if they are in none, they were dropped.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -113,10 +116,15 @@ pub struct Entries {
     reached: Option<(Name, u64)>,
     /// The journal's newest segment: only its end may still be being written.
     newest: Option<Name>,
+    /// Boot and sequence number of the last entry returned.
+    last: Option<(u64, u64)>,
+    /// Entries up to this number were in the segments before this one.
+    passed: Option<u64>,
 }
 
 enum Chosen {
-    Entry(Name, u64),
+    /// Its segment, its offset there, its sequence number.
+    Entry(Name, u64, u64),
     Damage(Error),
 }
 
@@ -133,6 +141,8 @@ impl Entries {
             cursor: None,
             reached: None,
             newest,
+            last: None,
+            passed: None,
         };
         if let Some(count) = query.tail {
             entries.choose(count)?;
@@ -143,6 +153,8 @@ impl Entries {
     /// Looks for the last `count` entries, newest segment first.
     fn choose(&mut self, count: usize) -> Result<(), Error> {
         let mut missing = count;
+        // In newer segments of the same boot are those from this number on.
+        let mut before: Option<(u64, u64)> = None;
         while let Some(name) = self.segments.pop_back() {
             // The last one is read even if nothing is wanted: a follower
             // continues at its end.
@@ -156,10 +168,16 @@ impl Entries {
                     let mut entries = 0;
                     loop {
                         match cursor.next(&self.query, Some(name) == self.newest)? {
-                            Next::Entry(_, offset) => {
+                            Next::Entry(entry, offset)
+                                if before.is_none_or(|(boot, sequence)| {
+                                    entry.boot != boot || entry.sequence < sequence
+                                }) =>
+                            {
                                 entries += 1;
-                                found.push_back(Chosen::Entry(name, offset));
+                                found.push_back(Chosen::Entry(name, offset, entry.sequence));
                             }
+                            // In a newer segment too.
+                            Next::Entry(..) => {}
                             Next::Damage(damage) => found.push_back(Chosen::Damage(damage)),
                             Next::End => break,
                         }
@@ -176,6 +194,9 @@ impl Entries {
                 Err(error) => return Err(error),
             }
             while let Some(chosen) = found.pop_back() {
+                if let Chosen::Entry(_, _, sequence) = chosen {
+                    before = Some((name.boot, sequence));
+                }
                 self.chosen.push_front(chosen);
             }
         }
@@ -188,7 +209,12 @@ impl Entries {
         self.reached
     }
 
-    fn read_chosen(&mut self, name: Name, offset: u64) -> Result<Option<Entry>, Error> {
+    fn read_chosen(
+        &mut self,
+        name: Name,
+        offset: u64,
+        sequence: u64,
+    ) -> Result<Option<Entry>, Error> {
         if self
             .cursor
             .as_ref()
@@ -197,12 +223,56 @@ impl Entries {
             let segment = passable(Segment::open(&self.directory, name))?;
             self.cursor = segment.map(|segment| Cursor::whole(name, segment));
         }
-        let Some(cursor) = &mut self.cursor else {
-            return Ok(None); // dropped since it was chosen
+        if let Some(cursor) = &mut self.cursor
+            && let Found::Entry(entry, _) = cursor.segment.find(offset)?
+            && entry.sequence == sequence
+        {
+            return Ok(Some(*entry));
+        }
+        // The segment was written anew since.
+        self.cursor = None;
+        let boot = Query {
+            boot: Some(BootSelector::Index(name.boot)),
+            after: sequence.checked_sub(1),
+            ..Query::default()
         };
-        match cursor.segment.find(offset)? {
-            Found::Entry(entry, _) => Ok(Some(*entry)),
-            _ => Ok(None),
+        let found = match Entries::begin(&self.directory, &boot) {
+            Ok(mut entries) => entries.advance()?,
+            Err(Error::NoSuchBoot(_)) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(found.filter(|entry| entry.sequence == sequence))
+    }
+
+    /// The sequence number of the last entry of this boot that was returned.
+    fn last_of(&self, boot: u64) -> Option<u64> {
+        let (of, sequence) = self.last?;
+        (of == boot).then_some(sequence)
+    }
+
+    /// The segment `gone` has disappeared: its entries may be in another one.
+    fn look_again(&mut self, gone: Name) -> Result<(), Error> {
+        let listed = segment::list(&self.directory)?;
+        // If it is there, its header is not written yet.
+        if listed.contains(&gone) {
+            return Ok(());
+        }
+        let query = Query {
+            boot: Some(BootSelector::Index(gone.boot)),
+            after: self.last_of(gone.boot).max(self.query.after),
+            ..Query::default()
+        };
+        match wanted_segments(&self.directory, &query, listed) {
+            Ok(segments) => {
+                self.segments.retain(|name| name.boot != gone.boot);
+                for name in segments.into_iter().rev() {
+                    self.segments.push_front(name);
+                }
+                Ok(())
+            }
+            // All of the boot was dropped.
+            Err(Error::NoSuchBoot(_)) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -210,8 +280,8 @@ impl Entries {
         while let Some(chosen) = self.chosen.pop_front() {
             match chosen {
                 Chosen::Damage(error) => return Err(error),
-                Chosen::Entry(name, offset) => {
-                    if let Some(entry) = self.read_chosen(name, offset)? {
+                Chosen::Entry(name, offset, sequence) => {
+                    if let Some(entry) = self.read_chosen(name, offset, sequence)? {
                         return Ok(Some(entry));
                     }
                 }
@@ -226,7 +296,16 @@ impl Entries {
                 let next = cursor.next(&self.query, growing)?;
                 self.reached = Some((cursor.name, cursor.end));
                 match next {
-                    Next::Entry(entry, _) => return Ok(Some(*entry)),
+                    // In an older segment too.
+                    Next::Entry(entry, _)
+                        if self.passed.is_some_and(|passed| entry.sequence <= passed) =>
+                    {
+                        continue;
+                    }
+                    Next::Entry(entry, _) => {
+                        self.last = Some((entry.boot, entry.sequence));
+                        return Ok(Some(*entry));
+                    }
                     Next::Damage(damage) => return Err(damage),
                     Next::End => self.cursor = None,
                 }
@@ -234,7 +313,11 @@ impl Entries {
             let Some(name) = self.segments.pop_front() else {
                 return Ok(None);
             };
+            self.passed = self.last_of(name.boot);
             self.cursor = Cursor::open(&self.directory, name, &self.query)?;
+            if self.cursor.is_none() {
+                self.look_again(name)?;
+            }
         }
     }
 }

@@ -197,6 +197,59 @@ impl Segment {
         })
     }
 
+    /// Where the first complete entry at `offset` or behind it is, and how long
+    /// its record is. Damage is passed over.
+    pub fn next_entry(&mut self, mut offset: u64) -> Result<Option<(u64, usize)>, Error> {
+        loop {
+            let complete = self.complete(offset).map_err(|source| Error::Read {
+                segment: self.path.clone(),
+                source,
+            })?;
+            match complete {
+                Some((Kind::Entry, size)) => return Ok(Some((offset, size))),
+                Some((Kind::Index, _)) => return Ok(None),
+                Some((Kind::Unknown, size)) => offset += size as u64,
+                None => match self.find(offset)? {
+                    Found::Damage(next) => offset = next,
+                    // Complete after all, when read again.
+                    Found::Entry(..) | Found::Other(..) => {}
+                    Found::End { .. } => return Ok(None),
+                },
+            }
+        }
+    }
+
+    /// The kind and the size of the record at `offset`, if its checksum is
+    /// right.
+    fn complete(&mut self, offset: u64) -> io::Result<Option<(Kind, usize)>> {
+        let salt = self.header.salt;
+        let head = self.window.at(offset, format::RECORD_HEADER)?;
+        let Some((kind, length)) = format::decode_record_header(salt, head) else {
+            return Ok(None);
+        };
+        let size = format::RECORD_HEADER + length;
+        let record = self.window.at(offset, size)?;
+        let whole = record.len() == size && format::checked_body(salt, record).is_some();
+        Ok(whole.then_some((kind, size)))
+    }
+
+    /// The body of the record that [`Segment::next_entry`] found.
+    pub fn body(&mut self, at: u64, size: usize) -> Result<&[u8], Error> {
+        match self.window.at(at, size) {
+            Ok(record) => Ok(record.get(format::RECORD_HEADER..).unwrap_or_default()),
+            Err(source) => Err(Error::Read {
+                segment: self.path.clone(),
+                source,
+            }),
+        }
+    }
+
+    /// The kernel position behind this segment, as its index tells it.
+    pub fn kernel_position_at_end(&mut self) -> Result<u64, Error> {
+        let index = self.seal()?.and_then(|(_, index)| index);
+        Ok(index.map_or(self.header.kernel_position, |index| index.kernel_position))
+    }
+
     /// The damage between two offsets, as an error.
     pub fn damage(&self, from: u64, to: u64) -> Error {
         Error::Damaged {

@@ -13,15 +13,20 @@ pub struct Limits {
     pub keep_free_bytes: u64,
     /// … and this percentage of it: the greater of the two counts.
     pub keep_free_percent: u64,
+    /// Services whose share of the journal is larger, so that their entries
+    /// are kept longest.
+    pub kept_longest: &'static [&'static str],
 }
 
 impl Default for Limits {
-    /// 32 MiB, leaving 8 MiB and a tenth of the file system to others.
+    /// 32 MiB, leaving 8 MiB and a tenth of the file system to others; what the
+    /// kernel, PID 1 and the log service say is kept longest.
     fn default() -> Limits {
         Limits {
             max_bytes: 32 << 20,
             keep_free_bytes: 8 << 20,
             keep_free_percent: 10,
+            kept_longest: &["kernel", "init", "log"],
         }
     }
 }

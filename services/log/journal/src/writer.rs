@@ -1,9 +1,9 @@
-//! The journal's one writer: append, rotate, drop the oldest
+//! The journal's one writer: append, rotate, drop what is over its share
 //!
 //! ```text
 //!  open ──▶ push … push ──▶ commit ──▶ push … ──▶ sync
 //!   │         │ segment       │ room?
-//!   │         │ full: seal,   │ no: drop the oldest segment
+//!   │         │ full: seal,   │ no: thin an old segment (`thinning.rs`)
 //!   │         │ begin next    ▼
 //!   │         ▼            one write(2) of all pushed records
 //!   └ takes the lock, cuts a torn tail off, goes on in the boot's segment
@@ -17,12 +17,13 @@
 //! A failed commit leaves the journal as it was, and its records are gone
 //! from the buffer: whoever pushed them still has them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -32,8 +33,10 @@ use crate::entry::BootId;
 use crate::error::Error;
 use crate::format::{self, Header, Kind, Record};
 use crate::index::Index;
+use crate::retention::{self, Usage};
 use crate::segment::{self, Found, Name, Segment};
 use crate::space::{self, FileSystem, Limits};
+use crate::thinning;
 
 /// The field that holds a kernel message's own sequence number, in decimal.
 /// Reading the kernel's log continues after the newest stored one.
@@ -42,6 +45,9 @@ pub const KERNEL_SEQUENCE: &str = "kernel_sequence";
 /// The maximum number of files: a machine that boots often and logs little
 /// would otherwise collect them without limit.
 const MAX_SEGMENTS: usize = 128;
+/// A segment is thinned if at least this part of it goes, as a divisor;
+/// writing the rest again would cost too much otherwise.
+const WORTH_THINNING: u64 = 4;
 /// Free space is checked again after this many bytes.
 const SPACE_CHECK: u64 = 256 << 10;
 /// A single segment that holds this much is dropped if there is no other way to
@@ -70,6 +76,10 @@ pub struct Writer {
     until_space_check: u64,
     starved: bool,
     dropped: Dropped,
+    /// Lines dropped from services that were over their share.
+    thinned: BTreeMap<String, u64>,
+    /// The services' names, each in memory once.
+    services: BTreeSet<Arc<str>>,
     dirty: bool,
     directory_dirty: bool,
     resumed: Resumed,
@@ -78,6 +88,15 @@ pub struct Writer {
 struct Older {
     name: Name,
     size: u64,
+    /// `None` until it is needed: measuring reads the segment's index.
+    content: Option<Content>,
+}
+
+/// What an older segment holds.
+#[derive(Default)]
+struct Content {
+    usage: Usage,
+    entries: u64,
 }
 
 struct Active {
@@ -86,6 +105,7 @@ struct Active {
     salt: u32,
     length: u64,
     index: Index,
+    usage: Usage,
 }
 
 /// What an opened journal says about the previous writer.
@@ -135,10 +155,14 @@ impl Writer {
             until_space_check: 0,
             starved: false,
             dropped: Dropped::default(),
+            thinned: BTreeMap::new(),
+            services: BTreeSet::new(),
             dirty: false,
             directory_dirty: false,
             resumed: Resumed::default(),
         };
+        // What an interrupted thinning left.
+        let _ = fs::remove_file(directory.join(thinning::UNFINISHED));
         writer.recover()?;
         writer.committed = (writer.next_sequence, writer.kernel_position);
         Ok(writer)
@@ -184,6 +208,7 @@ impl Writer {
         self.kernel_position = index.kernel_position;
         self.committed = (self.next_sequence, self.kernel_position);
         self.resumed.unfinished = unfinished;
+        active.usage = usage(&mut self.services, &index, end);
         active.index = index;
         Ok(())
     }
@@ -206,6 +231,12 @@ impl Writer {
     /// What was dropped for lack of space since the last call.
     pub fn take_dropped(&mut self) -> Dropped {
         std::mem::take(&mut self.dropped)
+    }
+
+    /// How many lines were dropped since the last call because their services
+    /// were over their share, by service.
+    pub fn take_thinned(&mut self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut self.thinned)
     }
 
     /// Encodes a record to be written by the next [`Writer::commit`]. Starts a
@@ -303,32 +334,235 @@ impl Writer {
         older + active
     }
 
-    /// Drops old segments until `more` bytes are allowed.
+    /// Drops old entries until `more` bytes are allowed: those of the services
+    /// that are over their share.
     fn make_room(&mut self, more: u64) -> Result<(), Error> {
-        while self.older.len() >= MAX_SEGMENTS || self.used() + blocks(more) > self.allowed {
+        loop {
+            let short = self.used() + blocks(more) > self.allowed;
+            let crowded = self.older.len() >= MAX_SEGMENTS;
+            if self.older.len() >= self.comfortable() && self.merge() {
+                continue;
+            }
+            if !short && !crowded {
+                return Ok(());
+            }
+            if short && !crowded && self.thin(more)? {
+                continue;
+            }
             // Early if others took the space that the journal had.
-            if !self.drop_oldest(self.used() > self.allowed)? {
+            let early = self.used() > self.allowed;
+            if !self.drop_segment(0, early)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How many segments there are when small ones are merged: twice as many
+    /// as full ones fit.
+    fn comfortable(&self) -> usize {
+        let full = self.allowed / space::segment_size(self.allowed);
+        MAX_SEGMENTS.min(2 * full as usize)
+    }
+
+    /// Learns what is in the older segments.
+    fn measure(&mut self) -> Result<(), Error> {
+        let mut position = 0;
+        while let Some(older) = self.older.get_mut(position) {
+            position += 1;
+            if older.content.is_some() {
+                continue;
+            }
+            let segment = Segment::open(&self.directory, older.name);
+            let measured = segment.and_then(|segment| match segment {
+                Some(mut segment) => index_of(&mut segment).map(Some),
+                None => Ok(None),
+            });
+            // Nothing of one that cannot be read can be kept.
+            let (index, end) = measured.ok().flatten().unwrap_or_default();
+            older.content = Some(Content {
+                usage: usage(&mut self.services, &index, end),
+                entries: index.entries(),
+            });
+            let (name, last) = (older.name, index.span.map(|span| span.last_sequence));
+            // Merged into this one, and the power failed before it was removed.
+            while let Some(next) = self.older.get(position)
+                && next.name.boot == name.boot
+                && last.is_some_and(|last| last >= next.name.first)
+            {
+                let next = next.name;
+                self.remove(next)?;
+                self.older.remove(position);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many bytes each service has to give up for `need` bytes.
+    fn excess(&self, need: u64) -> Usage {
+        let mut all = Usage::new();
+        let older = self.older.iter().filter_map(|older| older.content.as_ref());
+        let usages = older.map(|content| &content.usage);
+        for usage in usages.chain(self.active.as_ref().map(|active| &active.usage)) {
+            for (service, bytes) in usage {
+                match all.get_mut(service) {
+                    Some(sum) => *sum += bytes,
+                    None => drop(all.insert(Arc::clone(service), *bytes)),
+                }
+            }
+        }
+        retention::excess(&all, self.limits.kept_longest, need)
+    }
+
+    /// Drops the oldest entries of services that are over their share from one
+    /// segment. `false` if there is nothing to drop in this way.
+    fn thin(&mut self, more: u64) -> Result<bool, Error> {
+        self.measure()?;
+        let missing = (self.used() + blocks(more)).saturating_sub(self.allowed);
+        // Two segments at once: half as many syncs.
+        let excess = self.excess(missing + 2 * space::segment_size(self.allowed));
+        let worth = |goes: u64, size: u64| goes * WORTH_THINNING >= size;
+        let Some((position, goes)) = self.choose(&excess, worth) else {
+            return Ok(false);
+        };
+        let all = self.older[position].content.as_ref();
+        let all: u64 = all.map_or(0, |content| content.usage.values().sum());
+        // Nothing would be left but, before everything else, word of it.
+        if position == 0 && goes >= all {
+            return self.drop_segment(0, self.used() > self.allowed);
+        }
+        let (first, count) = self.with_neighbours(position, &excess);
+        if self.rewrite(first, count, &excess).is_err() {
+            // No space for the rest of it, or it cannot be read.
+            return self.drop_segment(position, true);
+        }
+        Ok(true)
+    }
+
+    /// The oldest segment of which enough would go, or else the one of which
+    /// most would; and how many bytes.
+    fn choose(&self, excess: &Usage, enough: impl Fn(u64, u64) -> bool) -> Option<(usize, u64)> {
+        let mut best: Option<(usize, u64)> = None;
+        for (position, older) in self.older.iter().enumerate() {
+            let usage = older.content.as_ref().map(|content| &content.usage);
+            let goes: u64 = usage
+                .into_iter()
+                .flatten()
+                .filter_map(|(service, bytes)| Some(*excess.get(service)?.min(bytes)))
+                .sum();
+            if goes > 0 && enough(goes, older.size) {
+                return Some((position, goes));
+            }
+            if goes > best.map_or(0, |(_, goes)| goes) {
+                best = Some((position, goes));
+            }
+        }
+        best
+    }
+
+    /// The segment and those neighbours of its boot with which, without the
+    /// excess, it fits into one.
+    fn with_neighbours(&self, position: usize, excess: &Usage) -> (usize, usize) {
+        let mut left = excess.clone();
+        let mut rest = |older: &Older| -> u64 {
+            let usage = older.content.as_ref().map(|content| &content.usage);
+            let mut goes = 0;
+            for (service, bytes) in usage.into_iter().flatten() {
+                if let Some(left) = left.get_mut(service) {
+                    goes += (*bytes).min(*left);
+                    *left = left.saturating_sub(*bytes);
+                }
+            }
+            older.size.saturating_sub(goes)
+        };
+        let mut size = rest(&self.older[position]);
+        let boot = self.older[position].name.boot;
+        let bound = space::segment_size(self.allowed);
+        let mut end = position + 1;
+        while let Some(next) = self.older.get(end).filter(|next| next.name.boot == boot) {
+            let with = size.saturating_add(rest(next));
+            if with > bound {
                 break;
             }
+            size = with;
+            end += 1;
+        }
+        let mut first = position;
+        while let Some(before) = first.checked_sub(1).map(|before| &self.older[before])
+            && before.name.boot == boot
+            && size.saturating_add(before.size) <= bound
+        {
+            size += before.size;
+            first -= 1;
+        }
+        (first, end - first)
+    }
+
+    /// Makes one segment of the two smallest neighbours of one boot, if there
+    /// are two that fit into one.
+    fn merge(&mut self) -> bool {
+        let bound = space::segment_size(self.allowed);
+        let pairs = self.older.iter().zip(self.older.iter().skip(1));
+        let smallest = pairs
+            .enumerate()
+            .filter(|(_, (one, other))| one.name.boot == other.name.boot)
+            .map(|(position, (one, other))| (one.size + other.size, position))
+            .filter(|(size, _)| *size <= bound)
+            .min();
+        smallest.is_some_and(|(_, position)| {
+            self.measure().is_ok() && self.rewrite(position, 2, &Usage::new()).is_ok()
+        })
+    }
+
+    /// Replaces `count` older segments by one without the `excess`.
+    fn rewrite(&mut self, position: usize, count: usize, excess: &Usage) -> Result<(), Error> {
+        let replaced = self.older.iter().skip(position).take(count);
+        let names: Vec<Name> = replaced.map(|older| older.name).collect();
+        if names.len() != count {
+            // Measuring found that one of them is gone.
+            return Err(Error::List {
+                directory: self.directory.clone(),
+                source: io::ErrorKind::NotFound.into(),
+            });
+        }
+        let services = &mut self.services;
+        let mut intern = |service: &str| intern(services, service);
+        let thinned = thinning::rewrite(&self.directory, &names, excess, &mut intern)?;
+        self.directory_dirty = true;
+        for (service, lines) in thinned.dropped {
+            *self.thinned.entry(service).or_default() += lines;
+        }
+        for name in names.iter().skip(1).rev() {
+            self.remove(*name)?;
+            self.older.remove(position + 1);
+        }
+        if let Some(older) = self.older.get_mut(position) {
+            older.size = thinned.size;
+            older.content = Some(Content {
+                usage: thinned.usage,
+                entries: thinned.entries,
+            });
         }
         Ok(())
     }
 
     /// Whether there was one to drop. `early` if only the lack of space causes
     /// it.
-    fn drop_oldest(&mut self, early: bool) -> Result<bool, Error> {
-        let Some(oldest) = self.older.pop_front() else {
+    fn drop_segment(&mut self, position: usize, early: bool) -> Result<bool, Error> {
+        let Some(dropped) = self.older.get(position) else {
             return Ok(false);
         };
-        let next = match (self.older.front(), &self.active) {
+        let next = match (self.older.get(position + 1), &self.active) {
             (Some(older), _) => older.name.first,
             (None, Some(active)) => active.name.first,
             (None, None) => self.next_sequence,
         };
-        self.remove(oldest.name)?;
+        let (name, content) = (dropped.name, dropped.content.as_ref());
+        let entries = content.map_or(next.saturating_sub(name.first), |content| content.entries);
+        self.older.remove(position);
+        self.remove(name)?;
         if early {
             self.dropped.segments += 1;
-            self.dropped.entries += next.saturating_sub(oldest.name.first);
+            self.dropped.entries += entries;
         }
         Ok(true)
     }
@@ -348,7 +582,15 @@ impl Writer {
     /// Frees space that the file system turned out not to have. Returns whether
     /// there is more now.
     fn free_space(&mut self) -> Result<bool, Error> {
-        let freed = self.drop_oldest(true)?;
+        // There is no room to write a segment without what should go. So one
+        // goes of which that is most.
+        self.measure()?;
+        let excess = self.excess(space::segment_size(self.allowed));
+        let most = |goes: u64, size: u64| goes * WORTH_THINNING >= size * (WORTH_THINNING - 1);
+        let position = self
+            .choose(&excess, most)
+            .map_or(0, |(position, _)| position);
+        let freed = self.drop_segment(position, true)?;
         if freed {
             // Freed blocks are available only once that is on the disk.
             self.sync_directory()?;
@@ -392,6 +634,10 @@ impl Writer {
             self.older.push_back(Older {
                 name: active.name,
                 size: active.length,
+                content: Some(Content {
+                    entries: active.index.entries(),
+                    usage: active.usage,
+                }),
             });
         }
     }
@@ -441,6 +687,7 @@ impl Writer {
                         salt: header.salt,
                         length: format::HEADER_SIZE as u64,
                         index: Index::default(),
+                        usage: Usage::new(),
                     });
                     self.dirty = true;
                     self.directory_dirty = true;
@@ -476,6 +723,14 @@ impl Writer {
         if let Some(active) = &mut self.active {
             for (offset, body) in bodies(&self.buffer, active.salt) {
                 if let Some(key) = format::decode_key(body) {
+                    let size = (format::RECORD_HEADER + body.len()) as u64;
+                    match active.usage.get_mut(key.service) {
+                        Some(bytes) => *bytes += size,
+                        None => {
+                            let service = intern(&mut self.services, key.service);
+                            active.usage.insert(service, size);
+                        }
+                    }
                     active.index.add(
                         active.length + offset as u64,
                         key.service,
@@ -517,7 +772,11 @@ impl Writer {
             let size = fs::metadata(&path)
                 .map_err(|source| Error::Write { path, source })?
                 .len();
-            self.older.push_back(Older { name, size });
+            self.older.push_back(Older {
+                name,
+                size,
+                content: None,
+            });
         }
         self.older.extend(newest);
         Ok(())
@@ -587,6 +846,7 @@ impl Writer {
             file,
             salt: header.salt,
             length: end,
+            usage: usage(&mut self.services, &index, end),
             index,
         });
         if same_boot {
@@ -655,6 +915,38 @@ fn create(path: &Path, header: &[u8]) -> io::Result<File> {
     }
 }
 
+/// A service's name, as it is in memory once.
+fn intern(services: &mut BTreeSet<Arc<str>>, service: &str) -> Arc<str> {
+    if let Some(known) = services.get(service) {
+        return Arc::clone(known);
+    }
+    let new: Arc<str> = Arc::from(service);
+    services.insert(Arc::clone(&new));
+    new
+}
+
+/// How many bytes of entries each service has in a segment.
+fn usage(services: &mut BTreeSet<Arc<str>>, index: &Index, end: u64) -> Usage {
+    let mut usage = Usage::new();
+    for (service, size) in index.sizes(end) {
+        match usage.get_mut(service) {
+            Some(bytes) => *bytes += size,
+            None => drop(usage.insert(intern(services, service), size)),
+        }
+    }
+    usage
+}
+
+/// A segment's index and where its entries end: as it was sealed, or else by a
+/// scan.
+fn index_of(segment: &mut Segment) -> Result<(Index, u64), Error> {
+    if let Some((end, Some(index))) = segment.seal()? {
+        return Ok((index, end));
+    }
+    let (end, index, _) = scan(segment, u64::MAX)?;
+    Ok((index, end))
+}
+
 /// The contents of an unsealed segment before the entry with this number: where
 /// its last complete record ends, its index, and which lines are unfinished.
 fn scan(
@@ -720,7 +1012,7 @@ fn bodies(buffer: &[u8], salt: u32) -> impl Iterator<Item = (usize, &[u8])> {
 
 /// A random number that is not 0: a hole left by a power cut must not look like
 /// a record.
-fn salt() -> u32 {
+pub(crate) fn salt() -> u32 {
     (RandomState::new().build_hasher().finish() as u32).max(1)
 }
 

@@ -283,7 +283,9 @@ fn a_flood_does_not_keep_others_from_being_heard() {
     flooding.join().unwrap();
     let said = lines.load(Ordering::Relaxed);
     pid1.stop();
-    let flood = pid1.said("flood");
+    let mut flood = pid1.said("flood");
+    // Word of those that were over its share.
+    flood.retain(|line| line.starts_with("flood "));
     let first = said as usize - flood.len();
     for (position, line) in flood.iter().enumerate() {
         assert_eq!(*line, format!("flood {}", first + position));
