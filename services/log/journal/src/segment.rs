@@ -44,9 +44,27 @@ impl Name {
     }
 }
 
+/// How often a directory is listed that changes each time.
+const LISTINGS: usize = 16;
+
 /// The segments of a journal, oldest first. A directory that does not exist
 /// holds none.
+///
+/// A listing can miss a file that is renamed meanwhile, as the writer does with
+/// a thinned segment. So it counts once the next one is the same.
 pub fn list(directory: &Path) -> Result<Vec<Name>, Error> {
+    let mut names = list_once(directory)?;
+    for _ in 1..LISTINGS {
+        let again = list_once(directory)?;
+        if again == names {
+            break;
+        }
+        names = again;
+    }
+    Ok(names)
+}
+
+fn list_once(directory: &Path) -> Result<Vec<Name>, Error> {
     let failed = |source| Error::List {
         directory: directory.to_owned(),
         source,

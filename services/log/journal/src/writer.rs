@@ -531,7 +531,9 @@ impl Writer {
         for (service, lines) in thinned.dropped {
             *self.thinned.entry(service).or_default() += lines;
         }
-        for name in names.iter().skip(1).rev() {
+        // In order: what follows a segment that is gone is behind or in the one
+        // before it.
+        for name in names.iter().skip(1) {
             self.remove(*name)?;
             self.older.remove(position + 1);
         }
