@@ -1,19 +1,18 @@
-//! What this machine is: release, slot, ids, host name, clock.
+//! What this machine is: release, slot, ids, host name.
 //!
 //! What the root and the kernel know is read by PID 1 itself; what is kept in
 //! the state partition ([`Kept`]) by the child that mounts it.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use layout::partition::SlotId;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-use nix::sys::time::TimeSpec;
-use nix::time::{ClockId, clock_gettime, clock_settime};
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use crate::clock;
 use crate::kernel_log::log;
 use crate::sys;
 
@@ -34,6 +33,9 @@ pub struct Machine {
     pub machine_id: String,
     /// The host name.
     pub hostname: String,
+    /// The hardware's clock cannot be right: a saved time is better.
+    #[serde(default)]
+    pub clock_is_wrong: bool,
 }
 
 /// What the state partition keeps of the machine.
@@ -55,7 +57,6 @@ const HOSTNAME: &str = "wherry";
 /// Below the state partition.
 const MACHINE_ID: &str = "config/machine-id";
 const HOSTNAME_FILE: &str = "config/hostname";
-const CLOCK: &str = "var/clock";
 
 /// Where programs look for the machine's id; `/etc/machine-id` leads there.
 const RUNTIME_MACHINE_ID: &str = "/run/machine-id";
@@ -83,6 +84,7 @@ impl Machine {
             boot_id: line("/proc/sys/kernel/random/boot_id").replace('-', ""),
             machine_id: String::new(),
             hostname: HOSTNAME.to_owned(),
+            clock_is_wrong: false,
         }
     }
 
@@ -99,8 +101,10 @@ impl Machine {
             self.hostname.clone_from(hostname);
             self.set_hostname();
         }
-        if let Some(seconds) = kept.clock {
-            raise_clock(seconds, "the last time that was saved");
+        if let Some(saved) = kept.clock
+            && std::mem::take(&mut self.clock_is_wrong)
+        {
+            clock::restore(saved);
         }
     }
 
@@ -108,24 +112,6 @@ impl Machine {
     pub fn set_hostname(&self) {
         if let Err(error) = nix::unistd::sethostname(&self.hostname) {
             log!(Warning, "cannot set the host name: {}", error.desc());
-        }
-    }
-}
-
-/// Sets the clock to the time at which the image was built, where it is behind
-/// that: a machine without a clock battery then trusts certificates at least.
-pub fn raise_clock_to_build() {
-    if let Ok(metadata) = fs::metadata("/usr/lib/os-release") {
-        raise_clock(metadata.mtime(), "the time of the build");
-    }
-}
-
-fn raise_clock(seconds: i64, what: &str) {
-    let behind = clock_gettime(ClockId::CLOCK_REALTIME).is_ok_and(|now| now.tv_sec() < seconds);
-    if behind {
-        match clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::new(seconds, 0)) {
-            Ok(()) => log!(Notice, "the clock was behind {what} and is set to it"),
-            Err(error) => log!(Warning, "cannot set the clock: {}", error.desc()),
         }
     }
 }
@@ -202,15 +188,8 @@ pub fn read_kept(state: &Path) -> Kept {
             ));
         }
     }
-    kept.clock = fs::metadata(state.join(CLOCK))
-        .ok()
-        .map(|metadata| metadata.mtime());
+    kept.clock = clock::saved(state);
     kept
-}
-
-/// Saves the time, as the time of a file's change. It may block.
-pub fn save_clock(state: &Path) -> std::io::Result<()> {
-    fs::File::create(state.join(CLOCK))?.sync_all()
 }
 
 fn is_machine_id(text: &str) -> bool {

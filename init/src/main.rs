@@ -18,6 +18,7 @@
 mod boot_record;
 mod catalog;
 mod children;
+mod clock;
 mod cmdline;
 mod connection;
 mod console;
@@ -90,9 +91,10 @@ fn start(begun: std::time::Duration) -> Result<EventLoop, String> {
     let mounted = machine::now();
     boot.stage("mount", begun, mounted);
     machine::tune_kernel();
-    machine::raise_clock_to_build();
+    let clock_is_wrong = clock::set_at_boot();
     machine::loopback_up();
-    let machine = machine::Machine::identify();
+    let mut machine = machine::Machine::identify();
+    machine.clock_is_wrong = clock_is_wrong;
     machine.set_hostname();
     log!(Notice, "{} on Linux {}", machine.system, machine.kernel);
     for complaint in &cmdline.complaints {

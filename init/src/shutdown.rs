@@ -14,8 +14,8 @@ use nix::unistd::sync;
 use supervisor::Shutdown;
 
 use crate::children::{Child, Children};
+use crate::clock;
 use crate::kernel_log::log;
-use crate::machine;
 use crate::mount::{CGROUP, SERVICES};
 use crate::storage::STATE;
 use crate::watchdog::Watchdog;
@@ -106,7 +106,7 @@ fn put_away(trial_expired: Option<&str>) {
     {
         log!(Warning, "cannot keep why the machine restarts: {error}");
     }
-    if let Err(error) = machine::save_clock(Path::new(STATE)) {
+    if let Err(error) = clock::save(Path::new(STATE)) {
         log!(Warning, "cannot save the time: {error}");
     }
     for path in ["/var", STATE] {

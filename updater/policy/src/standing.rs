@@ -98,6 +98,45 @@ impl Standing {
             .iter()
             .rev()
             .find(|failure| failure.version == *version)
-            .filter(|failure| failure.again.is_none_or(|again| now < again))
+            .filter(|failure| match failure.again {
+                // One that is still to come: the clock was wrong then, and so is
+                // the time from which on it may be tried.
+                Some(again) => failure.at <= now && now < again,
+                None => true,
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_noted_by_a_clock_in_the_future_is_not_waited_for() {
+        let time = |text: &str| text.parse::<Timestamp>().unwrap();
+        let version: Version = "2.0".parse().unwrap();
+        let mut standing = Standing::new("1.0".parse().unwrap());
+        standing.failed.push(Failure {
+            version: version.clone(),
+            reason: "server not reached".to_owned(),
+            at: time("2099-01-01T00:00:00Z"),
+            again: Some(time("2099-01-02T00:00:00Z")),
+        });
+        assert!(
+            standing
+                .failure(&version, time("2026-12-01T00:00:00Z"))
+                .is_none()
+        );
+        assert!(
+            standing
+                .failure(&version, time("2099-01-01T12:00:00Z"))
+                .is_some()
+        );
+        standing.failed[0].again = None;
+        assert!(
+            standing
+                .failure(&version, time("2026-12-01T00:00:00Z"))
+                .is_some()
+        );
     }
 }
