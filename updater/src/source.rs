@@ -10,6 +10,7 @@ use policy::{Config, MachineId, Standing};
 use release::Channel;
 
 use crate::error::Error;
+use crate::say::{self, Level};
 
 /// The longest trust anchor and list of certificates that are read, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -53,20 +54,21 @@ impl Asking {
         if let Some(path) = &config.certificates {
             settings.certificates = read(path, "read the certificates in")?;
         }
-        let datastore = match fs::create_dir_all(&self.datastore) {
-            Ok(()) => &self.datastore,
-            Err(_) => self.spare_datastore.as_ref().unwrap_or(&self.datastore),
-        };
-        if let Some(spare) = &self.spare_datastore
-            && spare == datastore
-        {
-            fs::create_dir_all(spare).map_err(|source| Error::File {
-                doing: "make",
-                path: spare.clone(),
-                source,
-            })?;
+        let spare = self.spare_datastore.as_deref();
+        let repository = Repository::open(settings, &trust, &self.datastore, spare).await?;
+        if let Some(folder) = repository.unwritable_datastore() {
+            say::event(
+                Level::Warning,
+                "metadata-volatile",
+                &[],
+                &format!(
+                    "{} cannot be written, so which metadata was seen is forgotten at the next \
+                     boot",
+                    folder.display()
+                ),
+            );
         }
-        Ok(Repository::open(settings, &trust, datastore).await?)
+        Ok(repository)
     }
 
     fn trust(&self) -> Result<Vec<u8>, Error> {

@@ -1,4 +1,11 @@
 //! The folder in which metadata is kept, and what trust begins with.
+//!
+//! What cannot be written there, because the disk is full, read-only or gone, is
+//! kept in a spare folder in memory: it counts until the next boot, and no update
+//! waits for a disk. A document that is in the spare folder is newer than the one
+//! in the other; an empty one there stands for a document that could not be
+//! removed. As soon as a document can be written to its place again, it is, and
+//! leaves the spare folder. Work in progress is always there, where there is one.
 
 use std::fs;
 use std::io;
@@ -28,16 +35,48 @@ const ROOTS: &str = "roots";
 #[derive(Clone, Debug)]
 pub(crate) struct Datastore {
     folder: PathBuf,
+    spare: Option<PathBuf>,
 }
 
 impl Datastore {
-    /// Makes the folder where it is missing.
-    pub(crate) fn new(folder: &Path) -> Result<Self, FetchError> {
+    /// Makes the folders where they are missing.
+    pub(crate) fn new(folder: &Path, spare: Option<&Path>) -> Result<Self, FetchError> {
         let store = Self {
             folder: folder.to_owned(),
+            spare: spare.map(Path::to_owned),
         };
-        fs::create_dir_all(folder).map_err(|error| store.failed(error))?;
+        let made = fs::create_dir_all(folder);
+        match spare {
+            Some(spare) => fs::create_dir_all(spare).map_err(|source| FetchError::Datastore {
+                path: spare.to_owned(),
+                source,
+            })?,
+            None => made.map_err(|error| store.failed(error))?,
+        }
         Ok(store)
+    }
+
+    /// Why documents are kept until the next boot only: the folder that they
+    /// belong in and cannot be written to.
+    pub(crate) fn unwritable(&self) -> Option<&Path> {
+        let spare = self.spare.as_ref()?;
+        let kept = KEPT.iter().chain([&ROOTS]);
+        kept.into_iter()
+            .any(|name| spare.join(name).exists())
+            .then_some(&*self.folder)
+    }
+
+    /// A kept document.
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, FetchError> {
+        let spare = self.spare.as_ref().map(|spare| spare.join(name));
+        for path in spare.into_iter().chain([self.folder.join(name)]) {
+            match fs::read(&path) {
+                Ok(bytes) => return Ok((!bytes.is_empty()).then_some(bytes)),
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        Ok(None)
     }
 
     fn failed(&self, source: io::Error) -> FetchError {
@@ -48,7 +87,7 @@ impl Datastore {
     }
 
     fn work(&self) -> PathBuf {
-        self.folder.join("unproven")
+        self.spare.as_ref().unwrap_or(&self.folder).join("unproven")
     }
 
     /// The root that trust begins with: the kept one where `anchor` leads to it or
@@ -56,11 +95,8 @@ impl Datastore {
     /// that hangs on another root is forgotten.
     pub(crate) fn begin(&self, anchor: &[u8]) -> Result<Vec<u8>, FetchError> {
         let given = root(anchor).map_err(FetchError::Anchor)?;
-        let kept = match fs::read(self.folder.join(KEPT[0])) {
-            Ok(bytes) => root(&bytes).ok().map(|root| (bytes, root)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(self.failed(error)),
-        };
+        let kept = self.read(KEPT[0])?;
+        let kept = kept.and_then(|bytes| root(&bytes).ok().map(|root| (bytes, root)));
         if let Some((bytes, kept)) = kept {
             let (older, newer, start) = if kept.signed.version > given.signed.version {
                 (&given, &kept, bytes)
@@ -74,18 +110,15 @@ impl Datastore {
             }
         }
         for name in KEPT.iter().chain([&ROOTS]) {
-            remove(&self.folder.join(name)).map_err(|error| self.failed(error))?;
+            self.forget(name)?;
         }
         Ok(anchor.to_vec())
     }
 
     /// The sums of the roots that trust came through.
     fn roots(&self) -> Result<String, FetchError> {
-        match fs::read_to_string(self.folder.join(ROOTS)) {
-            Ok(sums) => Ok(sums),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-            Err(error) => Err(self.failed(error)),
-        }
+        let sums = self.read(ROOTS)?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&sums).into_owned())
     }
 
     /// Trust came through these roots too.
@@ -114,7 +147,8 @@ impl Datastore {
         let folder = self.folder.join(DOCUMENTS);
         fs::create_dir_all(&folder)?;
         if self.document(name).is_none_or(|kept| kept != bytes) {
-            fs::write(folder.join(name), bytes)?;
+            // Not half of it, where the disk is full.
+            atomic_file::replace_volatile(&folder.join(name), bytes)?;
         }
         Ok(())
     }
@@ -138,10 +172,8 @@ impl Datastore {
         let work = self.work();
         fs::create_dir(&work).map_err(|error| self.failed(error))?;
         for name in KEPT {
-            match fs::copy(self.folder.join(name), work.join(name)) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(self.failed(error)),
+            if let Some(bytes) = self.read(name)? {
+                fs::write(work.join(name), bytes).map_err(|error| self.failed(error))?;
             }
         }
         Ok(work)
@@ -149,7 +181,7 @@ impl Datastore {
 
     pub(crate) fn close(&self) -> Result<(), FetchError> {
         match fs::remove_dir_all(self.work()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(error)),
+            Err(error) if !is_missing(&error) => Err(self.failed(error)),
             _ => Ok(()),
         }
     }
@@ -166,14 +198,57 @@ impl Datastore {
         Ok(())
     }
 
-    /// Writes a file so that after a power cut it is the old or the new one.
+    /// Writes a file so that after a power cut it is the old or the new one, or
+    /// keeps it in the spare folder.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FetchError> {
         let path = self.folder.join(name);
         if fs::read(&path).is_ok_and(|kept| kept == bytes) {
-            return Ok(());
+            return self.unspare(name);
         }
-        atomic_file::replace(&path, bytes).map_err(|error| self.failed(error))
+        match (atomic_file::replace(&path, bytes), &self.spare) {
+            (Ok(()), _) => self.unspare(name),
+            (Err(_), Some(_)) => self.put_in_spare(name, bytes),
+            (Err(error), None) => Err(self.failed(error)),
+        }
     }
+
+    fn forget(&self, name: &str) -> Result<(), FetchError> {
+        match (remove(&self.folder.join(name)), &self.spare) {
+            (Ok(()), _) => self.unspare(name),
+            (Err(_), Some(_)) => self.put_in_spare(name, b""),
+            (Err(error), None) => Err(self.failed(error)),
+        }
+    }
+
+    /// The document is in its place: what is in the spare folder is older.
+    fn unspare(&self, name: &str) -> Result<(), FetchError> {
+        let Some(spare) = &self.spare else {
+            return Ok(());
+        };
+        remove(&spare.join(name)).map_err(|source| FetchError::Datastore {
+            path: spare.clone(),
+            source,
+        })
+    }
+
+    fn put_in_spare(&self, name: &str, bytes: &[u8]) -> Result<(), FetchError> {
+        let Some(spare) = &self.spare else {
+            return Ok(());
+        };
+        let put = atomic_file::replace_volatile(&spare.join(name), bytes);
+        put.map_err(|source| FetchError::Datastore {
+            path: spare.clone(),
+            source,
+        })
+    }
+}
+
+/// There is no such file, or no such folder.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 fn sum(document: &[u8]) -> String {
@@ -182,7 +257,7 @@ fn sum(document: &[u8]) -> String {
 
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(error) if !is_missing(&error) => Err(error),
         _ => Ok(()),
     }
 }

@@ -86,6 +86,11 @@ impl Metadata {
         requests.load(anchor).await
     }
 
+    /// Where it is kept.
+    pub(crate) fn datastore(&self) -> &Datastore {
+        &self.requests.datastore
+    }
+
     /// The content of a channel's file.
     pub(crate) async fn channel(&self, name: &str) -> Result<Vec<u8>, FetchError> {
         let refuse = |why: String| FetchError::Channel {
@@ -109,10 +114,12 @@ impl Metadata {
                     .take(8)
                     .collect();
                 known.sort();
-                refuse(format!(
-                    "not in the repository, which has: {}",
-                    known.join(", ")
-                ))
+                refuse(match known.is_empty() {
+                    true => "not in the repository, which has no channels: nothing has been \
+                             published there yet"
+                        .to_owned(),
+                    false => format!("not in the repository, which has: {}", known.join(", ")),
+                })
             })?;
         if target.length > MAX_CHANNEL {
             return Err(refuse(format!(

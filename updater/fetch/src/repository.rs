@@ -72,7 +72,8 @@ pub struct Repository {
 impl Repository {
     /// Reads the metadata of the first address in `settings` that has metadata
     /// which `trust` (root metadata in JSON) leads to, none of it expired or older
-    /// than what is kept in `datastore`, a folder for this alone.
+    /// than what is kept in `datastore`, a folder for this alone. What cannot be
+    /// written there is kept in `spare`, a folder in memory.
     ///
     /// # Errors
     /// A setting or the trust anchor cannot be used, or no address gave good
@@ -81,6 +82,7 @@ impl Repository {
         settings: Settings,
         trust: &[u8],
         datastore: &Path,
+        spare: Option<&Path>,
     ) -> Result<Self, FetchError> {
         let mut addresses = Vec::new();
         for text in &settings.repositories {
@@ -93,7 +95,7 @@ impl Repository {
             });
         }
         let source = Source::new(&settings)?;
-        let datastore = Datastore::new(datastore)?;
+        let datastore = Datastore::new(datastore, spare)?;
         let mut failures = Vec::new();
         for address in &addresses {
             let read = Metadata::read(address, &source, settings.retry, trust, &datastore).await?;
@@ -117,6 +119,12 @@ impl Repository {
             }
         }
         Err(FetchError::Metadata(failures))
+    }
+
+    /// The folder for metadata, if it cannot be written, so that metadata is kept
+    /// until the next boot only.
+    pub fn unwritable_datastore(&self) -> Option<&Path> {
+        self.metadata.datastore().unwritable()
     }
 
     /// The address that gave the metadata.

@@ -587,7 +587,8 @@ impl Writer {
         // There is no room to write a segment without what should go. So one
         // goes of which that is most.
         self.measure()?;
-        let excess = self.excess(space::segment_size(self.allowed));
+        let largest = self.older.iter().map(|older| older.size).max();
+        let excess = self.excess(largest.unwrap_or(0));
         let most = |goes: u64, size: u64| goes * WORTH_THINNING >= size * (WORTH_THINNING - 1);
         let position = self
             .choose(&excess, most)

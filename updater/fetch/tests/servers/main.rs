@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod blocks;
+mod full_state;
 mod hostile;
 mod metadata;
 mod tuf;

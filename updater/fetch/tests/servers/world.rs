@@ -26,6 +26,8 @@ pub struct World {
     pub mirrors: Vec<String>,
     pub folder: TempDir,
     pub datastore: TempDir,
+    /// The spare folder for metadata.
+    pub spare: Option<std::path::PathBuf>,
 }
 
 impl World {
@@ -40,6 +42,7 @@ impl World {
             mirrors: Vec::new(),
             folder,
             datastore: TempDir::new().unwrap(),
+            spare: None,
         }
     }
 
@@ -110,7 +113,13 @@ impl World {
     }
 
     pub async fn open_with(&self, settings: Settings) -> Result<Repository, FetchError> {
-        Repository::open(settings, &self.trust, self.datastore.path()).await
+        Repository::open(
+            settings,
+            &self.trust,
+            self.datastore.path(),
+            self.spare.as_deref(),
+        )
+        .await
     }
 
     /// Opens the repository and reads the channel, as any update begins.
