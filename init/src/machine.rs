@@ -58,6 +58,9 @@ const HOSTNAME: &str = "wherry";
 const MACHINE_ID: &str = "config/machine-id";
 const HOSTNAME_FILE: &str = "config/hostname";
 
+/// The most bytes that are read of an id or a name.
+const LONGEST: usize = 4096;
+
 /// Where programs look for the machine's id; `/etc/machine-id` leads there.
 const RUNTIME_MACHINE_ID: &str = "/run/machine-id";
 
@@ -152,15 +155,21 @@ pub fn tune_kernel() {
 pub fn read_kept(state: &Path) -> Kept {
     let mut kept = Kept::default();
     let path = state.join(MACHINE_ID);
-    match fs::read_to_string(&path).map(|text| text.trim().to_owned()) {
-        Ok(id) if is_machine_id(&id) => kept.machine_id = id,
+    match config::read(&path, LONGEST) {
+        Ok(Some(id)) if is_machine_id(id.trim()) => kept.machine_id = id.trim().to_owned(),
         found => {
-            if let Ok(text) = found {
-                kept.complaints.push(format!(
+            match found {
+                Ok(None) => {}
+                Ok(Some(text)) => kept.complaints.push(format!(
                     "{} holds '{}', which is not 32 hexadecimal digits; a new one is made",
                     path.display(),
-                    text.chars().take(64).collect::<String>()
-                ));
+                    text.trim()
+                        .chars()
+                        .take(64)
+                        .collect::<String>()
+                        .escape_debug()
+                )),
+                Err(error) => kept.complaints.push(format!("{error}; a new one is made")),
             }
             kept.machine_id = fs::read_to_string("/proc/sys/kernel/random/uuid")
                 .unwrap_or_default()
@@ -177,16 +186,14 @@ pub fn read_kept(state: &Path) -> Kept {
         }
     }
     let path = state.join(HOSTNAME_FILE);
-    if let Ok(text) = fs::read_to_string(&path) {
-        let name = text.trim();
-        if is_hostname(name) {
-            kept.hostname = Some(name.to_owned());
-        } else {
-            kept.complaints.push(format!(
-                "{} holds no host name: 1 to 63 letters, digits and '-'",
-                path.display()
-            ));
-        }
+    match config::read(&path, LONGEST) {
+        Ok(None) => {}
+        Ok(Some(text)) if is_hostname(text.trim()) => kept.hostname = Some(text.trim().to_owned()),
+        Ok(Some(_)) => kept.complaints.push(format!(
+            "{} holds no host name: 1 to 63 letters, digits and '-'",
+            path.display()
+        )),
+        Err(error) => kept.complaints.push(error.to_string()),
     }
     kept.clock = clock::saved(state);
     kept
@@ -262,6 +269,34 @@ mod tests {
         assert!(is_machine_id(&kept.machine_id));
         assert_eq!(kept.hostname, None);
         assert_eq!(kept.complaints.len(), 2);
+    }
+
+    /// Hostile: replaces the machine's id, host name and saved time by FIFOs, devices and folders. Outcome: each is named, the machine boots with a new id and its default name, and the time is saved anew.
+    #[test]
+    fn what_is_kept_and_no_file_is_named_and_never_waited_for() {
+        let state = tempfile::tempdir().unwrap();
+        fs::create_dir(state.path().join("config")).unwrap();
+        fs::create_dir(state.path().join("var")).unwrap();
+        for path in [MACHINE_ID, "var/clock"] {
+            let path = state.path().join(path);
+            nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }
+        std::os::unix::fs::symlink("/dev/zero", state.path().join(HOSTNAME_FILE)).unwrap();
+        let kept = read_kept(state.path());
+        assert!(is_machine_id(&kept.machine_id));
+        assert_eq!((&kept.hostname, kept.clock), (&None, None));
+        assert!(
+            kept.complaints[0].contains("machine-id: is a FIFO"),
+            "{kept:?}"
+        );
+        assert!(
+            kept.complaints[1].contains("hostname: is a device"),
+            "{kept:?}"
+        );
+        clock::save(state.path()).unwrap();
+        let again = read_kept(state.path());
+        assert_eq!(again.machine_id, kept.machine_id);
+        assert!(again.clock.is_some());
     }
 
     #[test]

@@ -294,8 +294,11 @@ fn judge(device: &Path) -> Result<(), (bool, String)> {
 }
 
 fn second_pass(paths: &Paths) -> Outcome {
-    let report = report::read(&paths.report);
     let mut notes = Vec::new();
+    let report = report::read(&paths.report).unwrap_or_else(|error| {
+        notes.push(error);
+        None
+    });
     let device = match &report {
         Some(report) => {
             notes.extend(report.notes.iter().cloned());

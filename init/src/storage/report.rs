@@ -1,7 +1,6 @@
 //! What the container `state` left in writing. The format is specified in
 //! `docs/state.md`.
 
-use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -31,35 +30,46 @@ impl Report {
     }
 }
 
-/// The report; `None` where the container left none that is understood.
-pub fn read(path: &Path) -> Option<Report> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+/// The most bytes that are read of a report.
+const LONGEST: usize = 64 * 1024;
+
+/// The report; `None` where the container left none.
+///
+/// # Errors
+/// What is there is not a report, a sentence.
+pub fn read(path: &Path) -> Result<Option<Report>, String> {
+    let text = config::read(path, LONGEST).map_err(|error| error.to_string())?;
+    text.map(|text| serde_json::from_str(&text))
+        .transpose()
+        .map_err(|error| format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn the_reports_other_fields_do_not_matter_here() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("report.json");
-        assert_eq!(read(&path), None);
+        assert_eq!(read(&path), Ok(None));
         fs::write(&path, "{\"device\":").unwrap();
-        assert_eq!(read(&path), None);
+        assert!(read(&path).is_err());
         fs::write(
             &path,
             r#"{"result":"changed","device":"/dev/vda6","notes":["grown"],"size":1}"#,
         )
         .unwrap();
-        assert!(!read(&path).unwrap().forbids_mounting());
+        assert!(!read(&path).unwrap().unwrap().forbids_mounting());
         assert_eq!(
             read(&path),
-            Some(Report {
+            Ok(Some(Report {
                 result: "changed".to_owned(),
                 device: Some("/dev/vda6".to_owned()),
                 notes: vec!["grown".to_owned()],
-            })
+            }))
         );
     }
 }

@@ -1,6 +1,10 @@
 //! Definitions that an operator puts down: read, refused, changed and removed.
 
+use std::os::unix::fs::symlink;
+
 use control::{Refusal, Request, ServiceState};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 use crate::pid1::{Pid1, service, until};
 
@@ -136,6 +140,36 @@ pub fn garbage_instead_of_a_definition_is_refused_and_read_again_later() {
     pid1.define("zeros", &service(&["forever"], ""));
     assert_eq!(pid1.reload().len(), 5);
     pid1.wait_for_state("zeros", ServiceState::Ready);
+}
+
+/// Hostile: puts a FIFO, a device or a link to nowhere where PID 1 reads a definition. Outcome: each is named at once, and every other service starts.
+pub fn a_definition_that_is_no_file_is_named_and_everything_else_comes_up() {
+    let mut pid1 = Pid1::boot(&[]);
+    let place = |name: &str| {
+        let folder = pid1.path("/state/services").join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder.join("service.toml")
+    };
+    mkfifo(&place("fifo"), Mode::S_IRWXU).unwrap();
+    symlink("/dev/zero", place("device")).unwrap();
+    symlink("nowhere", place("link")).unwrap();
+    symlink("loop", pid1.path("/state/services/loop")).unwrap();
+    pid1.define("web", &service(&["forever"], ""));
+    let told = pid1.reload();
+    for words in [
+        "fifo/service.toml: is a FIFO, expected a regular file",
+        "device/service.toml: is a device, expected a regular file",
+        "link/service.toml: is a link to 'nowhere', which does not exist",
+        "services/loop: the folder is a link that leads nowhere",
+    ] {
+        let is_told = told.iter().any(|line| line.contains(words));
+        assert!(is_told, "{words}: {told:#?}");
+    }
+    assert_eq!(told.len(), 4, "{told:#?}");
+    pid1.wait_for_state("web", ServiceState::Ready);
+    for name in ["fifo", "device", "link", "loop"] {
+        assert_eq!(pid1.service(name).state, ServiceState::Invalid, "{name}");
+    }
 }
 
 pub fn a_changed_definition_takes_effect_at_the_next_start() {

@@ -58,6 +58,7 @@ fn trials() -> Vec<Trial> {
             a_definition_with_a_mistake_is_named_with_its_place_and_the_others_run
             a_role_is_for_one_service_of_the_image_alone
             garbage_instead_of_a_definition_is_refused_and_read_again_later
+            a_definition_that_is_no_file_is_named_and_everything_else_comes_up
             a_changed_definition_takes_effect_at_the_next_start;
         notifying:
             who_requires_a_service_waits_until_it_says_that_it_is_ready
