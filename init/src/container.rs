@@ -12,18 +12,24 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
-use runtime::{Exec, ExecProcess, Prepared, Setup, Start, Stdio};
+use runtime::{Exec, ExecProcess, HostPaths, Prepared, Setup, Start, Stdio};
 use supervisor::Exit;
 
 use crate::children::{Child, Children};
 use crate::kernel_log::log;
 use crate::service::{Id, Run, Service, notify_path};
 use crate::source::{Source, Sources};
-use crate::{mount, needs, outputs, sys};
+use crate::{mount, needs, outputs, storage, sys};
 
 /// How long the rest of a container may take to end after its first process,
 /// once it is killed. A process that is not gone by then hangs in the kernel.
 const REMAINS: Duration = Duration::from_secs(5);
+
+/// Containers can write below these, so no link in a path below them is followed.
+const GUARDED: [&str; 4] = ["/state", "/run", "/var", "/tmp"];
+
+/// A mount's source is made below these.
+const MADE: [&str; 2] = [storage::STATE, "/run/wherry"];
 
 /// What every container is started with.
 #[derive(Debug)]
@@ -161,20 +167,32 @@ pub fn prepare(
     let mut definition = service.entry.definition.clone();
     definition.command.extend_from_slice(arguments);
     let devices = needs::devices(&definition, state_disk)?;
-    let mounts = needs::mounts(&definition)?;
     let spec = spec::build(
         service.name(),
         &definition,
         Provided {
             root: &service.entry.root,
             notify: &notify_path(service.name()),
-            mounts: &mounts,
             devices: &devices,
             seccomp: runtime::default_seccomp(&definition.capabilities),
         },
     )
     .map_err(|error| error.to_string())?;
-    let prepared = runtime::prepare(&spec).map_err(|error| explain(&error))?;
+    let mut prepared = runtime::prepare(&spec).map_err(|error| explain(&error))?;
+    // The definition's mounts are the last ones.
+    let all = spec.mounts().as_ref().map_or(0, Vec::len);
+    let first = all.saturating_sub(definition.mounts.len());
+    let optional: Vec<usize> = (first..)
+        .zip(&definition.mounts)
+        .filter_map(|(number, mount)| mount.optional.then_some(number))
+        .collect();
+    prepared
+        .guard(&HostPaths {
+            guarded: &GUARDED,
+            made: &MADE,
+            optional: &optional,
+        })
+        .map_err(|error| explain(&error))?;
     let resources = spec
         .linux()
         .as_ref()

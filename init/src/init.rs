@@ -269,9 +269,7 @@ impl Init {
 
     /// Starts the work of the service `state`, which is PID 1's own at first.
     fn start_state(&mut self, id: Id, number: u32) -> Result<(), String> {
-        let mounts = self.services.mounts();
-        self.state
-            .start(mounts, &self.sources, &mut self.children)?;
+        self.state.start(&self.sources, &mut self.children)?;
         if let Some(service) = self.services.get_mut(id) {
             service.run = Some(Run::without_process(number));
             self.events.push_back(Event::Executed {
@@ -698,10 +696,7 @@ impl Init {
     }
 
     fn state_prepared(&mut self) {
-        let mounts = self.services.mounts();
-        let news = self
-            .state
-            .prepared(mounts, &self.sources, &mut self.children);
+        let news = self.state.prepared(&self.sources, &mut self.children);
         self.hear_of_state(news);
     }
 

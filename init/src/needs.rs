@@ -1,5 +1,6 @@
-//! What a definition needs of the machine, looked up as the machine is now:
-//! device nodes and the sources of mounts.
+//! What a definition needs of the machine, looked up as the machine is now: its
+//! device nodes. (The sources of its mounts are opened by the container's own
+//! process: they can be on a disk.)
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -7,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use config::value::Pattern;
 use definition::spec::Device;
-use definition::{BOOT_DISK, Definition, Mount, STATE_DISK};
+use definition::{BOOT_DISK, Definition, STATE_DISK};
 use nix::sys::stat::{major, minor};
 
-use crate::{mount, storage};
+use crate::storage;
 
 /// The device nodes that a definition asks for. One that is named must exist;
 /// of a pattern, those that do.
@@ -94,25 +95,6 @@ fn with_partitions(disk: &Path) -> Vec<PathBuf> {
         }));
     }
     paths
-}
-
-/// The mounts of a definition that are there. PID 1 makes the folders below its
-/// own `/run/wherry`, which is where services meet.
-///
-/// # Errors
-/// The folder that cannot be made.
-pub fn mounts(definition: &Definition) -> Result<Vec<Mount>, String> {
-    let mut mounts = Vec::new();
-    for asked in &definition.mounts {
-        let source = asked.source.as_path();
-        if source.starts_with("/run/wherry") && !source.exists() {
-            mount::make_folder(source, 0o755)?;
-        }
-        if !asked.optional || source.exists() {
-            mounts.push(asked.clone());
-        }
-    }
-    Ok(mounts)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 
-use definition::{Entry, Mount, Role};
+use definition::{Entry, Role};
 use nix::sys::epoll::EpollFlags;
 use supervisor::{Policy, ServiceName};
 
@@ -106,13 +106,6 @@ impl Services {
     pub fn with_role(&self, role: Role) -> Option<(Id, &Service)> {
         self.iter()
             .find(|(_, service)| service.role() == Some(role))
-    }
-
-    /// What all services mount.
-    pub fn mounts(&self) -> Vec<Mount> {
-        self.iter()
-            .flat_map(|(_, service)| service.entry.definition.mounts.clone())
-            .collect()
     }
 
     /// Takes definitions, of the OS image or the operator's, and opens what they

@@ -13,7 +13,6 @@
 
 use std::path::{Path, PathBuf};
 
-use definition::Mount;
 use serde::{Deserialize, Serialize};
 use supervisor::Exit;
 
@@ -22,7 +21,6 @@ use crate::children::{Child, Children, describe};
 use crate::job::Job;
 use crate::kernel_log::log;
 use crate::machine::{self, Kept};
-use crate::mount;
 use crate::source::{Source, Sources};
 use crate::storage::{self, Growth, Outcome, Pass, Paths, Preparation};
 
@@ -95,31 +93,14 @@ enum Stage {
 enum Report {
     Outcome(Outcome),
     Kept(Kept),
-    Complaints(Vec<String>),
     Definitions(Vec<Reading>),
     ForThisBoot(Box<Reading>),
     Growth(Result<Growth, String>),
 }
 
-/// Reads the operator's definitions and makes the folders that they mount. It
-/// may block.
-fn read_operator(complaints: &mut Vec<String>) -> Vec<Reading> {
-    let readings = catalog::read(Path::new(catalog::OPERATOR));
-    for entry in readings.iter().flat_map(|reading| &reading.entry) {
-        complaints.extend(make_sources(&entry.definition.mounts));
-    }
-    readings
-}
-
-/// Makes the folders below `/state` that services mount, where they are not
-/// there. Returns what could not be made, a sentence each.
-fn make_sources(mounts: &[Mount]) -> Vec<String> {
-    mounts
-        .iter()
-        .map(|mount| mount.source.as_path())
-        .filter(|source| source.starts_with(storage::STATE) && !source.exists())
-        .filter_map(|source| mount::make_folder(source, 0o755).err())
-        .collect()
+/// Reads the operator's definitions. It may block.
+fn read_operator() -> Vec<Reading> {
+    catalog::read(Path::new(catalog::OPERATOR))
 }
 
 impl StatePartition {
@@ -151,28 +132,17 @@ impl StatePartition {
         }
     }
 
-    /// Begins: the supervisor starts the service. `mounts` are those of all
-    /// services, whose folders are made.
+    /// Begins: the supervisor starts the service.
     ///
     /// # Errors
     /// Why there is no child.
-    pub fn start(
-        &mut self,
-        mounts: Vec<Mount>,
-        sources: &Sources,
-        children: &mut Children,
-    ) -> Result<(), String> {
-        self.start_pass(Pass::First, mounts, sources, children)
+    pub fn start(&mut self, sources: &Sources, children: &mut Children) -> Result<(), String> {
+        self.start_pass(Pass::First, sources, children)
     }
 
     /// The container has ended, well or not: what is there is mounted.
-    pub fn prepared(
-        &mut self,
-        mounts: Vec<Mount>,
-        sources: &Sources,
-        children: &mut Children,
-    ) -> Vec<News> {
-        let Err(reason) = self.start_pass(Pass::Second, mounts, sources, children) else {
+    pub fn prepared(&mut self, sources: &Sources, children: &mut Children) -> Vec<News> {
+        let Err(reason) = self.start_pass(Pass::Second, sources, children) else {
             return Vec::new();
         };
         self.stage = Stage::Idle;
@@ -183,7 +153,6 @@ impl StatePartition {
     fn start_pass(
         &mut self,
         pass: Pass,
-        mounts: Vec<Mount>,
         sources: &Sources,
         children: &mut Children,
     ) -> Result<(), String> {
@@ -200,10 +169,7 @@ impl StatePartition {
             reporter.send(&Report::Outcome(outcome));
             if is_mounted {
                 reporter.send(&Report::Kept(machine::read_kept(&paths.state)));
-                let mut complaints = make_sources(&mounts);
-                let definitions = read_operator(&mut complaints);
-                reporter.send(&Report::Complaints(complaints));
-                reporter.send(&Report::Definitions(definitions));
+                reporter.send(&Report::Definitions(read_operator()));
             }
             if let Some(device) = device {
                 let growth = storage::grow_mounted(&device, &paths.state);
@@ -232,10 +198,7 @@ impl StatePartition {
             return Err("the state partition is still being looked at; try again".to_owned());
         }
         let job = Job::start(children, Child::State, sources, Source::Job, |reporter| {
-            let mut complaints = Vec::new();
-            let definitions = read_operator(&mut complaints);
-            reporter.send(&Report::Complaints(complaints));
-            reporter.send(&Report::Definitions(definitions));
+            reporter.send(&Report::Definitions(read_operator()));
         })?;
         self.job = Some(job);
         self.stage = Stage::Reading(client);
@@ -262,9 +225,6 @@ impl StatePartition {
         }
         let job = Job::start(children, Child::State, sources, Source::Job, |reporter| {
             let reading = catalog::for_this_boot(name, text, root);
-            if let Ok(entry) = &reading.entry {
-                reporter.send(&Report::Complaints(make_sources(&entry.definition.mounts)));
-            }
             reporter.send(&Report::ForThisBoot(Box::new(reading)));
         })?;
         self.job = Some(job);
@@ -288,11 +248,6 @@ impl StatePartition {
         match report {
             Report::Outcome(outcome) => self.take_outcome(outcome),
             Report::Kept(kept) => return vec![News::Kept(kept)],
-            Report::Complaints(complaints) => {
-                for complaint in complaints {
-                    log!(Warning, "{complaint}");
-                }
-            }
             Report::Definitions(readings) => {
                 let definitions = News::Definitions(readings);
                 return match self.stage {

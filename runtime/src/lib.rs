@@ -44,5 +44,6 @@ pub use fields::ENFORCED;
 pub use listener::Listener;
 pub use mount::known_mount_options;
 pub use report::{proceed, setup_outcome};
+pub use rootfs::HostPaths;
 pub use seccomp::default_seccomp;
 pub use start::{Lifecycle, Prepared, Start, Stdio, prepare};

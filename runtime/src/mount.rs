@@ -14,6 +14,7 @@ use oci_spec::runtime::Mount;
 
 use crate::Error;
 use crate::namespaces::open_namespace;
+use crate::rootfs::Guarded;
 use crate::sys::{MOUNT_ATTR_RDONLY, MountAttr};
 use crate::text::{absolute, c_string};
 use crate::user::Mapping;
@@ -59,6 +60,10 @@ pub(crate) enum Source {
 pub(crate) struct Bind {
     pub path: CString,
     pub recursive: bool,
+    /// How the path is opened if no link in it may be followed.
+    pub guarded: Option<Guarded>,
+    /// The mount is left out if there is nothing at the path.
+    pub optional: bool,
     /// A symbolic link at the path is copied, not followed.
     pub copy_link: bool,
     /// The number of the mapping in the root's plan, and whether it also
@@ -223,6 +228,8 @@ pub(crate) fn plan(
         });
         let bind = Bind {
             path: absolute(&field("source"), path)?,
+            guarded: None,
+            optional: false,
             recursive: options.recursive_bind,
             copy_link: options.copy_link,
             id_map,

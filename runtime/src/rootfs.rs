@@ -14,6 +14,7 @@
 mod attach;
 mod copy;
 mod devices;
+mod guarded;
 mod joined;
 mod mask;
 mod resolve;
@@ -38,6 +39,8 @@ use crate::sys::{self, MOUNT_ATTR_RDONLY, MountAttr};
 use crate::text::absolute;
 use crate::user::Mapping;
 
+pub(crate) use guarded::Guarded;
+pub use guarded::HostPaths;
 pub(crate) use joined::Joined;
 pub(crate) use sources::Sources;
 
@@ -45,6 +48,8 @@ pub(crate) use sources::Sources;
 #[derive(Debug)]
 pub(crate) struct Plan {
     path: CString,
+    /// How the path is opened if no link in it may be followed.
+    guarded: Option<Guarded>,
     read_only: bool,
     /// The propagation that the root gets at the end, and whether everything
     /// below gets it too.
@@ -63,7 +68,7 @@ pub(crate) struct Plan {
     /// `/dev` is a bind mount: it gets only what was requested, and existing
     /// nodes stay as they are.
     host_dev: bool,
-    /// Created if it is missing.
+    /// Created if it is missing; `None` if that is an error.
     cwd: Option<CString>,
     masked: Vec<CString>,
     read_only_paths: Vec<CString>,
@@ -110,6 +115,7 @@ impl Plan {
         };
         Ok(Plan {
             path: absolute("root.path", root.path())?,
+            guarded: None,
             read_only: root.readonly().unwrap_or(false),
             propagation,
             // As mount(2) would do it after the whole tree got this propagation.
@@ -137,6 +143,19 @@ impl Plan {
                 linux.and_then(|linux| linux.readonly_paths().as_ref()),
             )?,
         })
+    }
+
+    /// See [`crate::Prepared::guard`].
+    pub fn guard(&mut self, host: &HostPaths<'_>) -> Result<(), Error> {
+        self.guarded = Guarded::plan(&self.path, host, false)?;
+        for (number, mount) in self.mounts.iter_mut().enumerate() {
+            if let Source::Bind(bind) = &mut mount.source {
+                bind.guarded = Guarded::plan(&bind.path, host, true)?;
+                bind.optional = host.optional.contains(&number);
+            }
+        }
+        self.cwd = None;
+        Ok(())
     }
 
     /// Room for what [`Sources::open`] opens on the host; the user namespaces

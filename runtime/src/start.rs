@@ -22,7 +22,7 @@ use crate::listener::{self, Listener};
 use crate::namespaces::{Namespaces, User};
 use crate::process::{self, Common, Image};
 use crate::report::{self, At, Failure};
-use crate::rootfs::Sources;
+use crate::rootfs::{HostPaths, Sources};
 use crate::sys::{self, Strings};
 use crate::sysctl::Sysctl;
 use crate::text::c_string;
@@ -233,6 +233,20 @@ impl Prepared {
     /// They are left out at the start; the specification asks for a warning.
     pub fn ungranted_capabilities(&self) -> Vec<String> {
         self.process.ungranted_capabilities()
+    }
+
+    /// Opens paths of the host as told, for a caller whose containers may have
+    /// changed them. It goes beyond the specification, which lets a runtime follow
+    /// links, and lets it make a missing working directory: here that is an error
+    /// of the container's set-up. All of it happens in the container's process.
+    ///
+    /// # Errors
+    /// A path that cannot be one.
+    pub fn guard(&mut self, host: &HostPaths<'_>) -> Result<(), Error> {
+        match &mut self.root {
+            Root::Made(plan) => plan.guard(host),
+            Root::Joined(_) => Ok(()),
+        }
     }
 
     /// Clones the container's process, which then sets itself up, and returns

@@ -152,7 +152,7 @@ mod tests {
         let text = format!(
             "{TEXT}image = \"tools\"\nuser = \"1000:100\"\ncapabilities = [\"CAP_NET_RAW\"]\n\
              stop = {{ signal = \"SIGQUIT\" }}\nwatchdog = \"1500ms\"\nrequires = [\"log\"]\n\
-             sockets = [\"unix:/run/x.sock\", \"tcp:0.0.0.0:80\", \"udp:[::]:53\"]\n\
+             sockets = [\"unix:/run/wherry/x.sock\", \"tcp:0.0.0.0:80\", \"udp:[::]:53\"]\n\
              mounts = [{{ source = \"/a\", target = \"/b\", read-only = true }}]\n\
              limits = {{ memory = \"1G\", cpu = \"150%\" }}\n\
              health = {{ command = [\"/x\"], interval = \"1m\" }}\n"

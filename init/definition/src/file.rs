@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use config::Fault;
-use config::value::{AbsolutePath, Duration, OrNone, Size};
+use config::value::{AbsolutePath, Duration, OrNone, Size, within};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use supervisor::{Health, Policy, Ready, Restart, RestartPolicy, ServiceName};
@@ -155,7 +155,7 @@ pub struct Mount {
 struct LimitsTable {
     memory: Option<Size>,
     swap: Option<Size>,
-    pids: Option<u64>,
+    pids: Option<OrNone<u64>>,
     cpu: Option<CpuLimit>,
     open_files: Option<u64>,
 }
@@ -176,6 +176,11 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// The limit of tasks where the definition names none: a fork bomb stays in
 /// its container.
 const PIDS: u64 = 512;
+/// The most descriptors that a service may store: they count among PID 1's.
+const STORED: u32 = 256;
+/// The shortest time that a machine under load can keep: below it, probes would
+/// follow each other without a pause, and nothing would be ready in time.
+const LEAST_TIME: Duration = Duration(std::time::Duration::from_millis(50));
 
 impl File {
     /// Checks what the types could not.
@@ -196,6 +201,29 @@ impl File {
                 return Err(fault.at(key).at("limits"));
             }
         }
+        let pids = self.limits.pids.unwrap_or(OrNone(Some(PIDS))).0;
+        for (key, number, least) in [
+            // Every process would be one too many.
+            ("pids", pids, 1),
+            // The three standard ones, and one to load the program with.
+            ("open-files", self.limits.open_files, 4),
+        ] {
+            if let Some(number) = number {
+                within(number, least..=i64::MAX as u64)
+                    .map_err(|fault| fault.at(key).at("limits"))?;
+            }
+        }
+        within(self.stored_descriptors, 0..=STORED)
+            .map_err(|fault| fault.at("stored-descriptors"))?;
+        if let Some(health) = &self.health {
+            let least = |time: Option<Duration>| at_least(time, LEAST_TIME);
+            least(health.interval).map_err(|fault| fault.at("interval").at("health"))?;
+            least(health.timeout).map_err(|fault| fault.at("timeout").at("health"))?;
+            within(health.retries.unwrap_or(1), 1..=u32::MAX)
+                .map_err(|fault| fault.at("retries").at("health"))?;
+        }
+        at_least(self.start_timeout, LEAST_TIME).map_err(|fault| fault.at("start-timeout"))?;
+        at_least(self.watchdog, LEAST_TIME).map_err(|fault| fault.at("watchdog"))?;
         if matches!(self.ready, ReadyKey::Health) && self.health.is_none() {
             return Err(Fault::new("\"health\" needs a table `health`").at("ready"));
         }
@@ -207,9 +235,6 @@ impl File {
                  use policy \"on-failure\", or another `ready`",
             );
             return Err(fault.at("policy").at("restart"));
-        }
-        if self.watchdog.is_some_and(|time| time.0.is_zero()) {
-            return Err(Fault::new("must be longer than 0").at("watchdog"));
         }
         Ok(Definition {
             policy: Policy {
@@ -259,7 +284,7 @@ impl File {
             limits: Limits {
                 memory: self.limits.memory.map(|size| size.0),
                 swap: self.limits.swap.map(|size| size.0),
-                pids: Some(self.limits.pids.unwrap_or(PIDS)),
+                pids,
                 cpu: self.limits.cpu,
                 open_files: self.limits.open_files,
             },
@@ -287,6 +312,15 @@ fn restart(table: &RestartTable) -> Restart {
         limit: limit
             .0
             .map(|RestartLimit { count, window }| supervisor::RestartLimit { count, window }),
+    }
+}
+
+fn at_least(time: Option<Duration>, least: Duration) -> Result<(), Fault> {
+    match time {
+        Some(time) if time < least => Err(Fault::new(format!(
+            "{time} is too short, expected {least} at least"
+        ))),
+        Some(_) | None => Ok(()),
     }
 }
 

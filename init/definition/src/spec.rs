@@ -45,15 +45,14 @@ pub struct Provided<'a> {
     pub root: &'a Path,
     /// The notification socket on the machine.
     pub notify: &'a Path,
-    /// The definition's mounts whose sources exist.
-    pub mounts: &'a [crate::Mount],
     /// The definition's devices.
     pub devices: &'a [Device],
     /// The seccomp profile for the definition's capabilities.
     pub seccomp: LinuxSeccomp,
 }
 
-/// Builds the specification of service `name`.
+/// Builds the specification of service `name`. The definition's mounts are the last
+/// ones of the specification, in their order.
 ///
 /// # Errors
 /// What the OCI types refuse.
@@ -69,11 +68,7 @@ pub fn build(
     spec.set_root(Some(root))
         .set_hostname(Some(name.to_owned()))
         .set_process(Some(process(definition)?))
-        .set_mounts(Some(all_mounts(
-            definition,
-            provided.notify,
-            provided.mounts,
-        )))
+        .set_mounts(Some(all_mounts(definition, provided.notify)))
         .set_linux(Some(linux(definition, provided.devices, provided.seccomp)));
     Ok(spec)
 }
@@ -137,7 +132,7 @@ fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
     mount
 }
 
-fn all_mounts(definition: &Definition, notify: &Path, mounts: &[crate::Mount]) -> Vec<Mount> {
+fn all_mounts(definition: &Definition, notify: &Path) -> Vec<Mount> {
     const TEMPORARY: [&str; 4] = ["nosuid", "nodev", "mode=1777", "size=25%"];
     let mut all = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
@@ -195,7 +190,7 @@ fn all_mounts(definition: &Definition, notify: &Path, mounts: &[crate::Mount]) -
         &notify.to_string_lossy(),
         &["bind", "nosuid", "noexec", "nodev"],
     ));
-    for asked in mounts {
+    for asked in &definition.mounts {
         let mut options = vec![
             if asked.recursive { "rbind" } else { "bind" },
             "rprivate",
@@ -365,7 +360,6 @@ mod tests {
             Provided {
                 root: Path::new("/root"),
                 notify: Path::new("/run/wherry/notify/x"),
-                mounts: &definition.mounts,
                 devices,
                 seccomp: runtime::default_seccomp(&definition.capabilities),
             },

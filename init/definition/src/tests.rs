@@ -114,7 +114,77 @@ fn a_value_that_cannot_be_used_is_named_with_its_place_and_key() {
             "sockets = [\"tcp:[::]:1\", \"unix:/state/x\"]",
             3,
             "sockets[1]",
-            "is not a socket",
+            "is elsewhere, expected a path below /run/wherry/",
+        ),
+        (
+            "sockets = [\"unix:/run/wherry/../../state/config/x\"]",
+            3,
+            "sockets[0]",
+            "holds '..'",
+        ),
+        (
+            "sockets = [\"unix:/run/wherry/init.sock\"]",
+            3,
+            "sockets[0]",
+            "/run/wherry/init.sock is PID 1's own",
+        ),
+        (
+            "sockets = [\"unix:/run/wherry/notify/log\"]",
+            3,
+            "sockets[0]",
+            "/run/wherry/notify is PID 1's own",
+        ),
+        (
+            "sockets = [\"unix:/run/wherry/./init.sock\"]",
+            3,
+            "sockets[0]",
+            "an empty part or '.'",
+        ),
+        (
+            "sockets = [\"unix:/run/wherry//init.sock\"]",
+            3,
+            "sockets[0]",
+            "an empty part or '.'",
+        ),
+        ("sockets = [\"tcp:0.0.0.0:0\"]", 3, "sockets[0]", "port 0"),
+        ("user = \"4294967295\"", 3, "user", "keeps 4294967295"),
+        ("user = \"1000:4294967295\"", 3, "user", "smaller numbers"),
+        ("limits = { pids = 0 }", 3, "limits.pids", "expected 1 to"),
+        (
+            "limits = { open-files = 0 }",
+            3,
+            "limits.open-files",
+            "expected 4 to",
+        ),
+        (
+            "stored-descriptors = 4294967295",
+            3,
+            "stored-descriptors",
+            "expected 0 to 256",
+        ),
+        (
+            "start-timeout = \"0s\"",
+            3,
+            "start-timeout",
+            "expected 50ms at least",
+        ),
+        (
+            "health = { command = [\"/x\"], interval = \"0s\" }",
+            3,
+            "health.interval",
+            "expected 50ms at least",
+        ),
+        (
+            "health = { command = [\"/x\"], timeout = \"1ms\" }",
+            3,
+            "health.timeout",
+            "expected 50ms at least",
+        ),
+        (
+            "health = { command = [\"/x\"], retries = 0 }",
+            3,
+            "health.retries",
+            "expected 1 to",
         ),
         (
             "restart = { backoff = \"9s..1s\" }",
@@ -201,7 +271,7 @@ fn a_value_that_cannot_be_used_is_named_with_its_place_and_key() {
             "working-directory",
             "'x' is not an absolute path",
         ),
-        ("watchdog = \"0s\"", 3, "watchdog", "longer than 0"),
+        ("watchdog = \"0s\"", 3, "watchdog", "expected 50ms at least"),
         (
             "requires = [\"log\", \"Log\"]",
             3,
@@ -244,6 +314,28 @@ fn a_missing_key_is_named() {
         error.to_string() == "x:1:1: missing key `command`",
         "{error}"
     );
+    for (text, line, key) in [
+        ("command = [\"/x\"]\nimage = \"x\"\n", 1, "description"),
+        ("command = [\"/x\"]\n[limits]\npids = 3", 1, "description"),
+        ("", 1, "description"),
+        (
+            &format!("{MINIMAL}[health]\ninterval = \"1s\""),
+            3,
+            "health.command",
+        ),
+        (
+            &format!("{MINIMAL}mounts = [{{ target = \"/x\" }}]"),
+            3,
+            "mounts[0].source",
+        ),
+    ] {
+        let error = parse("x", text).unwrap_err();
+        assert_eq!(error.position.unwrap().line, line, "{error}");
+        assert!(
+            error.to_string().ends_with(&format!("missing key `{key}`")),
+            "{error}"
+        );
+    }
 }
 
 #[test]

@@ -116,6 +116,12 @@ impl FromStr for User {
     fn from_str(text: &str) -> Result<Self, String> {
         let (uid, gid) = text.split_once(':').unwrap_or((text, text));
         match (uid.parse(), gid.parse()) {
+            // To setresuid(2) the last number means "leave it as it is", which is
+            // root.
+            (Ok(u32::MAX), _) | (_, Ok(u32::MAX)) => Err(format!(
+                "'{text}' is not a user: the kernel keeps {} for itself, expected smaller numbers",
+                u32::MAX
+            )),
             (Ok(uid), Ok(gid)) => Ok(Self { uid, gid }),
             _ => Err(format!(
                 "'{text}' is not a user, expected numbers as 1000 or 1000:1000"
@@ -165,15 +171,54 @@ impl FromStr for Listen {
             )
         };
         match text.split_once(':').ok_or_else(wrong)? {
-            // Below /run, which PID 1 can write to without waiting for a disk.
-            // sun_path holds 108 bytes, its end included.
-            ("unix", path) if path.starts_with("/run/") && path.len() < 108 => {
-                Ok(Self::Unix(path.to_owned()))
-            }
-            ("tcp", address) => address.parse().map(Self::Tcp).map_err(|_| wrong()),
-            ("udp", address) => address.parse().map(Self::Udp).map_err(|_| wrong()),
+            ("unix", path) => unix(path).map(Self::Unix),
+            ("tcp", address) => internet(address)?.map(Self::Tcp).ok_or_else(wrong),
+            ("udp", address) => internet(address)?.map(Self::Udp).ok_or_else(wrong),
             _ => Err(wrong()),
         }
+    }
+}
+
+/// Where services meet. PID 1 can write there without waiting for a disk.
+pub const MEETING_PLACE: &str = "/run/wherry/";
+
+/// The names in [`MEETING_PLACE`] that are PID 1's own.
+const RESERVED: [&str; 2] = ["init.sock", "notify"];
+
+fn unix(text: &str) -> Result<String, String> {
+    let path: config::value::AbsolutePath = text.parse()?;
+    let Some(name) = text.strip_prefix(MEETING_PLACE) else {
+        return Err(format!(
+            "'{text}' is elsewhere, expected a path below {MEETING_PLACE}"
+        ));
+    };
+    if name.split('/').any(|part| matches!(part, "" | ".")) {
+        return Err(format!("'{text}' has an empty part or '.'"));
+    }
+    if let Some(first) = name
+        .split('/')
+        .next()
+        .filter(|name| RESERVED.contains(name))
+    {
+        return Err(format!(
+            "{MEETING_PLACE}{first} is PID 1's own, expected another name"
+        ));
+    }
+    // sun_path holds 108 bytes, its end included.
+    if text.len() > 107 {
+        return Err(format!("'{text}' is too long, expected 107 bytes at most"));
+    }
+    Ok(path.into())
+}
+
+/// `None` where it is no address with a port.
+fn internet(text: &str) -> Result<Option<std::net::SocketAddr>, String> {
+    match text.parse::<std::net::SocketAddr>() {
+        // The kernel would choose one, and nobody would know which.
+        Ok(address) if address.port() == 0 => Err(format!(
+            "'{text}' has port 0, which is none, expected one from 1 to 65535"
+        )),
+        address => Ok(address.ok()),
     }
 }
 

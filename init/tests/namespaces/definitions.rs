@@ -172,6 +172,63 @@ pub fn a_definition_that_is_no_file_is_named_and_everything_else_comes_up() {
     }
 }
 
+/// Hostile: puts a link to PID 1's control socket in the place of another container's mount source. Outcome: the other container does not start, and its state names the mount and the link.
+pub fn no_link_is_followed_in_the_source_of_a_mount() {
+    let mut pid1 = Pid1::boot(&[]);
+    std::fs::create_dir(pid1.path("/state/data")).unwrap();
+    for (name, target) in [("b", "/run/wherry"), ("c", "/state/config")] {
+        symlink(target, pid1.path("/state/data").join(name)).unwrap();
+    }
+    let mounting = |source: &str, keys: &str| {
+        let mount = format!("mounts = [{{ source = \"{source}\", target = \"/tmp/x\"{keys} }}]");
+        let keys = format!("restart = {{ policy = \"never\" }}\n{mount}");
+        service(&["exit-if /tmp/x/init.sock 3", "forever"], &keys)
+    };
+    pid1.define("last", &mounting("/state/data/b", ""));
+    pid1.define("optional", &mounting("/state/data/b", ", optional = true"));
+    pid1.define("between", &mounting("/state/data/c/x", ""));
+    pid1.define("made", &mounting("/state/data/new/folder", ""));
+    pid1.define("left-out", &mounting("/nowhere", ", optional = true"));
+    pid1.reload();
+    for (name, source) in [
+        ("last", "/state/data/b"),
+        ("optional", "/state/data/b"),
+        ("between", "/state/data/c/x"),
+    ] {
+        let line = pid1.wait_for_state(name, ServiceState::Failed);
+        let words =
+            format!("a container can have put there, in the source of bind mount of {source}");
+        assert!(line.detail.contains(&words), "{line:#?}");
+    }
+    for name in ["made", "left-out"] {
+        pid1.wait_for_state(name, ServiceState::Ready);
+    }
+    assert!(pid1.path("/state/data/new/folder").is_dir());
+    assert!(!pid1.path("/state/config/x").exists());
+}
+
+pub fn a_working_directory_that_is_missing_is_an_error_and_is_not_made() {
+    let mut pid1 = Pid1::boot(&[]);
+    let image = pid1.path("/state/images/own");
+    std::fs::create_dir_all(&image).unwrap();
+    for folder in ["dev", "proc", "run", "sys", "tmp"] {
+        std::fs::create_dir(image.join(folder)).unwrap();
+    }
+    let keys = "restart = { policy = \"never\" }\nworking-directory = \"/not/here\"";
+    pid1.define(
+        "web",
+        &service(&["forever"], keys).replace("image = \"program\"", "image = \"own\""),
+    );
+    pid1.reload();
+    let line = pid1.wait_for_state("web", ServiceState::Failed);
+    assert!(
+        line.detail
+            .contains("entering the working directory /not/here"),
+        "{line:#?}"
+    );
+    assert!(!image.join("not").exists());
+}
+
 pub fn a_changed_definition_takes_effect_at_the_next_start() {
     let mut pid1 = Pid1::boot(&[]);
     pid1.define("web", &service(&["notify STATUS=first", "forever"], ""));

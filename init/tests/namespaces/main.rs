@@ -59,6 +59,8 @@ fn trials() -> Vec<Trial> {
             a_role_is_for_one_service_of_the_image_alone
             garbage_instead_of_a_definition_is_refused_and_read_again_later
             a_definition_that_is_no_file_is_named_and_everything_else_comes_up
+            no_link_is_followed_in_the_source_of_a_mount
+            a_working_directory_that_is_missing_is_an_error_and_is_not_made
             a_changed_definition_takes_effect_at_the_next_start;
         notifying:
             who_requires_a_service_waits_until_it_says_that_it_is_ready

@@ -119,7 +119,7 @@ fn limits() -> &'static str {
         let controllers = fs::read_to_string(path.join("cgroup.controllers")).unwrap();
         let mut limits = Vec::new();
         if !controllers.split_whitespace().any(|name| name == "pids") {
-            limits.push("pids = 0");
+            limits.push("pids = \"none\"");
         }
         let (_, open_files) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         if open_files < 524_288 {

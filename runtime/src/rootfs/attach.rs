@@ -26,13 +26,11 @@ impl Plan {
     ) -> Result<(), Failure<'a>> {
         let label = mount.label.as_bytes();
         match &mount.source {
-            Source::Bind(bind) => {
-                let tree = place
-                    .take()
-                    .ok_or(Errno::EBADF)
-                    .at(Step::MountSource, label)?;
-                self.attach_bind(root, mount, bind, tree)
-            }
+            Source::Bind(bind) => match place.take() {
+                Some(tree) => self.attach_bind(root, mount, bind, tree),
+                None if bind.optional => Ok(()),
+                None => Err(Errno::EBADF).at(Step::MountSource, label),
+            },
             Source::HostCgroup => {
                 let tree = place
                     .take()

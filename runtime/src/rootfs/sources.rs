@@ -76,11 +76,37 @@ impl Sources {
                 .map_err(|_| Errno::EOPNOTSUPP)
                 .at(Step::MountLabel, b"(this kernel has no SELinux)")?;
         }
-        self.root = Some(sys::clone_tree(&plan.path, true).at(Step::Root, plan.path.as_bytes())?);
+        let root = match &plan.guarded {
+            Some(guarded) => guarded
+                .open()
+                .and_then(|place| sys::clone_tree_of(place.as_fd(), true)),
+            None => sys::clone_tree(&plan.path, true),
+        };
+        let root = root.map_err(|errno| Failure {
+            step: match errno {
+                Errno::ELOOP if plan.guarded.is_some() => Step::RootLink,
+                _ => Step::Root,
+            },
+            subject: plan.path.as_bytes(),
+            errno,
+        });
+        self.root = Some(root?);
         for (mount, place) in plan.mounts.iter().zip(&mut self.mounts) {
             let label = mount.label.as_bytes();
             *place = match &mount.source {
-                Source::Bind(bind) => Some(open_bind(bind, &self.id_maps, label)?),
+                Source::Bind(bind) => match open_bind(bind, &self.id_maps, label) {
+                    // What is optional and cannot even be made is not there.
+                    Err(failure)
+                        if bind.optional
+                            && matches!(
+                                failure.errno,
+                                Errno::ENOENT | Errno::ENOTDIR | Errno::EROFS
+                            ) =>
+                    {
+                        None
+                    }
+                    opened => Some(opened?),
+                },
                 Source::HostCgroup => Some(clone_cgroup().at(Step::MountSource, label)?),
                 Source::New(_) | Source::Remount { .. } => None,
             };
@@ -109,7 +135,21 @@ fn open_bind<'a>(bind: &Bind, maps: &[Kept], label: &'a [u8]) -> Result<OwnedFd,
             return Ok(link);
         }
     }
-    let tree = sys::clone_tree(&bind.path, bind.recursive).at(Step::MountSource, label)?;
+    let tree = match &bind.guarded {
+        Some(guarded) => {
+            let place = guarded.open().map_err(|errno| Failure {
+                step: match errno {
+                    Errno::ELOOP => Step::MountSourceLink,
+                    _ => Step::MountSource,
+                },
+                subject: label,
+                errno,
+            })?;
+            sys::clone_tree_of(place.as_fd(), bind.recursive)
+        }
+        None => sys::clone_tree(&bind.path, bind.recursive),
+    };
+    let tree = tree.at(Step::MountSource, label)?;
     if let Some((index, recursive)) = bind.id_map {
         maps.get(index)
             .ok_or(Errno::EBADF)
