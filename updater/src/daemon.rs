@@ -190,6 +190,9 @@ fn machine(status: &control::Machine) -> Result<Machine, String> {
     })
 }
 
+/// The longest reason for an expired trial that is read, in bytes.
+const LONGEST_REASON: usize = 4096;
+
 fn place(arguments: &Run, machine: &Machine) -> Place {
     let anchor = |folder: &std::path::Path| folder.join("update-root.json");
     Place {
@@ -203,11 +206,11 @@ fn place(arguments: &Run, machine: &Machine) -> Place {
 }
 
 fn traces(arguments: &Run, status: &control::Machine) -> Traces {
-    let expired = std::fs::read_to_string(arguments.state.join(TRIAL_EXPIRED));
+    let expired = config::read(&arguments.state.join(TRIAL_EXPIRED), LONGEST_REASON);
     Traces {
         panic: pstore::last_words(&arguments.pstore),
         watchdog_reset: status.watchdog_reset,
-        trial_expired: expired.ok().map(|text| text.trim().to_owned()),
+        trial_expired: expired.ok().flatten().map(|text| text.trim().to_owned()),
     }
 }
 

@@ -44,6 +44,15 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// What is in a file's place is none that can be used; the error names it.
+    #[error("cannot {doing}")]
+    Unusable {
+        /// What was done.
+        doing: &'static str,
+        /// Which file, and why not.
+        #[source]
+        error: Box<config::Error>,
+    },
     /// A setting is missing or wrong; what to do is in the sentence.
     #[error("{0}")]
     Setting(String),
@@ -55,6 +64,7 @@ impl Error {
         match self {
             Self::Refused(_) | Self::Declined(_) | Self::Setting(_) | Self::NoSource => true,
             Self::Disk(_) | Self::Fetch(_) | Self::Stuck { .. } | Self::File { .. } => false,
+            Self::Unusable { .. } => false,
         }
     }
 

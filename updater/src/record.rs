@@ -11,7 +11,7 @@ use lifecycle::Record;
 use release::Version;
 
 /// The longest record that is read, in bytes.
-const LONGEST: u64 = 1 << 20;
+const LONGEST: usize = 1 << 20;
 
 /// The file, and what is in it.
 #[derive(Debug)]
@@ -39,10 +39,7 @@ impl Keeper {
                 }
             },
             Err(error) => {
-                problem = Some(format!(
-                    "cannot read {}, so nothing is remembered: {error}",
-                    path.display()
-                ));
+                problem = Some(format!("nothing is remembered: {error}"));
                 None
             }
         };
@@ -82,19 +79,10 @@ impl Keeper {
     }
 }
 
-fn read(path: &Path) -> io::Result<Option<String>> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.len() > LONGEST => Err(io::Error::other(format!(
-            "it is longer than {LONGEST} bytes"
-        ))),
-        Ok(_) => match fs::read(path) {
-            // What is no text is no record: the parser says so.
-            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-            Err(error) => Err(error),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+fn read(path: &Path) -> Result<Option<String>, config::Error> {
+    let bytes = config::read_bytes(path, LONGEST)?;
+    // What is no text is no record: the parser says so.
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 fn put_aside(path: &Path, error: &str) -> String {
@@ -188,5 +176,26 @@ mod tests {
         fs::remove_file(&blocked).unwrap();
         assert_eq!(keeper.save(&record), None);
         assert_eq!(keeper.problem, None);
+    }
+
+    /// Hostile: A service that can write the updater's folder puts a FIFO, a device or an endless file in the record's place. Outcome: The updater waits for nothing, names the file, and goes on with its record in memory.
+    #[test]
+    fn what_is_no_file_is_no_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record.json");
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+        let places: [&dyn Fn(); 3] = [
+            &|| nix::unistd::mkfifo(&path, mode).unwrap(),
+            &|| std::os::unix::fs::symlink("/dev/zero", &path).unwrap(),
+            &|| fs::create_dir(&path).unwrap(),
+        ];
+        for place in places {
+            place();
+            let (keeper, record) = Keeper::open(folder.path(), &version("1.0"));
+            let problem = keeper.problem.unwrap();
+            assert!(problem.contains("record.json: is "), "{problem}");
+            assert!(record.history.is_empty());
+            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+        }
     }
 }

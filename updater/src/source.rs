@@ -1,6 +1,5 @@
 //! From settings to a repository, and from its channel to a decision.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use fetch::{Repository, Settings};
@@ -13,7 +12,7 @@ use crate::error::Error;
 use crate::say::{self, Level};
 
 /// The longest trust anchor and list of certificates that are read, in bytes.
-const LONGEST: u64 = 1 << 20;
+pub const LONGEST: usize = 1 << 20;
 
 /// All that decides where a release comes from and which one.
 #[derive(Clone, Debug)]
@@ -52,7 +51,7 @@ impl Asking {
         settings.rate_limit = config.rate_limit;
         settings.connections = config.connections;
         if let Some(path) = &config.certificates {
-            settings.certificates = read(path, "read the certificates in")?;
+            settings.certificates = required(path, "read the certificates in")?;
         }
         let spare = self.spare_datastore.as_deref();
         let repository = Repository::open(settings, &trust, &self.datastore, spare).await?;
@@ -73,8 +72,8 @@ impl Asking {
 
     fn trust(&self) -> Result<Vec<u8>, Error> {
         for path in &self.anchors {
-            if path.exists() {
-                return read(path, "read the trust anchor");
+            if let Some(bytes) = read(path, "read the trust anchor")? {
+                return Ok(bytes);
             }
         }
         let first = self
@@ -106,16 +105,38 @@ impl Asking {
     }
 }
 
-fn read(path: &Path, doing: &'static str) -> Result<Vec<u8>, Error> {
-    let failed = |source| Error::File {
+fn required(path: &Path, doing: &'static str) -> Result<Vec<u8>, Error> {
+    read(path, doing)?.ok_or_else(|| Error::File {
         doing,
         path: path.to_owned(),
-        source,
-    };
-    let length = fs::metadata(path).map_err(failed)?.len();
-    if length > LONGEST {
-        let why = format!("it is longer than {LONGEST} bytes");
-        return Err(failed(std::io::Error::other(why)));
+        source: std::io::ErrorKind::NotFound.into(),
+    })
+}
+
+/// Reads a file that an operator puts there, and whatever else is in its place.
+fn read(path: &Path, doing: &'static str) -> Result<Option<Vec<u8>>, Error> {
+    config::read_bytes(path, LONGEST).map_err(|error| Error::Unusable {
+        doing,
+        error: Box::new(error),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hostile: A FIFO, a device or a folder is in place of the trust anchor or of the certificates. Outcome: The check fails at once and names the path and what is there.
+    #[test]
+    fn what_is_no_file_is_no_trust_anchor() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("update-root.json");
+        assert!(read(&path, "read the trust anchor").unwrap().is_none());
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+        nix::unistd::mkfifo(&path, mode).unwrap();
+        for path in [&path, Path::new("/dev/zero"), folder.path()] {
+            let text = read(path, "read the trust anchor").unwrap_err().sentence();
+            let named = format!("cannot read the trust anchor: {}: is ", path.display());
+            assert!(text.starts_with(&named), "{text}");
+        }
     }
-    fs::read(path).map_err(failed)
 }

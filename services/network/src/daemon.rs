@@ -21,7 +21,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use crate::clock;
 use crate::config::{Candidate, Config, LinkConfig, parse};
 use crate::kernel::{Kernel, KernelError, Snapshot};
-use crate::learned::{Lease4, Lease6};
+use crate::learned::{Lease4, Lease6, most};
 use crate::options::Options;
 use crate::plan::{self, Link, Wanted};
 use crate::status::{self, State, Status, View};
@@ -171,14 +171,24 @@ impl Service {
                         continue;
                     };
                     for option in options {
-                        managed.learned.announced.take(
+                        let taken = managed.learned.announced.take(
                             &option.dns,
                             &option.search,
                             option.lifetime,
                             clock::now(),
                         );
+                        matters |= taken.changed;
+                        if taken.left_out && !managed.has_left_out {
+                            managed.has_left_out = true;
+                            log::warn!(
+                                "{}: routers announce more DNS servers or search domains than \
+                                 are taken: {} and {}; those that came first stay",
+                                managed.name,
+                                most::SERVERS,
+                                most::DOMAINS
+                            );
+                        }
                     }
-                    matters = true;
                 }
             }
         }
@@ -199,7 +209,7 @@ impl Service {
                 lease.lifetime
             );
         }
-        managed.learned.dhcp4 = Some(lease);
+        managed.learned.dhcp4 = Some(lease.bounded());
         true
     }
 
@@ -216,7 +226,7 @@ impl Service {
                 lease.valid
             );
         }
-        managed.learned.dhcp6 = Some(lease);
+        managed.learned.dhcp6 = Some(lease.bounded());
         true
     }
 

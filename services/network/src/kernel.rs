@@ -104,6 +104,10 @@ pub struct Kernel {
     handle: Handle,
 }
 
+/// How many routes of others are looked at. Each router advertisement can add
+/// one, and whoever is on the link can send any number of them.
+const MOST_ROUTES: usize = 4096;
+
 impl Kernel {
     /// Must be called within the runtime.
     pub fn connect() -> std::io::Result<Self> {
@@ -145,12 +149,21 @@ impl Kernel {
     }
 
     async fn routes(&self) -> Result<Vec<(u32, Route)>, KernelError> {
+        let mut others = 0;
         // The default message names no family: those of both come at once.
         self.handle
             .route()
             .get(RouteMessage::default())
             .execute()
-            .try_filter_map(async |message| Ok(read_route(&message)))
+            .try_filter_map(|message| {
+                let route = read_route(&message).filter(|(_, route)| {
+                    let is_ours =
+                        matches!(route.owner, RouteOwner::OursDhcp | RouteOwner::OursStatic);
+                    others += usize::from(!is_ours);
+                    is_ours || others <= MOST_ROUTES
+                });
+                std::future::ready(Ok(route))
+            })
             .try_collect()
             .await
             .map_err(failed("list the routes"))

@@ -17,6 +17,19 @@ pub type Moment = u64;
 /// A lifetime of this many seconds never ends (RFC 2131, RFC 8415, RFC 8106).
 pub const FOREVER: u32 = u32::MAX;
 
+/// How many of each are taken from the network, on one link. Whoever is on the
+/// link can offer any number; nobody needs more of them.
+pub mod most {
+    /// DNS servers and time servers: a resolver asks the first three.
+    pub const SERVERS: usize = 8;
+    /// Search domains.
+    pub const DOMAINS: usize = 16;
+    /// Routers, of which the first that works is used.
+    pub const ROUTERS: usize = 8;
+    /// Routes of a lease.
+    pub const ROUTES: usize = 64;
+}
+
 /// All that is known of one link.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -116,12 +129,32 @@ pub fn left(end: Option<Moment>, now: Moment) -> u32 {
 }
 
 impl Lease4 {
+    /// Without what is more than a machine needs.
+    pub fn bounded(mut self) -> Self {
+        self.routers.truncate(most::ROUTERS);
+        if let Some(routes) = &mut self.classless_routes {
+            routes.truncate(most::ROUTES);
+        }
+        self.dns.truncate(most::SERVERS);
+        self.search.truncate(most::DOMAINS);
+        self.ntp.truncate(most::SERVERS);
+        self
+    }
+
     pub fn expires(&self) -> Option<Moment> {
         end(self.obtained, self.lifetime)
     }
 }
 
 impl Lease6 {
+    /// Without what is more than a machine needs.
+    pub fn bounded(mut self) -> Self {
+        self.dns.truncate(most::SERVERS);
+        self.search.truncate(most::DOMAINS);
+        self.ntp.truncate(most::SERVERS);
+        self
+    }
+
     pub fn expires(&self) -> Option<Moment> {
         end(self.obtained, self.valid)
     }
@@ -133,25 +166,78 @@ impl Lease6 {
 
 impl Announced {
     /// Takes over what an advertisement says. A lifetime of 0 takes it back.
-    pub fn take(&mut self, dns: &[Ipv6Addr], search: &[String], lifetime: u32, now: Moment) {
+    ///
+    /// Those that came first stay: a list that is full takes no others until one
+    /// of it has ended, so a flood of advertisements does not push out the servers
+    /// that work.
+    pub fn take(
+        &mut self,
+        dns: &[Ipv6Addr],
+        search: &[String],
+        lifetime: u32,
+        now: Moment,
+    ) -> Taken {
+        let mut taken = Taken::default();
         for server in dns {
-            put(&mut self.dns, server, lifetime, now);
+            put(
+                &mut self.dns,
+                most::SERVERS,
+                server,
+                lifetime,
+                now,
+                &mut taken,
+            );
         }
         for domain in search {
-            put(&mut self.search, domain, lifetime, now);
+            put(
+                &mut self.search,
+                most::DOMAINS,
+                domain,
+                lifetime,
+                now,
+                &mut taken,
+            );
         }
+        taken
     }
 }
 
-fn put<T: PartialEq + Clone>(items: &mut Vec<Item<T>>, value: &T, lifetime: u32, now: Moment) {
+/// What became of an advertisement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Something is different now.
+    pub changed: bool,
+    /// Something was left out because a list is full.
+    pub left_out: bool,
+}
+
+fn put<T: PartialEq + Clone>(
+    items: &mut Vec<Item<T>>,
+    most: usize,
+    value: &T,
+    lifetime: u32,
+    now: Moment,
+    taken: &mut Taken,
+) {
     let until = end(now, lifetime);
-    match items.iter_mut().find(|item| item.value == *value) {
-        _ if lifetime == 0 => items.retain(|item| item.value != *value),
-        Some(item) => item.until = until,
-        None => items.push(Item {
-            value: value.clone(),
-            until,
-        }),
+    match items.iter().position(|item| item.value == *value) {
+        Some(known) if lifetime == 0 => {
+            items.remove(known);
+            taken.changed = true;
+        }
+        None if lifetime == 0 => {}
+        Some(known) => {
+            taken.changed |= items[known].until != until;
+            items[known].until = until;
+        }
+        None if items.len() >= most => taken.left_out = true,
+        None => {
+            items.push(Item {
+                value: value.clone(),
+                until,
+            });
+            taken.changed = true;
+        }
     }
 }
 
@@ -221,6 +307,67 @@ mod tests {
         );
         announced.take(&[server], &[], 0, 106);
         assert!(announced.dns.is_empty());
+    }
+
+    /// Hostile: A machine on the link sends 10,000 router advertisements, each with other DNS servers and search domains that hold for ever. Outcome: The lists stay short, the servers that were there first stay, and nothing of it is written or looked at again.
+    #[test]
+    fn a_flood_of_advertisements_is_bounded_and_those_that_came_first_stay() {
+        let mut announced = Announced::default();
+        let good = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+        announced.take(&[good], &["example.org".to_owned()], 600, 100);
+        for number in 0..10_000u16 {
+            let server = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, number);
+            let taken = announced.take(&[server], &[format!("x{number}.org")], FOREVER, 100);
+            if number > 100 {
+                let nothing = Taken {
+                    changed: false,
+                    left_out: true,
+                };
+                assert_eq!(taken, nothing);
+            }
+        }
+        assert_eq!(announced.dns.len(), most::SERVERS);
+        assert_eq!(announced.search.len(), most::DOMAINS);
+        assert_eq!(announced.dns[0].value, good);
+        // The good one is renewed, although the list is full.
+        let taken = announced.take(&[good], &[], 600, 200);
+        assert!(taken.changed && !taken.left_out);
+        assert_eq!(announced.dns[0].until, Some(800));
+        // What is taken back makes room.
+        announced.take(&[announced.dns[1].value], &[], 0, 200);
+        let other = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+        assert!(announced.take(&[other], &[], 600, 200).changed);
+    }
+
+    /// Hostile: A DHCP server offers more servers, routers and routes than anybody needs. Outcome: So many are taken as a machine can use.
+    #[test]
+    fn a_lease_is_bounded() {
+        let address = Ipv4Addr::new(10, 0, 0, 1);
+        let route = ClasslessRoute {
+            to: "10.1.0.0/16".parse().unwrap(),
+            via: address,
+        };
+        let lease = Lease4 {
+            address: "10.0.0.2/24".parse().unwrap(),
+            server: address,
+            obtained: 0,
+            renew: 1,
+            rebind: 2,
+            lifetime: 3,
+            routers: vec![address; 1000],
+            classless_routes: Some(vec![route; 1000]),
+            dns: vec![address; 1000],
+            search: vec!["example.org".to_owned(); 1000],
+            ntp: vec![address; 1000],
+            host_name: None,
+            mtu: None,
+        }
+        .bounded();
+        assert_eq!(lease.routers.len(), most::ROUTERS);
+        assert_eq!(lease.classless_routes.unwrap().len(), most::ROUTES);
+        assert_eq!(lease.dns.len(), most::SERVERS);
+        assert_eq!(lease.search.len(), most::DOMAINS);
+        assert_eq!(lease.ntp.len(), most::SERVERS);
     }
 
     #[test]

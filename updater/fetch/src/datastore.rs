@@ -28,6 +28,10 @@ pub(crate) const KEPT: [&str; 4] = [
 /// The documents of the last run, by their file names.
 const DOCUMENTS: &str = "documents";
 
+/// The longest document that is read, in bytes: longer than the longest that is
+/// fetched.
+const LONGEST: usize = 1 << 20;
+
 /// The sums of all roots that trust came through.
 const ROOTS: &str = "roots";
 
@@ -70,9 +74,9 @@ impl Datastore {
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, FetchError> {
         let spare = self.spare.as_ref().map(|spare| spare.join(name));
         for path in spare.into_iter().chain([self.folder.join(name)]) {
-            match fs::read(&path) {
-                Ok(bytes) => return Ok((!bytes.is_empty()).then_some(bytes)),
-                Err(error) if is_missing(&error) => {}
+            match read(&path) {
+                Ok(Some(bytes)) => return Ok((!bytes.is_empty()).then_some(bytes)),
+                Ok(None) => {}
                 Err(error) => return Err(self.failed(error)),
             }
         }
@@ -138,7 +142,7 @@ impl Datastore {
 
     /// A document of the last run.
     pub(crate) fn document(&self, name: &str) -> Option<Vec<u8>> {
-        fs::read(self.folder.join(DOCUMENTS).join(name)).ok()
+        read(&self.folder.join(DOCUMENTS).join(name)).ok()?
     }
 
     /// Keeps a document for the next run. Without it that run fetches it again, so
@@ -189,9 +193,9 @@ impl Datastore {
     /// Keeps the working copy of these documents.
     pub(crate) fn keep(&self, names: &[&str]) -> Result<(), FetchError> {
         for name in names {
-            match fs::read(self.work().join(name)) {
-                Ok(bytes) => self.write(name, &bytes)?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            match read(&self.work().join(name)) {
+                Ok(Some(bytes)) => self.write(name, &bytes)?,
+                Ok(None) => {}
                 Err(error) => return Err(self.failed(error)),
             }
         }
@@ -202,7 +206,7 @@ impl Datastore {
     /// keeps it in the spare folder.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FetchError> {
         let path = self.folder.join(name);
-        if fs::read(&path).is_ok_and(|kept| kept == bytes) {
+        if read(&path).is_ok_and(|kept| kept.as_deref() == Some(bytes)) {
             return self.unspare(name);
         }
         match (atomic_file::replace(&path, bytes), &self.spare) {
@@ -249,6 +253,16 @@ fn is_missing(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
     )
+}
+
+/// A document, whatever has come to its place.
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match config::read_bytes(path, LONGEST) {
+        Ok(bytes) => Ok(bytes),
+        // A file is in the folder's place.
+        Err(_) if path.parent().is_some_and(|folder| folder.is_file()) => Ok(None),
+        Err(error) => Err(io::Error::other(error)),
+    }
 }
 
 fn sum(document: &[u8]) -> String {

@@ -57,7 +57,9 @@ impl Daemon {
         let mut settings = Settings::new(config.repositories.clone());
         settings.proxy.clone_from(&config.proxy);
         if let Some(path) = &config.certificates {
-            settings.certificates = fs::read(path).unwrap_or_default();
+            // What is wrong with it, the next check says.
+            let read = config::read_bytes(path, crate::source::LONGEST);
+            settings.certificates = read.ok().flatten().unwrap_or_default();
         }
         let events = self.events.clone();
         tokio::spawn(async move {

@@ -798,3 +798,37 @@ fn a_reader_beside_a_flood_misses_nothing_of_the_others() {
     }
     flooding.join().unwrap();
 }
+
+/// Hostile: A service that can write the journal's folder puts a FIFO, a link or a folder there with a segment's name. Outcome: Writer and readers ignore it and wait for nothing.
+#[test]
+fn what_is_no_file_is_no_segment() {
+    let directory = TempDir::new().unwrap();
+    store(&mut open(directory.path(), BOOT), "network", 1, "before");
+    let place = |number: u64| {
+        let name = segment::Name {
+            boot: 9,
+            first: number,
+        };
+        name.path(directory.path())
+    };
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+    nix::unistd::mkfifo(&place(100), mode).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", place(200)).unwrap();
+    fs::create_dir(place(300)).unwrap();
+    store(&mut open(directory.path(), BOOT), "network", 2, "after");
+    assert_eq!(
+        texts(directory.path(), &Query::default()),
+        ["before", "after"]
+    );
+    assert_eq!(Journal::open(directory.path()).boots().unwrap().len(), 1);
+}
+
+#[test]
+fn a_fifo_in_place_of_the_lock_is_an_error_and_no_wait() {
+    let directory = TempDir::new().unwrap();
+    let lock = directory.path().join("lock");
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+    nix::unistd::mkfifo(&lock, mode).unwrap();
+    let error = Writer::open(directory.path(), BOOT, LIMITS).err().unwrap();
+    assert!(matches!(error, Error::Write { path, .. } if path == lock));
+}

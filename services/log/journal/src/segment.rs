@@ -3,10 +3,12 @@
 //! A segment holds the entries of one boot only, so its name alone says whether
 //! a query for a boot concerns it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
 
 use crate::entry::Entry;
 use crate::error::Error;
@@ -76,11 +78,27 @@ fn list_once(directory: &Path) -> Result<Vec<Name>, Error> {
         Err(error) => return Err(failed(error)),
     };
     for file in files {
-        let file_name = file.map_err(failed)?.file_name();
-        names.extend(file_name.to_str().and_then(Name::parse));
+        let file = file.map_err(failed)?;
+        // A FIFO or a link with such a name is none of the journal's.
+        if file.file_type().is_ok_and(|kind| kind.is_file()) {
+            names.extend(file.file_name().to_str().and_then(Name::parse));
+        }
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// Opens a file of the journal without waiting, whatever has come to its place.
+pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
+    let file = options.custom_flags(flags.bits()).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        )),
+    }
 }
 
 /// A segment open for reading, possibly while its writer appends to it.
@@ -114,7 +132,7 @@ impl Segment {
             segment: path.clone(),
             source,
         };
-        let file = match File::open(&path) {
+        let file = match open(OpenOptions::new().read(true), &path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),

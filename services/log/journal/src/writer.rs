@@ -197,7 +197,7 @@ impl Writer {
             path: path.clone(),
             source,
         };
-        let file = File::open(&path).map_err(failed)?;
+        let file = segment::open(OpenOptions::new().read(true), &path).map_err(failed)?;
         let Some(mut segment) = Segment::from_file(file, &path)? else {
             return Ok(());
         };
@@ -793,7 +793,7 @@ impl Writer {
             path: path.clone(),
             source,
         };
-        let open = || OpenOptions::new().read(true).write(true).open(&path);
+        let open = || segment::open(OpenOptions::new().read(true).write(true), &path);
         let file = open().map_err(failed)?;
         let mut segment = match Segment::from_file(open().map_err(failed)?, &path) {
             Ok(Some(segment)) => segment,
@@ -881,15 +881,12 @@ impl Active {
 
 fn lock(directory: &Path) -> Result<Flock<File>, Error> {
     let path = directory.join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|source| Error::Write {
-            path: path.clone(),
-            source,
-        })?;
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    let file = segment::open(&mut options, &path).map_err(|source| Error::Write {
+        path: path.clone(),
+        source,
+    })?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Error::Locked {

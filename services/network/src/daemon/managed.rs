@@ -1,6 +1,5 @@
 //! A link in our care: what was learned on it, and its DHCP clients.
 
-use std::fs;
 use std::net::Ipv6Addr;
 use std::path::Path;
 
@@ -13,9 +12,14 @@ use crate::learned::{Announced, Learned, Lease4, Lease6};
 use crate::plan::Link;
 use crate::{dhcp4, dhcp6};
 
+/// The longest file of leases that is read, in bytes: what is learned is bounded.
+const LONGEST: usize = 256 * 1024;
+
 pub struct Managed {
     pub name: String,
     pub learned: Learned,
+    /// It was told that routers announce more than is taken.
+    pub has_left_out: bool,
     /// What the file holds.
     kept: Learned,
     /// Leases of an earlier run of this service, to go on with.
@@ -29,8 +33,9 @@ impl Managed {
     /// Takes on a link, with what an earlier run of this service knew of it.
     pub fn meet(link: &Link, lease_file: &Path) -> Self {
         let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
-        let kept = fs::read_to_string(lease_file)
+        let kept = config::read(lease_file, LONGEST)
             .ok()
+            .flatten()
             .and_then(|text| serde_json::from_str::<Learned>(&text).ok())
             // Another card with the same name, or times of another boot.
             .filter(|kept| kept.mac == mac && !is_of_the_future(kept))
@@ -46,6 +51,7 @@ impl Managed {
             running4: learned.dhcp4.clone().filter(|_| link.carrier),
             running6: learned.dhcp6.clone().filter(|_| link.carrier),
             learned,
+            has_left_out: false,
             kept,
             dhcp4: None,
             dhcp6: None,
