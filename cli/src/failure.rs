@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use control::{ConnectionError, Reason};
 
-use crate::terminal::harmless;
+use crate::terminal::{harmless, harmless_lines};
 
 /// Something was tried and failed.
 const FAILED: u8 = 1;
@@ -40,25 +40,15 @@ impl Failure {
 
     /// Prints the sentence and gives the exit code.
     pub fn report(&self) -> ExitCode {
-        let code = match self {
-            Self::Unreachable(message) => {
-                eprintln!("wherry: {message}");
-                UNREACHABLE
-            }
-            Self::Refused(message) => {
-                eprintln!("wherry: {message}");
-                REFUSED
-            }
-            Self::Usage(message) => {
-                eprintln!("wherry: {message}");
-                USAGE
-            }
-            Self::Failed(message) => {
-                eprintln!("wherry: {message}");
-                FAILED
-            }
-            Self::Reported => FAILED,
+        let (message, code) = match self {
+            Self::Unreachable(message) => (message, UNREACHABLE),
+            Self::Refused(message) => (message, REFUSED),
+            Self::Usage(message) => (message, USAGE),
+            Self::Failed(message) => (message, FAILED),
+            Self::Reported => return ExitCode::from(FAILED),
         };
+        // Names of files and services may be in it.
+        eprintln!("wherry: {}", harmless_lines(message));
         ExitCode::from(code)
     }
 }

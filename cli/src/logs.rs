@@ -115,7 +115,7 @@ impl<W: Write> Printer<W> {
             Ok(entry) => entry,
             // What is lost is said; what is whole still comes.
             Err(error) if error.is_damage() => {
-                eprintln!("wherry: {error}");
+                eprintln!("wherry: {}", harmless(&error.to_string()));
                 return Ok(());
             }
             Err(error) => return Err(failed(error)),

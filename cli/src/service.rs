@@ -136,7 +136,7 @@ fn done(place: &Place, request: &Request, sentence: &str) -> Result<(), Failure>
     if place.json {
         return output::print_json(&outcome);
     }
-    let mut text = format!("{sentence}\n");
+    let mut text = format!("{}\n", harmless(sentence));
     for note in &outcome.notes {
         text += &format!("  {}\n", harmless(note));
     }
@@ -169,11 +169,11 @@ fn render(detail: &ServiceDetail, now_us: u64, reader: Reader) -> String {
     if service.essential {
         kind.push("essential");
     }
-    let list = |names: &[String]| (!names.is_empty()).then(|| names.join(", "));
+    let list = |names: &[String]| (!names.is_empty()).then(|| harmless(&names.join(", ")));
     let facts = [
         ("State", Some(state)),
         ("Health", health),
-        ("Last run", detail.last_exit.clone()),
+        ("Last run", detail.last_exit.as_deref().map(harmless)),
         (
             "Restarts",
             (service.restarts > 0).then(|| service.restarts.to_string()),
@@ -193,7 +193,7 @@ fn render(detail: &ServiceDetail, now_us: u64, reader: Reader) -> String {
         ),
         (
             "Cgroup",
-            Some(detail.cgroup.clone()).filter(|cgroup| !cgroup.is_empty()),
+            Some(harmless(&detail.cgroup)).filter(|cgroup| !cgroup.is_empty()),
         ),
         ("Definition", Some(harmless(&detail.definition))),
     ];

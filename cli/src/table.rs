@@ -82,7 +82,7 @@ impl Table {
     }
 
     fn line(&self, row: &[Cell], widths: &[usize], reader: Reader) -> String {
-        let mut line = String::new();
+        let mut pieces: Vec<(Tone, String)> = Vec::new();
         let mut used = 0;
         for (column, cell) in row.iter().enumerate() {
             let is_last = column + 1 == row.len();
@@ -93,29 +93,61 @@ impl Table {
                 _ => cell.text.clone(),
             };
             let padding = " ".repeat(widths[column].saturating_sub(length(&content)));
-            let painted = reader.paint(cell.tone, &content);
-            line += &match self.columns[column].1 {
-                Align::Right => padding + &painted,
-                Align::Left if is_last => painted,
-                Align::Left => painted + &padding,
-            };
-            if !is_last {
-                line += &" ".repeat(GAP);
+            let gap = (Tone::Plain, " ".repeat(GAP));
+            let padding = (Tone::Plain, padding);
+            let content = (cell.tone, content);
+            match self.columns[column].1 {
+                Align::Right if is_last => pieces.extend([padding, content]),
+                Align::Right => pieces.extend([padding, content, gap]),
+                Align::Left if is_last => pieces.push(content),
+                Align::Left => pieces.extend([content, padding, gap]),
             }
             used += widths[column] + GAP;
         }
-        line.truncate(line.trim_end().len());
-        line
+        while pieces
+            .last()
+            .is_some_and(|(_, text)| text.trim_end().is_empty())
+        {
+            pieces.pop();
+        }
+        painted(&pieces, reader)
     }
 }
+
+/// A line of pieces, cut at the terminal's width: a line that goes on in the next
+/// one makes a table unreadable.
+fn painted(pieces: &[(Tone, String)], reader: Reader) -> String {
+    let total: usize = pieces.iter().map(|(_, text)| length(text)).sum();
+    let mut left = match reader.width {
+        Some(width) if total > width => width.saturating_sub(CUT.len()),
+        _ => total,
+    };
+    let is_cut = left < total;
+    let mut line = String::new();
+    for (tone, text) in pieces {
+        let kept: String = text.chars().take(left).collect();
+        left -= length(&kept);
+        if !kept.is_empty() {
+            line += &reader.paint(*tone, &kept);
+        }
+    }
+    if is_cut {
+        line += CUT;
+    }
+    line.truncate(line.trim_end().len());
+    line
+}
+
+/// What stands for the rest.
+const CUT: &str = "...";
 
 /// `text` cut to `width` columns.
 pub fn shortened(text: &str, width: usize) -> String {
     if length(text) <= width {
         return text.to_owned();
     }
-    let kept: String = text.chars().take(width.saturating_sub(3)).collect();
-    kept + "..."
+    let kept: String = text.chars().take(width.saturating_sub(CUT.len())).collect();
+    kept + CUT
 }
 
 fn length(text: &str) -> usize {
@@ -149,6 +181,24 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_nothing_is_cut_in_a_pipe() {
         insta::assert_snapshot!(table().render(Reader::PLAIN));
+    }
+
+    #[test]
+    fn no_line_is_longer_than_a_narrow_terminal() {
+        for width in 10..60 {
+            let reader = Reader {
+                colour: false,
+                width: Some(width),
+            };
+            for line in table().render(reader).lines() {
+                assert!(line.chars().count() <= width, "{width}: {line}");
+            }
+        }
+        let reader = Reader {
+            colour: true,
+            width: Some(22),
+        };
+        insta::assert_snapshot!(table().render(reader).replace('\x1b', "^"));
     }
 
     #[test]

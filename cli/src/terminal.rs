@@ -3,6 +3,8 @@
 
 use std::io::IsTerminal;
 
+pub use log_line::{harmless, harmless_lines};
+
 /// The colours used, by what they say and not by how they look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
@@ -80,35 +82,5 @@ fn width_of(terminal: &impl rustix::fd::AsFd) -> usize {
             .and_then(|columns| columns.parse().ok())
             .filter(|columns| *columns > 0)
             .unwrap_or(80),
-    }
-}
-
-/// `text` without what could steer the terminal: what services write is shown,
-/// never obeyed. Tabs become spaces, other control characters `\x1b`.
-pub fn harmless(text: &str) -> String {
-    if !text.chars().any(char::is_control) {
-        return text.to_owned();
-    }
-    let mut clean = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '\t' => clean.push_str("    "),
-            character if character.is_control() => {
-                clean.push_str(&format!("\\x{:02x}", u32::from(character)));
-            }
-            character => clean.push(character),
-        }
-    }
-    clean
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn escape_sequences_are_shown_and_not_obeyed() {
-        assert_eq!(harmless("a\x1b[2Jb\tc\u{9b}1m"), "a\\x1b[2Jb    c\\x9b1m");
-        assert_eq!(harmless("Grüße"), "Grüße");
     }
 }

@@ -35,12 +35,10 @@ pub fn say(level: Level, message: &str) {
     }
 }
 
-/// One record; a line break would begin another one.
+/// One record; a line break would begin another one. The kernel shows records on
+/// the console as they are, so nothing in them may steer it.
 fn line(level: Level, message: &str) -> String {
-    let mut text: String = message
-        .chars()
-        .map(|character| if character == '\n' { ' ' } else { character })
-        .collect();
+    let mut text = log_line::harmless(&message.replace('\n', " "));
     if text.len() > LONGEST {
         let end = (0..=LONGEST)
             .rev()
@@ -67,6 +65,10 @@ mod tests {
     #[test]
     fn a_message_is_one_record_with_facility_and_level() {
         assert_eq!(line(Level::Warning, "a\nb"), "<28>init: a b\n");
+        assert_eq!(
+            line(Level::Info, "\x1b[2J\u{202e}"),
+            "<30>init: \\x1b[2J\\u{202e}\n"
+        );
     }
 
     #[test]

@@ -145,7 +145,7 @@ fn status(status: &Status, reader: Reader) -> String {
 fn head(status: &Status, reader: Reader) -> String {
     let booted = &status.booted;
     let slot = booted.slot.as_ref().map_or_else(String::new, |slot| {
-        format!(", slot {}", slot.to_uppercase())
+        format!(", slot {}", harmless(&slot.to_uppercase()))
     });
     let title = format!("Wherry {}{slot}", harmless(&booted.version));
     let mut text = reader.paint(Tone::Heading, &title);

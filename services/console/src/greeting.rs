@@ -85,11 +85,8 @@ impl Machine {
             self.state.clone(),
             String::from("`wherry status` shows the machine, `wherry help` what else there is."),
         ];
-        let text = lines.join("\n") + "\n";
-        text.chars()
-            .filter(|it| *it == '\n' || !it.is_control())
-            .collect::<String>()
-            .replace('\n', "\r\n")
+        let lines = lines.iter().map(|line| log_line::harmless(line) + "\r\n");
+        lines.collect()
     }
 
     /// The prompt: the shell expands it each time. The name comes from

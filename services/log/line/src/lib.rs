@@ -10,10 +10,13 @@
 //!
 //! Services write such lines ([`Line`], [`event`]), PID 1 writes its own to the
 //! kernel's log, and the log service reads the level of both ([`split_level`]).
-//! Pure, and depends on nothing. `docs/log.md` is the manual page.
+//! What is in a line comes from anybody: [`harmless`] makes of it what a terminal
+//! may show. Pure, and depends on nothing. `docs/log.md` is the manual page.
 
 mod event;
+mod harmless;
 mod level;
 
 pub use event::event;
+pub use harmless::{harmless, harmless_lines};
 pub use level::{Level, Line, UnknownLevel, split_level};

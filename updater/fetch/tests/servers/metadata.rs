@@ -482,3 +482,16 @@ async fn settings_that_cannot_be_used_are_told_by_name() {
     let error = world.open_with(settings).await.err().unwrap();
     assert!(says(&error).starts_with("proxy: "), "{error}");
 }
+
+#[tokio::test]
+async fn a_repository_without_channels_says_so() {
+    let world = World::new();
+    world.signer.write(world.path(), &[]);
+    let repository = world.open(&[world.path().to_str().unwrap()]).await.unwrap();
+    let error = repository.channel("stable").await.unwrap_err();
+    assert_eq!(
+        says(&error),
+        "channel 'stable': not in the repository, which has no channels: nothing has been \
+         published there yet"
+    );
+}
