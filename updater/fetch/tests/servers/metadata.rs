@@ -495,3 +495,44 @@ async fn a_repository_without_channels_says_so() {
          published there yet"
     );
 }
+
+/// The metadata's next root, changed by `change`, as `N.root.json`.
+fn write_next_root(world: &World, change: impl FnOnce(&mut serde_json::Value), former: &[Key]) {
+    let mut root = serde_json::from_slice(&world.signer.root(former)).unwrap();
+    change(&mut root);
+    let name = format!("metadata/{}.root.json", world.signer.root_version);
+    fs::write(world.path().join(name), serde_json::to_vec(&root).unwrap()).unwrap();
+}
+
+/// Hostile: A mirror shows a new root that one of the two former root keys has signed twice (CVE-2020-15093 of tough). Outcome: It counts once, and the root is refused.
+#[tokio::test]
+async fn a_key_that_signs_twice_counts_once() {
+    let mut world = world();
+    let (former, _) = rotate(&mut world.signer);
+    let address = world.path().to_str().unwrap().to_owned();
+    let twice = |root: &mut serde_json::Value| {
+        let signatures = root["signatures"].as_array_mut().unwrap();
+        let last = signatures.last().unwrap().clone();
+        signatures.push(last);
+    };
+    write_next_root(&world, twice, &former[..1]);
+    world.publish();
+    assert!(world.open(&[&address]).await.is_err());
+    // With the other one it is good.
+    write_next_root(&world, |_| {}, &former);
+    world.ready(&[&address]).await;
+}
+
+/// Hostile: A mirror gives the present root again as the next one (CVE-2025-2885 of tough). Outcome: Its version is not the one in its name, and it is refused.
+#[tokio::test]
+async fn a_root_under_another_versions_name_is_refused() {
+    let world = world();
+    let address = world.path().to_str().unwrap().to_owned();
+    world.ready(&[&address]).await;
+    let metadata = world.path().join("metadata");
+    fs::copy(metadata.join("1.root.json"), metadata.join("2.root.json")).unwrap();
+    let text = refused(&world, &address).await;
+    assert!(text.contains("version"), "{text}");
+    fs::remove_file(metadata.join("2.root.json")).unwrap();
+    world.ready(&[&address]).await;
+}
