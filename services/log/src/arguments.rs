@@ -1,7 +1,7 @@
 //! The command line
 //!
-//! `log [--directory DIR] [--kernel-log FILE] [--max-bytes N]`; the values in
-//! the image are the defaults.
+//! `log [--directory DIR] [--kernel-log FILE] [--max-bytes N] [--keep-free PERCENT]`;
+//! the values in the image are the defaults.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,7 +20,8 @@ pub struct Arguments {
 }
 
 /// What to type.
-pub const USAGE: &str = "log [--directory DIR] [--kernel-log FILE] [--max-bytes N]";
+pub const USAGE: &str =
+    "log [--directory DIR] [--kernel-log FILE] [--max-bytes N] [--keep-free PERCENT]";
 
 /// Parses what follows the program's name.
 ///
@@ -46,6 +47,13 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, Str
                     .to_str()
                     .and_then(|digits| digits.parse().ok())
                     .ok_or_else(|| format!("{name} takes a number of bytes"))?;
+            }
+            "--keep-free" => {
+                arguments.limits.keep_free_percent = value
+                    .to_str()
+                    .and_then(|digits| digits.parse().ok())
+                    .filter(|percent| *percent <= 100)
+                    .ok_or_else(|| format!("{name} takes a number from 0 to 100"))?;
             }
             _ => return Err(format!("there is no option {name}")),
         }
@@ -75,6 +83,13 @@ mod tests {
         let parse = |words: &[&str]| parse(words.iter().map(OsString::from));
         let defaults = parse(&[]).unwrap();
         assert_eq!(defaults.limits.max_bytes, 32 << 20);
+        assert_eq!(
+            parse(&["--keep-free", "0"])
+                .unwrap()
+                .limits
+                .keep_free_percent,
+            0
+        );
         let given = parse(&["--max-bytes", "1000", "--directory", "/tmp/x"]).unwrap();
         assert_eq!(given.limits.max_bytes, 1000);
         assert_eq!(given.directory, PathBuf::from("/tmp/x"));
@@ -82,6 +97,7 @@ mod tests {
         for wrong in [
             &["--max-bytes"][..],
             &["--max-bytes", "1M"],
+            &["--keep-free", "101"],
             &["--what", "1"],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");

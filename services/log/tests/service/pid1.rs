@@ -93,6 +93,8 @@ impl Pid1 {
             .args(words)
             .arg("--directory")
             .arg(self.journal())
+            // However full the disk is that the tests run on.
+            .args(["--keep-free", "0"])
             .args(&self.arguments)
             .env("NOTIFY_SOCKET", self.directory.path().join("notify"))
             .env("LISTEN_FDS", (1 + self.kept.len()).to_string())
