@@ -122,8 +122,9 @@ impl<W: Write> Printer<W> {
         };
         let mut text = String::new();
         if self.style.json {
-            text = serde_json::to_string(&EntryJson::of(&entry))
+            let json = serde_json::to_string(&EntryJson::of(&entry))
                 .map_err(|error| Failure::Failed(format!("cannot write JSON: {error}")))?;
+            text = output::escaped(&json);
         } else {
             if self.boot.is_some_and(|boot| boot != entry.boot) {
                 let line = format!("-- boot {} ({}) --", entry.boot, entry.boot_id);

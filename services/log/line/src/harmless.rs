@@ -5,17 +5,14 @@
 /// spaces; other control characters `\x1b`; characters that change the direction
 /// of text or cannot be seen `\u{202e}`. Line ends are control characters too.
 pub fn harmless(text: &str) -> String {
-    if !text
-        .chars()
-        .any(|character| is_control(character) || is_hidden(character))
-    {
+    if !text.chars().any(is_harmful) {
         return text.to_owned();
     }
     let mut clean = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
             '\t' => clean.push_str("    "),
-            character if is_control(character) => {
+            character if character.is_control() => {
                 clean.push_str(&format!("\\x{:02x}", u32::from(character)));
             }
             character if is_hidden(character) => {
@@ -35,8 +32,9 @@ pub fn harmless_lines(text: &str) -> String {
         .join("\n")
 }
 
-fn is_control(character: char) -> bool {
-    character.is_control()
+/// Whether a character could steer a terminal or mislead the reader.
+pub fn is_harmful(character: char) -> bool {
+    character.is_control() || is_hidden(character)
 }
 
 /// Characters that have no picture of their own and change how the others are

@@ -18,5 +18,5 @@ mod harmless;
 mod level;
 
 pub use event::event;
-pub use harmless::{harmless, harmless_lines};
+pub use harmless::{harmless, harmless_lines, is_harmful};
 pub use level::{Level, Line, UnknownLevel, split_level};
