@@ -431,11 +431,14 @@ impl Writer {
             return self.drop_segment(0, self.used() > self.allowed);
         }
         let (first, count) = self.with_neighbours(position, &excess);
-        if self.rewrite(first, count, &excess).is_err() {
+        match self.rewrite(first, count, &excess) {
+            Ok(()) => Ok(true),
+            Err(Error::Write { path, source }) if !is_full(&source) => {
+                Err(Error::Write { path, source })
+            }
             // No space for the rest of it, or it cannot be read.
-            return self.drop_segment(position, true);
+            Err(_) => self.drop_segment(position, true),
         }
-        Ok(true)
     }
 
     /// The oldest segment of which enough would go, or else the one of which
