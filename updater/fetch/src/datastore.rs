@@ -259,8 +259,8 @@ fn is_missing(error: &io::Error) -> bool {
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match config::read_bytes(path, LONGEST) {
         Ok(bytes) => Ok(bytes),
-        // A file is in the folder's place.
-        Err(_) if path.parent().is_some_and(|folder| folder.is_file()) => Ok(None),
+        // A file is in the place of a folder that leads there.
+        Err(_) if path.ancestors().skip(1).any(Path::is_file) => Ok(None),
         Err(error) => Err(io::Error::other(error)),
     }
 }
