@@ -87,6 +87,7 @@ pub fn come_back() {
 pub fn describe(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exited with {code}"),
+        Exit::OutOfMemory => "ran out of memory".to_owned(),
         Exit::Signal(number) => match Signal::try_from(number) {
             Ok(signal) => format!("killed by {signal}"),
             Err(_) => format!("killed by signal {number}"),

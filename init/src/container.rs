@@ -19,7 +19,7 @@ use crate::children::{Child, Children};
 use crate::kernel_log::log;
 use crate::service::{Id, Run, Service, notify_path};
 use crate::source::{Source, Sources};
-use crate::{mount, needs, outputs, storage, sys};
+use crate::{listening, mount, needs, outputs, storage, sys};
 
 /// How long the rest of a container may take to end after its first process,
 /// once it is killed. A process that is not gone by then hangs in the kernel.
@@ -81,6 +81,9 @@ impl Containers {
     ) -> Result<(), String> {
         let cgroup = runtime::cgroup::create(self.cgroups(), service.name(), &resources)
             .map_err(|error| explain(&error))?;
+        for socket in &service.sockets {
+            listening::set_blocking(socket, true);
+        }
         let (listen, names) = descriptors(service, outputs);
         let mut env = Vec::new();
         if !names.is_empty() {

@@ -20,8 +20,9 @@ use crate::connection::Clients;
 use crate::container::{self, Containers};
 use crate::inhibit::{self, Inhibitors, Verdict};
 use crate::kernel_log::log;
+use crate::listening;
 use crate::machine::{self, Machine};
-use crate::service::{Id, Run};
+use crate::service::{Id, Run, Service};
 use crate::services::Services;
 use crate::shutdown::Ending;
 use crate::source::Sources;
@@ -192,8 +193,9 @@ impl Init {
             self.boot.defined(name.as_str(), awaited, now);
         }
         self.feed(Event::Define(defined.policies));
-        // One that is started on demand has not been stopped: it never ran.
-        for id in defined.places {
+        // One that is started on demand has not been stopped: it never ran. One
+        // whose new definition cannot be used keeps its sockets.
+        for id in 0..Id::try_from(self.services.table().len()).unwrap_or(0) {
             self.watch_activation(id);
         }
         defined.complaints
@@ -237,6 +239,12 @@ impl Init {
                 }
             }
             Action::Probe { service, run } => self.probe(service, run),
+            Action::Refuse { service } => {
+                let id = self.services.find(service.as_str());
+                if let Some(service) = id.and_then(|id| self.services.get(id)) {
+                    listening::refuse(&service.sockets);
+                }
+            }
             Action::CancelProbe { service, run } => {
                 let id = self.services.running(&service, run);
                 let service = id.and_then(|id| self.services.get_mut(id));
@@ -341,7 +349,7 @@ impl Init {
             | State::Ended => log!(Info, "{name}: {state}"),
         }
         self.tell_watchers(name.as_str());
-        if *state == State::Stopped
+        if matches!(state, State::Stopped | State::Failed(_))
             && let Some(id) = self.services.find(name.as_str())
         {
             self.watch_activation(id);
@@ -503,7 +511,29 @@ impl Init {
             }
         };
         self.feed(event);
+        self.client_left(id);
         self.watch_activation(id);
+    }
+
+    /// Tells the supervisor where a client waits that the run which has just ended
+    /// did not take.
+    fn client_left(&mut self, id: Id) {
+        let left = self.services.get(id).filter(|service| {
+            self.is_on_demand(service) && listening::has_client(&service.sockets)
+        });
+        if let Some(service) = left.map(|service| service.entry.name.clone()) {
+            self.feed(Event::Client {
+                service,
+                left: true,
+            });
+        }
+    }
+
+    /// Whether a client starts the service, which rests.
+    fn is_on_demand(&self, service: &Service) -> bool {
+        let state = self.supervisor.state(&service.entry.name);
+        !service.entry.definition.policy.enabled
+            && matches!(state, Some(State::Stopped | State::Ended))
     }
 
     /// A service says something of itself.
@@ -533,25 +563,32 @@ impl Init {
         });
     }
 
-    /// A service that is started on demand has a client.
+    /// A service that does not run has a client: the supervisor decides whether it
+    /// is started or turns the client away.
     pub fn activate(&mut self, id: Id) {
         self.services.unwatch_activation(id, &self.sources);
         if let Some(service) = self.services.get(id) {
             let name = service.entry.name.clone();
-            log!(Info, "{name}: started on demand");
-            self.feed(Event::Start(name));
+            if self.is_on_demand(service) {
+                log!(Info, "{name}: started on demand");
+            }
+            self.feed(Event::Client {
+                service: name,
+                left: false,
+            });
+            self.watch_activation(id);
         }
     }
 
-    /// Watches the sockets of a service that is started on demand, where it does
-    /// not run.
+    /// Watches the sockets of a service that is started on demand, and of one that
+    /// has failed, where it has no run.
     pub fn watch_activation(&mut self, id: Id) {
-        let state = self
-            .services
-            .get(id)
-            .and_then(|service| self.supervisor.state(&service.entry.name));
-        let is_idle = matches!(state, Some(State::Stopped | State::Ended));
-        if is_idle && self.ending.is_none() {
+        let is_idle = self.services.get(id).is_some_and(|service| {
+            let state = self.supervisor.state(&service.entry.name);
+            let has_failed = matches!(state, Some(State::Failed(_)));
+            service.run.is_none() && (has_failed || self.is_on_demand(service))
+        });
+        if is_idle && self.ending.is_none() && self.supervisor.shutdown().is_none() {
             self.services.watch_activation(id, &self.sources);
         }
     }

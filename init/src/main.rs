@@ -29,6 +29,7 @@ mod inhibit;
 mod init;
 mod job;
 mod kernel_log;
+mod listening;
 mod machine;
 mod mount;
 mod needs;

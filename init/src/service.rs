@@ -6,18 +6,16 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use definition::{Entry, Listen, Role};
+use definition::{Entry, Role};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, UnixAddr,
-    bind, listen, setsockopt, socket, sockopt,
-};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
 use nix::unistd::{Pid, pipe2};
 use runtime::cgroup::Cgroup;
 use supervisor::{Exit, Notice};
 
 use crate::kernel_log::log;
+use crate::listening;
 use crate::notify::{self, Message};
 use crate::source::Sources;
 
@@ -113,14 +111,10 @@ impl Service {
     /// What could not be opened.
     pub fn open(entry: Entry, operator: bool) -> Result<Self, String> {
         let notify = notify_socket(&notify_path(entry.name.as_str()))?;
-        let sockets = entry
-            .definition
-            .sockets
-            .iter()
-            .map(listening_socket)
-            .collect::<Result<_, _>>()?;
+        let output = Output::open()?;
+        let sockets = listening::open_all(&entry.definition, Vec::new())?;
         Ok(Self {
-            output: Output::open()?,
+            output,
             entry,
             operator,
             for_this_boot: false,
@@ -146,21 +140,22 @@ impl Service {
     /// # Errors
     /// A socket that could not be opened; nothing has changed then.
     pub fn redefine(&mut self, entry: Entry) -> Result<(), String> {
-        if entry.definition.sockets != self.entry.definition.sockets {
+        let (old, new) = (&self.entry.definition, &entry.definition);
+        if new.sockets != old.sockets || new.socket_mode != old.socket_mode {
             // Those that stay the same stay open: no client is turned away.
-            let mut old: Vec<(Listen, OwnedFd)> = self
-                .entry
-                .definition
-                .sockets
-                .iter()
-                .cloned()
-                .zip(std::mem::take(&mut self.sockets))
-                .collect();
-            let mut sockets = Vec::new();
-            for wanted in &entry.definition.sockets {
-                match old.iter().position(|(listen, _)| listen == wanted) {
-                    Some(index) => sockets.push(old.swap_remove(index).1),
-                    None => sockets.push(listening_socket(wanted)?),
+            let mut kept = Vec::new();
+            for (listen, socket) in old.sockets.iter().zip(&self.sockets) {
+                if new.sockets.contains(listen) {
+                    let copy = socket.try_clone();
+                    let copy = copy.map_err(|error| format!("{listen}: {error}"))?;
+                    kept.push((listen.clone(), copy));
+                }
+            }
+            // All are there before one of the old ones goes.
+            let sockets = listening::open_all(new, kept)?;
+            for listen in &old.sockets {
+                if !new.sockets.contains(listen) {
+                    listening::remove(listen);
                 }
             }
             self.sockets = sockets;
@@ -298,88 +293,4 @@ fn notify_socket(path: &Path) -> Result<OwnedFd, String> {
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))
         .map_err(|error| format!("permissions of {}: {error}", path.display()))?;
     Ok(notify)
-}
-
-/// The clients that may wait to be accepted, as in most servers.
-const BACKLOG: i32 = 128;
-
-fn listening_socket(wanted: &Listen) -> Result<OwnedFd, String> {
-    match wanted {
-        Listen::Unix(path) => {
-            let path = Path::new(path);
-            if let Some(folder) = path.parent() {
-                crate::mount::make_folder(folder, 0o755)?;
-            }
-            let _ = std::fs::remove_file(path);
-            let address = UnixAddr::new(path)
-                .map_err(|error| format!("address {}: {}", path.display(), error.desc()))?;
-            open_socket(
-                AddressFamily::Unix,
-                SockType::Stream,
-                &address,
-                &path.display().to_string(),
-            )
-        }
-        Listen::Tcp(address) => open_internet(SockType::Stream, *address),
-        Listen::Udp(address) => open_internet(SockType::Datagram, *address),
-    }
-}
-
-fn open_internet(kind: SockType, address: std::net::SocketAddr) -> Result<OwnedFd, String> {
-    let text = address.to_string();
-    match address {
-        std::net::SocketAddr::V4(v4) => {
-            open_socket(AddressFamily::Inet, kind, &SockaddrIn::from(v4), &text)
-        }
-        std::net::SocketAddr::V6(v6) => {
-            open_socket(AddressFamily::Inet6, kind, &SockaddrIn6::from(v6), &text)
-        }
-    }
-}
-
-fn open_socket(
-    family: AddressFamily,
-    kind: SockType,
-    address: &dyn SockaddrLike,
-    text: &str,
-) -> Result<OwnedFd, String> {
-    let failed = |call: &str, error: Errno| format!("{call} for {text}: {}", error.desc());
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let opened = socket(family, kind, flags, None).map_err(|error| failed("socket", error))?;
-    if family != AddressFamily::Unix {
-        setsockopt(&opened, sockopt::ReuseAddr, &true)
-            .map_err(|error| failed("setsockopt", error))?;
-        // The address may be one that the network service has not set yet.
-        setsockopt(&opened, sockopt::IpFreebind, &true)
-            .map_err(|error| failed("setsockopt", error))?;
-    }
-    bind(opened.as_raw_fd(), address).map_err(|error| failed("bind", error))?;
-    if kind == SockType::Stream {
-        let backlog = Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN);
-        listen(&opened.as_fd(), backlog).map_err(|error| failed("listen", error))?;
-    }
-    Ok(opened)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tcp_socket_accepts_before_anyone_serves_it() {
-        let address: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let socket = listening_socket(&Listen::Tcp(address)).unwrap();
-        let bound: SockaddrIn = nix::sys::socket::getsockname(socket.as_raw_fd()).unwrap();
-        std::net::TcpStream::connect(std::net::SocketAddrV4::from(bound)).unwrap();
-    }
-
-    #[test]
-    fn an_address_in_use_is_named() {
-        let address: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let first = listening_socket(&Listen::Tcp(address)).unwrap();
-        let bound: SockaddrIn = nix::sys::socket::getsockname(first.as_raw_fd()).unwrap();
-        let again = std::net::SocketAddr::V4(bound.into());
-        let error = listening_socket(&Listen::Tcp(again)).unwrap_err();
-        assert!(error.contains(&again.to_string()), "{error}");
-    }
 }

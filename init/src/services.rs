@@ -11,6 +11,7 @@ use supervisor::{Policy, ServiceName};
 
 use crate::catalog::Reading;
 use crate::kernel_log::log;
+use crate::listening;
 use crate::outputs::Outputs;
 use crate::service::{Id, Service};
 use crate::source::{Source, Sources};
@@ -282,6 +283,8 @@ impl Services {
                 for socket in &service.sockets {
                     sources.remove(socket);
                 }
+                let definition = &service.entry.definition;
+                definition.sockets.iter().for_each(listening::remove);
             }
         }
     }
@@ -322,14 +325,12 @@ impl Services {
         }
     }
 
-    /// Watches the sockets of a service that is started on demand; it does not
-    /// run now.
+    /// Watches the sockets of a service that does not run now.
     pub fn watch_activation(&mut self, id: Id, sources: &Sources) {
         let Some(service) = self.get_mut(id) else {
             return;
         };
-        let on_demand = !service.entry.definition.policy.enabled && !service.sockets.is_empty();
-        if on_demand && !service.activation {
+        if !service.sockets.is_empty() && !service.activation {
             service.activation = true;
             for socket in &service.sockets {
                 let _ = sources.add(&socket.as_fd(), Source::Activation(id), EpollFlags::EPOLLIN);

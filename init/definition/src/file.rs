@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use supervisor::{Health, Policy, Ready, Restart, RestartPolicy, ServiceName};
 
 use crate::value::{
-    Backoff, CapabilityName, CpuLimit, Dependency, Device, Listen, RestartLimit, StopSignal, User,
-    Variable,
+    Backoff, CapabilityName, CpuLimit, Dependency, Device, Listen, RestartLimit, SocketMode,
+    StopSignal, User, Variable,
 };
 use crate::{Definition, Limits};
 
@@ -49,6 +49,7 @@ pub struct File {
     devices: Vec<Device>,
     #[serde(default)]
     sockets: Vec<Listen>,
+    socket_mode: Option<SocketMode>,
     #[serde(default)]
     stored_descriptors: u32,
     #[serde(default)]
@@ -280,6 +281,7 @@ impl File {
             mounts: self.mounts,
             devices: self.devices.into_iter().map(|device| device.0).collect(),
             sockets: self.sockets,
+            socket_mode: self.socket_mode.unwrap_or_default().0,
             stored_descriptors: self.stored_descriptors,
             limits: Limits {
                 memory: self.limits.memory.map(|size| size.0),

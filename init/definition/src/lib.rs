@@ -25,7 +25,7 @@ use supervisor::Policy;
 
 pub use entry::{Entry, Found, IMAGES};
 pub use file::{Mount, Role, Share};
-pub use value::{BOOT_DISK, CpuLimit, Listen, STATE_DISK, StopSignal, User};
+pub use value::{BOOT_DISK, CpuLimit, Listen, MEETING_PLACE, STATE_DISK, StopSignal, User};
 
 /// The largest definition that is read, in bytes.
 pub const MAX_LENGTH: usize = 64 * 1024;
@@ -67,6 +67,8 @@ pub struct Definition {
     pub devices: Vec<String>,
     /// Sockets that PID 1 opens and keeps for it.
     pub sockets: Vec<Listen>,
+    /// The permissions of those on a path.
+    pub socket_mode: u32,
     /// How many descriptors it may store.
     pub stored_descriptors: u32,
     /// Its limits.

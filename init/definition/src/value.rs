@@ -232,6 +232,32 @@ impl fmt::Display for Listen {
     }
 }
 
+/// The permissions of a socket on a path: `"0660"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketMode(pub u32);
+
+text!(SocketMode);
+
+impl Default for SocketMode {
+    /// Everybody who can reach the path may connect: whoever sees the folder was
+    /// given it.
+    fn default() -> Self {
+        Self(0o666)
+    }
+}
+
+impl FromStr for SocketMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        u32::from_str_radix(text, 8)
+            .ok()
+            .filter(|mode| *mode <= 0o777 && text.starts_with('0'))
+            .map(Self)
+            .ok_or_else(|| format!("'{text}' is not a mode, expected one as 0666 or 0660"))
+    }
+}
+
 /// A signal by its name: `"SIGTERM"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopSignal(pub Signal);

@@ -3,7 +3,7 @@
 use crate::graph::{Graph, find};
 use crate::service::{Cause, Goal, Phase};
 use crate::step::{Step, Supervisor};
-use crate::{Policy, Service, ServiceName};
+use crate::{Action, Failure, Policy, Service, ServiceName};
 use std::collections::BTreeMap;
 
 impl Supervisor {
@@ -91,6 +91,42 @@ impl Supervisor {
     pub(crate) fn start_asked(&mut self, name: &ServiceName, step: &mut Step) {
         if let Some(at) = self.find_defined(name) {
             self.bring_up(at, step);
+        }
+    }
+
+    /// What has failed for good turns its client away; what only rests is started
+    /// for it, and what left it waiting is restarted as after a failure.
+    pub(crate) fn client_waits(&mut self, name: &ServiceName, left: bool, step: &mut Step) {
+        let Some(at) = self.find_defined(name).filter(|_| self.ending.is_none()) else {
+            return;
+        };
+        let service = &mut self.services[at];
+        let has_room = service.may_restart(step.now);
+        let next = match &service.phase {
+            Phase::Stopped | Phase::Ended if left => {
+                service.failure = Some(Failure::ClientLeft);
+                service.restart_later(step.now)
+            }
+            Phase::Stopped | Phase::Ended => Phase::Stopped,
+            // Its window may be over.
+            Phase::Failed(Failure::RestartLimit) if has_room => Phase::Stopped,
+            Phase::Failed(_) => {
+                return step.actions.push(Action::Refuse {
+                    service: name.clone(),
+                });
+            }
+            Phase::Waiting { .. }
+            | Phase::Backoff { .. }
+            | Phase::Starting { .. }
+            | Phase::Ready { .. }
+            | Phase::Stopping { .. } => return,
+        };
+        service.goal = Goal::Up;
+        if service.phase != next {
+            self.enter(at, next, step);
+        }
+        for dependency in self.requirements(at) {
+            self.bring_up(dependency, step);
         }
     }
 

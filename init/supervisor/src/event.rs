@@ -22,6 +22,13 @@ pub enum Event {
     Stop(ServiceName),
     /// An operator wants a new run of it.
     Restart(ServiceName),
+    /// A client waits at a socket of the service, which has no run.
+    Client {
+        /// Whose.
+        service: ServiceName,
+        /// It has waited since the last run, which ended without taking it.
+        left: bool,
+    },
     /// The run's program runs: exec succeeded.
     Executed {
         /// Whose.
@@ -105,6 +112,11 @@ pub enum Action {
         /// Which run.
         run: u32,
     },
+    /// Turn away the clients that wait at its sockets: nothing will serve them.
+    Refuse {
+        /// Whose.
+        service: ServiceName,
+    },
     /// End the probe that is under way; its answer is not wanted any more.
     CancelProbe {
         /// Whose.
@@ -135,6 +147,8 @@ pub enum Exit {
     Code(i32),
     /// Killed by this signal.
     Signal(i32),
+    /// Killed with all of its processes because memory ran out.
+    OutOfMemory,
 }
 
 impl Exit {

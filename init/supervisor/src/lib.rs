@@ -114,6 +114,18 @@
 //! More than `limit.count` restarts in `limit.window` fail the service with
 //! `RestartLimit`; restarts by an operator or with a dependency do not count.
 //!
+//! # Clients
+//!
+//! The shell watches the sockets of a service that has no run and says when a
+//! client waits ([`Event::Client`]). A service that is Stopped or Ended is
+//! started for it, with its count of restarts as it was. Where the client has
+//! waited since the last run, that run ended without taking it (`ClientLeft`):
+//! the service is restarted as after a failure, whatever its policy, with the
+//! same wait and within the same limit. One that has failed turns its clients
+//! away ([`Action::Refuse`]) instead of leaving them waiting; after
+//! `RestartLimit` it is started for the first client for which the window has
+//! room again.
+//!
 //! # Definitions
 //!
 //! A new definition of a service that runs lets it run. Its dependencies,

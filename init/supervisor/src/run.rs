@@ -133,21 +133,29 @@ impl Service {
         }
     }
 
-    fn restart_later(&mut self, now: Duration) -> Phase {
+    pub(crate) fn restart_later(&mut self, now: Duration) -> Phase {
         let wait = self.backoff();
         self.ends = self.ends.saturating_add(1);
-        if let Some(limit) = self.policy.restart.limit {
-            self.recent
-                .retain(|&restart| now.saturating_sub(restart) < limit.window);
-            if self.recent.len() >= limit.count as usize {
-                return Phase::Failed(Failure::RestartLimit);
-            }
+        if !self.may_restart(now) {
+            return Phase::Failed(Failure::RestartLimit);
+        }
+        if self.policy.restart.limit.is_some() {
             self.recent.push(now);
         }
         self.restarts = self.restarts.saturating_add(1);
         Phase::Backoff {
             until: now.saturating_add(wait),
         }
+    }
+
+    /// Whether one more restart is within the limit.
+    pub(crate) fn may_restart(&mut self, now: Duration) -> bool {
+        let Some(limit) = self.policy.restart.limit else {
+            return true;
+        };
+        self.recent
+            .retain(|&restart| now.saturating_sub(restart) < limit.window);
+        self.recent.len() < limit.count as usize
     }
 
     /// The wait before the next restart.

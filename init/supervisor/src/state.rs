@@ -47,6 +47,8 @@ pub enum Failure {
     Watchdog,
     /// Its probes failed.
     Unhealthy,
+    /// It was started for a client, and ended without taking it.
+    ClientLeft,
     /// It was killed and still has not ended. Lasts until it ends.
     StopTimeout,
     /// It failed too often; [`Service::failure`](crate::Service::failure)
@@ -71,6 +73,7 @@ impl Failure {
             | Failure::StartTimeout
             | Failure::Watchdog
             | Failure::Unhealthy
+            | Failure::ClientLeft
             | Failure::StopTimeout
             | Failure::RestartLimit => false,
         }
@@ -97,10 +100,12 @@ impl fmt::Display for Failure {
         match self {
             Failure::Exit(Exit::Code(code)) => write!(out, "exited with {code}"),
             Failure::Exit(Exit::Signal(signal)) => write!(out, "killed by signal {signal}"),
+            Failure::Exit(Exit::OutOfMemory) => out.write_str("ran out of memory"),
             Failure::NotStarted(reason) => write!(out, "could not be started: {reason}"),
             Failure::StartTimeout => out.write_str("not ready in time"),
             Failure::Watchdog => out.write_str("no sign of life in time"),
             Failure::Unhealthy => out.write_str("unhealthy"),
+            Failure::ClientLeft => out.write_str("ended without taking its client"),
             Failure::StopTimeout => out.write_str("killed, but does not end"),
             Failure::RestartLimit => out.write_str("failed too often"),
             Failure::Dependency(name) => write!(out, "{name}, which it requires, is not up"),

@@ -82,6 +82,7 @@ impl Supervisor {
             Event::Start(name) => self.start_asked(&name, step),
             Event::Stop(name) => self.stop_asked(&name, step),
             Event::Restart(name) => self.restart_asked(&name, step),
+            Event::Client { service, left } => self.client_waits(&service, left, step),
             Event::Executed { service, run } => {
                 if let Some(at) = self.find_run(&service, run) {
                     self.executed(at, step);

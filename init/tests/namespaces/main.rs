@@ -84,7 +84,12 @@ fn trials() -> Vec<Trial> {
             a_client_starts_a_service_on_demand
             a_client_of_a_service_that_is_restarted_is_served_by_the_next_run
             a_flood_of_clients_is_served_and_starts_the_service_once
-            a_socket_that_a_changed_definition_keeps_stays_open_and_a_new_one_is_watched;
+            a_socket_that_a_changed_definition_keeps_stays_open_and_a_new_one_is_watched
+            a_service_that_leaves_its_client_waiting_is_restarted_within_its_limit_and_then_refuses
+            a_service_that_fails_until_its_limit_refuses_its_next_client
+            a_new_socket_that_cannot_be_opened_loses_none_of_the_old_ones
+            a_socket_takes_no_place_that_is_not_its_own
+            a_socket_is_open_to_all_users_or_as_its_definition_says;
         until_reboot:
             a_service_is_defined_outlives_reload_and_reexecution_and_is_removed
             a_definition_with_a_mistake_or_anothers_name_leaves_nothing_behind

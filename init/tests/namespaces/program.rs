@@ -193,8 +193,8 @@ fn listening(name: &str) -> Option<OwnedFd> {
 
 /// Answers each client of the listening socket with one line.
 fn serve(socket: OwnedFd) -> Result<()> {
+    // It blocks, as sd_listen_fds(3) says.
     let listener = UnixListener::from(socket);
-    listener.set_nonblocking(false)?;
     loop {
         let (mut client, _) = listener.accept()?;
         let _ = writeln!(client, "served");

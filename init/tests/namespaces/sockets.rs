@@ -105,3 +105,144 @@ pub fn a_socket_that_a_changed_definition_keeps_stays_open_and_a_new_one_is_watc
         "served\n"
     );
 }
+
+/// What a client reads: nothing where it is turned away.
+fn turned_away(path: &Path) -> bool {
+    let mut client = connect(path);
+    matches!(client.read(&mut [0; 16]), Ok(0)) || client.read(&mut [0]).is_err()
+}
+
+/// Hostile: is started by a client and ends at once without taking it, again and again. Outcome: it is restarted with growing waits and within its limit, its state says why, and its clients are turned away.
+pub fn a_service_that_leaves_its_client_waiting_is_restarted_within_its_limit_and_then_refuses() {
+    let mut pid1 = Pid1::boot(&[]);
+    let keys = format!(
+        "sockets = [\"unix:{SOCKET}\"]\nenabled = false\n\
+         restart = {{ backoff = \"50ms..100ms\", limit = \"3/1h\" }}"
+    );
+    pid1.define("web", &service(&["exit 0"], &keys));
+    pid1.reload();
+    let path = pid1.path(SOCKET);
+    assert!(turned_away(&path));
+    pid1.wait_for_state("web", ServiceState::Failed);
+    assert_eq!(pid1.service("web").restarts, 3);
+    let log = pid1.log();
+    assert_eq!(log.matches("web: started on demand").count(), 1, "{log}");
+    assert!(log.contains("ended without taking its client"), "{log}");
+    for _ in 0..3 {
+        assert!(turned_away(&path));
+    }
+    assert_eq!(pid1.log().matches("web: started on demand").count(), 1);
+    // The operator's word begins again.
+    pid1.define("web", &web("enabled = false"));
+    pid1.reload();
+    assert_eq!(answer(connect(&path)), "served\n");
+}
+
+pub fn a_service_that_fails_until_its_limit_refuses_its_next_client() {
+    let mut pid1 = Pid1::boot(&[]);
+    let keys = format!(
+        "sockets = [\"unix:{SOCKET}\"]\n\
+         restart = {{ backoff = \"50ms..100ms\", limit = \"2/1h\" }}"
+    );
+    pid1.define("web", &service(&["exit 1"], &keys));
+    pid1.reload();
+    pid1.wait_for_state("web", ServiceState::Failed);
+    let path = pid1.path(SOCKET);
+    for _ in 0..3 {
+        assert!(turned_away(&path));
+    }
+    assert_eq!(pid1.service("web").state, ServiceState::Failed);
+}
+
+pub fn a_new_socket_that_cannot_be_opened_loses_none_of_the_old_ones() {
+    let mut pid1 = Pid1::boot(&[]);
+    pid1.define("web", &web(""));
+    pid1.define("idle", &web("enabled = false").replace("web", "idle"));
+    pid1.reload();
+    pid1.wait_for_state("web", ServiceState::Ready);
+    std::fs::write(pid1.path("/run/wherry/taken"), "x").unwrap();
+    for name in ["web", "idle"] {
+        let sockets = format!(
+            "sockets = [\"unix:/run/wherry/{name}-new.sock\", \"unix:/run/wherry/{name}.sock\", \
+             \"unix:/run/wherry/taken\"]\nenabled = {}",
+            name == "web"
+        );
+        pid1.define(name, &service(&["serve"], &sockets));
+    }
+    let told = pid1.reload();
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert!(
+        told[0].contains("unix:/run/wherry/taken: the path exists"),
+        "{told:#?}"
+    );
+    for name in ["web", "idle"] {
+        let path = pid1.path("/run/wherry").join(format!("{name}.sock"));
+        assert_eq!(answer(connect(&path)), "served\n");
+        let before = pid1.service(name).pid;
+        pid1.order(|service| Request::Restart { service }, name);
+        // The run that ends may still take a client.
+        crate::pid1::until("the next run", || {
+            let line = pid1.service(name);
+            line.state == ServiceState::Ready && line.pid != before
+        });
+        assert_eq!(answer(connect(&path)), "served\n");
+        let new = pid1.path("/run/wherry").join(format!("{name}-new.sock"));
+        assert!(!new.exists());
+    }
+    assert_eq!(pid1.read("/run/wherry/taken"), "x");
+    // Removed, it leaves no name behind.
+    pid1.undefine("web");
+    pid1.reload();
+    crate::pid1::until("its socket is gone", || !pid1.path(SOCKET).exists());
+}
+
+/// Hostile: asks for a socket by way of `..`, in the place of PID 1's own, of a file, or below a link. Outcome: each definition is refused with its key or path, and nothing is replaced.
+pub fn a_socket_takes_no_place_that_is_not_its_own() {
+    let mut pid1 = Pid1::boot(&[("web", web(""))]);
+    std::fs::write(pid1.path("/run/wherry/file"), "x").unwrap();
+    std::os::unix::fs::symlink("/state/config", pid1.path("/run/wherry/link")).unwrap();
+    let places = [
+        ("dots", "/run/../state/config/x", "key `sockets[0]`: "),
+        ("own", "/run/wherry/init.sock", "key `sockets[0]`: "),
+        ("elsewhere", "/run/x.sock", "key `sockets[0]`: "),
+        ("file", "/run/wherry/file", "the path exists"),
+        ("link", "/run/wherry/link/x", "unix:/run/wherry/link/x"),
+        ("others", SOCKET, "the path exists"),
+    ];
+    for (name, path, _) in places {
+        pid1.define(
+            name,
+            &service(&["serve"], &format!("sockets = [\"unix:{path}\"]")),
+        );
+    }
+    let told = pid1.reload();
+    for (name, _, words) in places {
+        let is_told = |line: &&String| line.contains(&format!("/{name}/")) && line.contains(words);
+        assert!(told.iter().any(|line| is_told(&line)), "{name}: {told:#?}");
+    }
+    assert!(pid1.answers_within(Duration::from_secs(20)));
+    assert_eq!(answer(connect(&pid1.path(SOCKET))), "served\n");
+    assert_eq!(pid1.read("/run/wherry/file"), "x");
+    assert!(!pid1.path("/state/config/x").exists());
+    pid1.log();
+}
+
+pub fn a_socket_is_open_to_all_users_or_as_its_definition_says() {
+    use std::os::unix::fs::PermissionsExt;
+    let pid1 = Pid1::boot(&[("web", web(""))]);
+    let mode = || {
+        let metadata = std::fs::symlink_metadata(pid1.path(SOCKET)).unwrap();
+        metadata.permissions().mode() & 0o777
+    };
+    assert_eq!(mode(), 0o666);
+    pid1.define("own", &web("socket-mode = \"0600\"").replace("web", "own"));
+    pid1.reload();
+    let own = || {
+        let metadata = std::fs::symlink_metadata(pid1.path("/run/wherry/own.sock")).unwrap();
+        metadata.permissions().mode() & 0o777
+    };
+    assert_eq!(own(), 0o600);
+    pid1.define("own", &web("socket-mode = \"0660\"").replace("web", "own"));
+    pid1.reload();
+    assert_eq!(own(), 0o660);
+}

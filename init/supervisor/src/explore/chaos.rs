@@ -21,7 +21,7 @@ fn any_run(supervisor: &Supervisor, random: &mut u64) -> (ServiceName, u32) {
 
 fn any_event(supervisor: &Supervisor, random: &mut u64) -> Event {
     let (service, run) = any_run(supervisor, random);
-    match draw(random, 24) {
+    match draw(random, 26) {
         0 => Event::Define(any_definitions(random)),
         1 => Event::Remove(service),
         2 => Event::Start(service),
@@ -58,6 +58,10 @@ fn any_event(supervisor: &Supervisor, random: &mut u64) -> Event {
             healthy: draw(random, 2) == 0,
         },
         16..=19 => Event::Executed { service, run },
+        20..=21 => Event::Client {
+            service,
+            left: draw(random, 2) == 0,
+        },
         _ => Event::Tick,
     }
 }

@@ -29,6 +29,13 @@ impl World<'_> {
                 process.probe = true;
                 Ok(())
             }
+            Action::Refuse { service } => {
+                let state = self.supervisor.state(&service);
+                law(
+                    matches!(state, Some(State::Failed(_))),
+                    "only what has failed refuses its clients",
+                )
+            }
             Action::CancelProbe { service, run } => {
                 let at = self.place(&service)?;
                 if let Some(process) = &mut self.processes[at] {

@@ -228,6 +228,11 @@ impl Machine {
         });
     }
 
+    pub fn client(&mut self, service: &str, left: bool) {
+        let service = name(service);
+        self.event(Event::Client { service, left });
+    }
+
     pub fn passes(&mut self, time: Duration) {
         self.now += time;
         self.event(Event::Tick);
@@ -258,6 +263,7 @@ impl Machine {
             Action::Terminate { service, .. } => Some(format!("terminate {service}")),
             Action::Kill { service, .. } => Some(format!("kill {service}")),
             Action::Probe { service, .. } => Some(format!("probe {service}")),
+            Action::Refuse { service } => Some(format!("refuse {service}")),
             Action::CancelProbe { service, .. } => Some(format!("cancel {service}")),
             Action::Changed { .. } => None,
             Action::Settled { failed } => {

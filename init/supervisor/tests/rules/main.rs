@@ -1,5 +1,6 @@
 //! Each rule of the specification, one test a rule.
 
+mod clients;
 mod defining;
 mod failing;
 mod machine;
