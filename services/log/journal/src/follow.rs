@@ -33,6 +33,11 @@ pub struct Follow {
     cursor: Option<Cursor>,
     /// The newest segment that was read.
     passed: Option<Name>,
+    /// The sequence number of the last entry that was read.
+    last: u64,
+    /// The segment that is read once more, because what came behind `last` was
+    /// merged into it, and the one that is read then.
+    again: Option<(Name, Name)>,
     watch: Option<Inotify>,
 }
 
@@ -61,6 +66,8 @@ impl Follow {
             boot,
             cursor: None,
             passed: None,
+            last: 0,
+            again: None,
             watch,
         })
     }
@@ -118,7 +125,8 @@ impl Follow {
             if let Some(next) = old.next() {
                 return next.map(Some);
             }
-            if let Some((name, offset)) = old.reached() {
+            if let Some((name, offset, last)) = old.reached() {
+                self.last = last;
                 self.resume(name, offset)?;
             }
             self.old = None;
@@ -128,7 +136,13 @@ impl Follow {
         loop {
             if let Some(cursor) = &mut self.cursor {
                 match cursor.next(&self.query, !ended)? {
-                    Next::Entry(entry, _) => return Ok(Some(*entry)),
+                    Next::Entry(entry, _) => {
+                        // Before it was merged.
+                        if self.again.is_none() || entry.sequence > self.last {
+                            return Ok(Some(*entry));
+                        }
+                        continue;
+                    }
                     Next::Damage(damage) => return Err(damage),
                     Next::End => cursor.refresh(),
                 }
@@ -142,6 +156,19 @@ impl Follow {
                 ended = true;
                 continue;
             }
+            if self.again.is_none() {
+                let read = self.cursor.as_ref().map_or(0, |cursor| cursor.last);
+                self.last = self.last.max(read);
+                if let Some(merged) = self.merged_before(newer)? {
+                    self.again = Some((merged, newer));
+                    let segment = Segment::open(&self.directory, merged).ok().flatten();
+                    self.cursor = segment.map(|segment| Cursor::whole(merged, segment));
+                    // Nothing is added to it.
+                    ended = true;
+                    continue;
+                }
+            }
+            self.again = None;
             match Segment::open(&self.directory, newer) {
                 Ok(Some(segment)) => self.cursor = Some(Cursor::whole(newer, segment)),
                 // Its header is not written yet, or it is gone again.
@@ -163,6 +190,17 @@ impl Follow {
             self.cursor = Some(Cursor::at(name, segment, offset));
         }
         Ok(())
+    }
+
+    /// A follower that is behind the writer: the segments between the one that it
+    /// read and `newer` were merged into this one.
+    fn merged_before(&self, newer: Name) -> Result<Option<Name>, Error> {
+        if self.passed.is_none() || newer.first <= self.last.saturating_add(1) {
+            return Ok(None);
+        }
+        let names = segment::list(&self.directory)?;
+        let before = names.into_iter().rfind(|name| *name < newer);
+        Ok(before.filter(|name| name.boot == newer.boot))
     }
 
     /// The first segment behind the one that is being read.

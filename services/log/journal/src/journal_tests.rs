@@ -832,3 +832,88 @@ fn a_fifo_in_place_of_the_lock_is_an_error_and_no_wait() {
     let error = Writer::open(directory.path(), BOOT, LIMITS).err().unwrap();
     assert!(matches!(error, Error::Write { path, .. } if path == lock));
 }
+
+/// What a slow follower has not read yet is merged into what it has read.
+#[test]
+fn a_follower_that_falls_behind_a_flood_misses_nothing_of_the_others() {
+    let directory = TempDir::new().unwrap();
+    let limits = Limits {
+        max_bytes: 600_000,
+        ..LIMITS
+    };
+    let query = Query {
+        services: vec!["network".into()],
+        ..Query::default()
+    };
+    let mut follow = Journal::open(directory.path()).follow(&query).unwrap();
+    let mut writer = Writer::open(directory.path(), BOOT, limits).unwrap();
+    let mut number = 0;
+    let mut write = |rounds: u64| {
+        for _ in 0..rounds {
+            store(&mut writer, "network", 1, &format!("network {number}"));
+            number += 1;
+            for _ in 0..200 {
+                writer.push(&line("flood", Level::Info, 1, b"y")).unwrap();
+            }
+            writer.commit().unwrap();
+        }
+    };
+    let mut read = 0;
+    for rounds in [3, 300, 1, 40, 500, 2] {
+        write(rounds);
+        // At first only one entry: the follower stays in an old segment.
+        for limit in [1, usize::MAX] {
+            for _ in 0..limit {
+                let Some(entry) = follow.next_within(Some(Duration::ZERO)) else {
+                    break;
+                };
+                assert_eq!(entry.unwrap().text(), format!("network {read}"));
+                read += 1;
+            }
+            write(if limit == 1 { 150 } else { 0 });
+        }
+    }
+    assert_eq!(read, 3 + 300 + 1 + 40 + 500 + 2 + 6 * 150);
+}
+
+#[test]
+fn a_follower_sees_nothing_twice_when_the_next_segment_begins() {
+    let directory = TempDir::new().unwrap();
+    store(&mut open(directory.path(), BOOT), "network", 1, "one");
+    for tail in [None, Some(1)] {
+        let query = Query {
+            tail,
+            ..Query::default()
+        };
+        let mut follow = Journal::open(directory.path()).follow(&query).unwrap();
+        let mut texts = Vec::new();
+        let mut take = |follow: &mut crate::Follow| {
+            while let Some(entry) = follow.next_within(Some(Duration::ZERO)) {
+                texts.push(entry.unwrap().text().into_owned());
+            }
+        };
+        take(&mut follow);
+        // Another boot begins another segment, and so does a lost number.
+        let boot = BootId([9 + u8::from(tail.is_some()); 16]);
+        let mut writer = open(directory.path(), boot);
+        store(&mut writer, "network", 2, "two");
+        take(&mut follow);
+        for number in 0..30_000 {
+            writer
+                .push(&line("network", Level::Info, 3, &[b'x'; 60]))
+                .unwrap();
+            if number % 100 == 0 {
+                writer.commit().unwrap();
+            }
+        }
+        store(&mut writer, "network", 3, "end");
+        take(&mut follow);
+        texts.retain(|text| !text.starts_with('x'));
+        // The tail of the second round is the end of the first.
+        let old = match tail {
+            None => "one",
+            Some(_) => "end",
+        };
+        assert_eq!(texts, [old, "two", "end"]);
+    }
+}

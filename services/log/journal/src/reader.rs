@@ -111,9 +111,9 @@ pub struct Entries {
     /// Segments still to be read.
     segments: VecDeque<Name>,
     cursor: Option<Cursor>,
-    /// Where reading ended: the last segment read, and the offset behind its
-    /// last complete record.
-    reached: Option<(Name, u64)>,
+    /// Where reading ended: the last segment read, the offset behind its last
+    /// complete record, and the sequence number of the last entry looked at.
+    reached: Option<(Name, u64, u64)>,
     /// The journal's newest segment: only its end may still be being written.
     newest: Option<Name>,
     /// Boot and sequence number of the last entry returned.
@@ -188,7 +188,7 @@ impl Entries {
                         }
                     }
                     missing -= entries;
-                    self.reached = self.reached.or(Some((name, cursor.end)));
+                    self.reached = self.reached.or(Some((name, cursor.end, cursor.last)));
                 }
                 Err(error) if error.is_damage() => found.push_back(Chosen::Damage(error)),
                 Err(error) => return Err(error),
@@ -205,7 +205,7 @@ impl Entries {
     }
 
     /// Where a follower continues.
-    pub(crate) fn reached(&self) -> Option<(Name, u64)> {
+    pub(crate) fn reached(&self) -> Option<(Name, u64, u64)> {
         self.reached
     }
 
@@ -294,7 +294,7 @@ impl Entries {
             if let Some(cursor) = &mut self.cursor {
                 let growing = Some(cursor.name) == self.newest;
                 let next = cursor.next(&self.query, growing)?;
-                self.reached = Some((cursor.name, cursor.end));
+                self.reached = Some((cursor.name, cursor.end, cursor.last));
                 match next {
                     // In an older segment too.
                     Next::Entry(entry, _)
@@ -360,6 +360,8 @@ pub(crate) struct Cursor {
     limit: Option<u64>,
     /// Behind the last record that was read.
     end: u64,
+    /// The sequence number of the last entry that was read, wanted or not.
+    pub(crate) last: u64,
 }
 
 impl Cursor {
@@ -396,6 +398,7 @@ impl Cursor {
             postings: None,
             limit: None,
             end: offset,
+            last: 0,
         }
     }
 
@@ -426,6 +429,7 @@ impl Cursor {
             match self.segment.find(offset)? {
                 Found::Entry(entry, next) => {
                     self.end = next;
+                    self.last = entry.sequence;
                     if query.wants(&entry) {
                         return Ok(Next::Entry(entry, offset));
                     }
