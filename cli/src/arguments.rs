@@ -1,4 +1,4 @@
-//! What can be typed. The help texts here are the short form of
+//! The command line. The help texts here are the short form of
 //! `docs/cli.md`; a test compares the two.
 
 use std::ffi::OsString;
@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Names under which the program may be called that stand for a subcommand, so
-/// that links let people type what they know.
+/// Subcommands that the program also runs when called by their name, through a
+/// link.
 const SHORT_NAMES: [&str; 3] = ["poweroff", "reboot", "halt"];
 
-/// Look after a Wherry machine.
+/// Manage a Wherry machine.
 #[derive(Debug, Parser)]
 #[command(name = "wherry", version, max_term_width = 100)]
 pub struct Arguments {
@@ -21,7 +21,7 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// Where to look, and for whom to print.
+/// The options of every command.
 #[derive(Debug, Args)]
 pub struct Place {
     /// Print JSON for machines
@@ -40,10 +40,10 @@ pub struct Place {
 pub enum Command {
     /// Show the machine and its services on one screen
     Status,
-    /// Look at services, start and stop them
+    /// Show, start and stop services
     #[command(subcommand)]
     Service(ServiceCommand),
-    /// Update the machine, roll back, look at what was done
+    /// Update the machine, roll back, show the history
     Update(Update),
     /// Read the journal
     Logs(LogSelection),
@@ -54,7 +54,7 @@ pub enum Command {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Give the machine a name
+    /// Name the machine
     #[command(subcommand)]
     Hostname(HostnameCommand),
     /// Run a command, and inhibit a shutdown for as long as it runs
@@ -81,7 +81,7 @@ pub enum Command {
 pub enum ServiceCommand {
     /// List all services
     List,
-    /// Show all of one service
+    /// Show everything about one service
     Show {
         /// The service
         #[arg(value_name = "NAME")]
@@ -93,7 +93,7 @@ pub enum ServiceCommand {
     Stop(Change),
     /// Stop and start services, and wait until they are ready
     Restart(Change),
-    /// Read what one service has written
+    /// Show the log of one service
     Logs {
         /// The service
         #[arg(value_name = "NAME")]
@@ -140,13 +140,13 @@ pub enum HostnameCommand {
     },
 }
 
-/// What to run, and what a shutdown does meanwhile.
+/// What to run, and what a shutdown does in the meantime.
 #[derive(Debug, Args)]
 pub struct Inhibit {
-    /// Who inhibits it, for whoever is blocked [default: the command]
+    /// Who inhibits it, shown to those it blocks [default: the command]
     #[arg(long, value_name = "TEXT")]
     pub who: Option<String>,
-    /// Why, for whoever is blocked
+    /// Why, shown to those it blocks
     #[arg(long, value_name = "TEXT", default_value = "no reason given")]
     pub why: String,
     /// Refuse a shutdown, or delay it by some seconds
@@ -167,11 +167,11 @@ pub struct Inhibit {
 pub enum InhibitMode {
     /// It is refused
     Block,
-    /// It waits for the command's end, 5 s at most
+    /// It waits up to 5 s for the command to end
     Delay,
 }
 
-/// How to end the machine.
+/// How to shut down.
 #[derive(Debug, Args)]
 pub struct Shutdown {
     /// Even while it is inhibited
@@ -193,7 +193,7 @@ pub struct Change {
     pub timeout: Duration,
 }
 
-/// Where the updater is, and what to ask of it.
+/// The updater's socket and the request.
 #[derive(Debug, Args)]
 pub struct Update {
     /// The updater's socket
@@ -203,7 +203,7 @@ pub struct Update {
     pub command: UpdateCommand,
 }
 
-/// What to ask of the updater.
+/// Requests to the updater.
 #[derive(Debug, Subcommand)]
 pub enum UpdateCommand {
     /// Ask the repositories whether there is a release for this machine
@@ -220,7 +220,7 @@ pub enum UpdateCommand {
         #[arg(long)]
         allow_downgrade: bool,
     },
-    /// Show what runs, what is in the slots and what is under way
+    /// Show what runs, what is in the slots and what is in progress
     Status,
     /// List what was installed, blessed and rolled back, and why
     History {
@@ -228,26 +228,26 @@ pub enum UpdateCommand {
         #[arg(short = 'n', long, value_name = "LINES")]
         lines: Option<usize>,
     },
-    /// Make the release in the other slot the one that boots next
+    /// Boot the release in the other slot next
     Rollback {
         /// When to restart into it
         #[arg(long, value_name = "WHEN", default_value = "policy")]
         reboot: Reboot,
     },
-    /// Take only this release from now on
+    /// Install only this release from now on
     Pin {
         /// The release
         #[arg(value_name = "VERSION")]
         version: String,
     },
-    /// Take what the channel offers again
+    /// Follow the channel again
     Unpin,
-    /// Install nothing by itself for a while
+    /// Install nothing automatically for a while
     Hold {
         /// For how long ("2d") or until when ("2026-11-23 06:00:00", UTC); without it, until `resume`
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
-        /// Why, for whoever looks at the status
+        /// Why, shown in the status
         #[arg(long, value_name = "TEXT", default_value = "")]
         because: String,
     },
@@ -258,11 +258,11 @@ pub enum UpdateCommand {
 /// When to restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Reboot {
-    /// At once
+    /// Immediately
     Now,
     /// When maintenance window and locks allow it
     Policy,
-    /// Leave it to me
+    /// Not by the updater
     Never,
 }
 
@@ -282,13 +282,13 @@ pub struct LogSelection {
 /// Which entries, whatever the service.
 #[derive(Debug, Args)]
 pub struct Lines {
-    /// Go on printing what comes
+    /// Print new entries as they come
     #[arg(short, long)]
     pub follow: bool,
     /// Only this boot: 0 is the newest, -1 the one before, N the one of that number, or a boot id
     #[arg(short, long, value_name = "N|ID", allow_hyphen_values = true)]
     pub boot: Option<journal::BootSelector>,
-    /// Of all boots; without this and without a time it is the newest boot
+    /// All boots; without this option and without a time, the newest boot
     #[arg(short, long, conflicts_with = "boot")]
     pub all_boots: bool,
     /// Only since then: "10m" ago, "2026-11-21T09:00:00Z", "today", "yesterday"; all in UTC
@@ -319,7 +319,7 @@ pub enum Shell {
 /// Reads the command line, whose first word is the program's own name.
 ///
 /// # Errors
-/// What is wrong with it, or the help that was asked for.
+/// The mistake in it, or the help that was asked for.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
     let mut words: Vec<OsString> = words.into_iter().collect();
     let called = words

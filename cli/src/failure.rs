@@ -1,5 +1,5 @@
-//! How the command ends when it does not end well: a sentence on standard
-//! error and one of four documented exit codes.
+//! How the command fails: a sentence on standard error and one of four
+//! documented exit codes.
 
 use std::process::ExitCode;
 
@@ -24,11 +24,11 @@ pub enum Failure {
     Unreachable(String),
     /// PID 1 or a service refused, as one sentence; it changed nothing.
     Refused(String),
-    /// A value of the command line has no meaning.
+    /// A value on the command line is invalid.
     Usage(String),
     /// Anything else, as one sentence.
     Failed(String),
-    /// What failed has been printed already, as part of the answer.
+    /// The failure has been printed already, as part of the answer.
     Reported,
 }
 
@@ -53,7 +53,7 @@ impl Failure {
     }
 }
 
-/// What a server refuses and what it says of it is shown, never obeyed.
+/// A server's reason is untrusted text: it is shown with control characters escaped.
 impl<R: Reason + 'static> From<ConnectionError<R>> for Failure {
     fn from(error: ConnectionError<R>) -> Self {
         match error {
@@ -78,7 +78,7 @@ fn whole(error: &dyn std::error::Error) -> String {
 
 /// Prints what is wrong with the command line, or the help that was asked for.
 pub fn usage(error: &clap::Error) -> ExitCode {
-    // A closed pipe is no reason to complain.
+    // A closed pipe is not an error.
     let _ = error.print();
     if error.use_stderr() {
         ExitCode::from(USAGE)

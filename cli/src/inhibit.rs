@@ -1,7 +1,8 @@
 //! `wherry inhibit -- COMMAND`: runs a command, and inhibits a shutdown meanwhile.
 //!
-//! PID 1 lets the inhibitor go with the connection. A thread watches that: it says
-//! when a shutdown waits, and asks again where PID 1 has re-executed itself.
+//! PID 1 drops the inhibitor when the connection closes. A thread watches the
+//! connection: it reports a waiting shutdown, and reconnects when PID 1 has
+//! re-executed itself.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -13,7 +14,7 @@ use crate::arguments::{Inhibit, InhibitMode, Place};
 use crate::failure::Failure;
 use crate::status;
 
-/// Between two tries to reach a fresh PID 1.
+/// Between two attempts to reach a fresh PID 1.
 const RETRY: Duration = Duration::from_millis(50);
 
 pub fn run(place: &Place, inhibit: &Inhibit) -> Result<ExitCode, Failure> {
@@ -39,7 +40,7 @@ pub fn run(place: &Place, inhibit: &Inhibit) -> Result<ExitCode, Failure> {
         .args(arguments)
         .status()
         .map_err(|error| Failure::io(program.display(), &error))?;
-    // As a shell does it: 128 and the signal.
+    // Like a shell: 128 + signal.
     let code = status.code().unwrap_or_else(|| {
         use std::os::unix::process::ExitStatusExt;
         128 + status.signal().unwrap_or_default()

@@ -1,5 +1,5 @@
-//! `wherry logs`: reads the journal's files directly, so that it works
-//! whatever becomes of the log service and of PID 1.
+//! `wherry logs`: reads the journal's files directly, so that it works without
+//! the log service and PID 1.
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -25,7 +25,7 @@ pub fn run(place: &Place, selection: &LogSelection) -> Result<(), Failure> {
     show(place, &selection.service, &selection.lines)
 }
 
-/// Prints the entries of `services`, all where none is named.
+/// Prints the entries of `services`, or all if none is named.
 pub fn show(place: &Place, services: &[String], lines: &Lines) -> Result<(), Failure> {
     let query = query(services, lines, SystemTime::now())?;
     let journal = open(place)?;
@@ -55,8 +55,8 @@ pub fn show(place: &Place, services: &[String], lines: &Lines) -> Result<(), Fai
     printer.flush()
 }
 
-/// An absent directory reads as an empty journal, but a person who named it, or
-/// whose state partition is not mounted, must know.
+/// The reader takes a missing directory for an empty journal, but a person who
+/// named it, or whose state partition is not mounted, must know.
 fn open(place: &Place) -> Result<Journal, Failure> {
     std::fs::read_dir(&place.journal).map_err(|error| {
         Failure::io(format!("no journal in {}", place.journal.display()), &error)
@@ -71,8 +71,8 @@ fn failed(error: journal::Error) -> Failure {
     }
 }
 
-/// What the options ask for. Without a boot or a time it is the newest boot:
-/// what a person wants who looks after a machine now.
+/// The filter for these options. Without a boot or a time it is the newest boot,
+/// which operators usually want.
 fn query(services: &[String], lines: &Lines, now: SystemTime) -> Result<Query, Failure> {
     let time = |text: &Option<String>| {
         text.as_deref()
@@ -105,7 +105,7 @@ struct Style {
 struct Printer<W: Write> {
     out: W,
     style: Style,
-    /// The boot of the last entry: where it changes, a line says so.
+    /// The boot of the last entry: a line marks a change.
     boot: Option<u64>,
 }
 
@@ -113,7 +113,7 @@ impl<W: Write> Printer<W> {
     fn take(&mut self, entry: Result<Entry, journal::Error>) -> Result<(), Failure> {
         let entry = match entry {
             Ok(entry) => entry,
-            // What is lost is said; what is whole still comes.
+            // Report what is lost and print the rest.
             Err(error) if error.is_damage() => {
                 eprintln!("wherry: {}", harmless(&error.to_string()));
                 return Ok(());
@@ -142,7 +142,7 @@ impl<W: Write> Printer<W> {
     }
 }
 
-/// A reader that has gone away (`| head`) ends the command quietly.
+/// A closed pipe (`| head`) ends the command quietly.
 fn stopped(error: std::io::Error) -> Result<(), Failure> {
     if error.kind() == std::io::ErrorKind::BrokenPipe {
         std::process::exit(0);

@@ -1,14 +1,14 @@
 //! `wherry service start | stop | restart`: asks, then watches until each
-//! service has got where it was sent, or has not.
+//! service has reached its new state or failed to.
 //!
 //! ```text
 //!            ask                 a change says so
 //! (known) ────────▶ under way ─────────────────────▶ reached | missed
 //!                       └── the time is over ──────▶ missed
 //! ```
-//! Watching begins before the asking, so no change is missed; what PID 1 says
-//! right after it has accepted tells a service that was there already from one
-//! that has yet to move.
+//! Watching begins before asking, so no change is missed; PID 1's report right
+//! after it has accepted tells a service that was there already from one that
+//! has yet to change.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -50,16 +50,16 @@ impl Wish {
     }
 }
 
-/// How far one service has come.
+/// One service's progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Progress {
     UnderWay,
     Reached,
-    /// It will not get there, for this reason.
+    /// It will not reach the state, for this reason.
     Missed(String),
 }
 
-/// One service of the request, and where it stands.
+/// One service of the request and its progress.
 #[derive(Debug)]
 struct Course {
     wish: Wish,
@@ -70,18 +70,17 @@ struct Course {
 }
 
 impl Course {
-    /// Takes the service's newest state.
+    /// Records the service's newest state.
     fn observe(&mut self, service: Service) {
         self.progress = judge(self.wish, &service, self.before_us);
         self.service = service;
     }
 }
 
-/// Where `service` stands on its way, having been in its former state since
-/// `before_us`.
+/// The progress of `service`, whose former state began at `before_us`.
 fn judge(wish: Wish, service: &Service, before_us: u64) -> Progress {
     use ServiceState as S;
-    // The state from before the restart is no answer to it.
+    // The state before the restart does not count.
     if wish == Wish::Restart && service.since_us == before_us {
         return Progress::UnderWay;
     }
@@ -100,9 +99,11 @@ fn judge(wish: Wish, service: &Service, before_us: u64) -> Progress {
         (Wish::Start | Wish::Restart, S::Backoff) => {
             Progress::Missed(format!("{}; it is started again", detail()))
         }
-        // A restart passes through it; a start never does by itself.
+        // A restart passes through this state; a start does not.
         (Wish::Restart, S::Stopped) => Progress::UnderWay,
-        (Wish::Start, S::Stopped) => Progress::Missed(String::from("it was stopped meanwhile")),
+        (Wish::Start, S::Stopped) => {
+            Progress::Missed(String::from("it was stopped in the meantime"))
+        }
     }
 }
 
@@ -118,7 +119,7 @@ struct Outcome<'a> {
 /// Asks for `wish` for each service of `change` and waits for the outcome.
 ///
 /// # Errors
-/// [`Failure::Reported`] where a service does not get there.
+/// [`Failure::Reported`] if a service does not reach the state.
 pub fn bring_about(place: &Place, wish: Wish, change: &Change) -> Result<(), Failure> {
     let mut client = Client::connect(&place.socket)?;
     if change.no_wait {
@@ -138,8 +139,8 @@ pub fn bring_about(place: &Place, wish: Wish, change: &Change) -> Result<(), Fai
         let service = show(&mut client, name)?;
         courses.push(Course {
             wish,
-            // A service that did not move at all was there already, or has
-            // said why it cannot.
+            // A service that did not change was there already, or has
+            // reported why it cannot change.
             progress: judge(wish, &service, before_us),
             service,
             before_us,
@@ -170,7 +171,7 @@ pub fn bring_about(place: &Place, wish: Wish, change: &Change) -> Result<(), Fai
     report(place, &courses, started.elapsed())
 }
 
-/// The time is over: what is under way counts as missed.
+/// Timeout: a service still in progress counts as missed.
 fn give_up(courses: &mut [Course], limit: Duration) {
     for course in courses {
         if course.progress == Progress::UnderWay {
@@ -234,7 +235,7 @@ fn report(place: &Place, courses: &[Course], took: Duration) -> Result<(), Failu
             Progress::Missed(why) => {
                 missed = true;
                 eprintln!(
-                    "wherry: {name} did not get {}: {}\nwherry: `wherry service logs {name}` may say more",
+                    "wherry: {name} did not become {}: {}\nwherry: `wherry service logs {name}` may say more",
                     match course.wish {
                         Wish::Start | Wish::Restart => "ready",
                         Wish::Stop => "stopped",
@@ -260,7 +261,7 @@ fn report(place: &Place, courses: &[Course], took: Duration) -> Result<(), Failu
 /// console's font has little more.
 struct Spinner {
     on: bool,
-    /// How often it has turned: what is over sooner needs no spinner.
+    /// How often it has turned: short waits need no spinner.
     turns: u32,
 }
 
@@ -301,7 +302,7 @@ impl Spinner {
         );
         let line = crate::table::shortened(&line, 79);
         let mut stderr = std::io::stderr().lock();
-        // A terminal that is gone does not stop the wait.
+        // A closed terminal does not end the wait.
         let _ = write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush());
     }
 
@@ -336,7 +337,7 @@ mod tests {
             (S::Failed, missed("exited with 3")),
             (S::Invalid, missed("exited with 3")),
             (S::Backoff, missed("exited with 3; it is started again")),
-            (S::Stopped, missed("it was stopped meanwhile")),
+            (S::Stopped, missed("it was stopped in the meantime")),
         ];
         for (state, progress) in cases {
             assert_eq!(
@@ -370,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_still_under_way_when_the_time_is_over_says_where_it_stands() {
+    fn at_the_timeout_a_service_in_progress_reports_its_state() {
         let mut courses = [Course {
             wish: Wish::Start,
             service: at(S::Starting, 5),

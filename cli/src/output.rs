@@ -6,8 +6,8 @@ use log_line::is_harmful;
 
 use crate::failure::Failure;
 
-/// Writes to standard output. A reader that has gone away (`| head`) ends the
-/// command quietly.
+/// Writes to standard output. A closed pipe (`| head`) ends the command
+/// quietly.
 pub fn print(text: &str) -> Result<(), Failure> {
     match write_stdout(text) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),

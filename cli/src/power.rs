@@ -13,7 +13,7 @@ use crate::terminal::harmless;
 /// A fresh PID 1 answers within milliseconds; on an emulated machine under
 /// load it may be a second.
 const REEXEC_LIMIT: Duration = Duration::from_secs(10);
-/// Between two tries to reach the fresh PID 1.
+/// Between two attempts to reach the fresh PID 1.
 const REEXEC_STEP: Duration = Duration::from_millis(50);
 
 pub fn shut_down(

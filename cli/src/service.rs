@@ -68,8 +68,8 @@ struct Mistake {
     message: String,
 }
 
-/// Checks a file as PID 1 will read it. What it names on the machine (images,
-/// devices, mounts) is not looked for: the file may be meant for another one.
+/// Checks a file as PID 1 will read it. Images, devices and mounts that it names
+/// need not exist: the file may be meant for another machine.
 fn check(place: &Place, file: &Path) -> Result<(), Failure> {
     let path = file.display().to_string();
     let text = config::read(file, definition::MAX_LENGTH)
@@ -89,7 +89,7 @@ fn check(place: &Place, file: &Path) -> Result<(), Failure> {
         output::print_json(&mistakes)?;
     }
     match mistake {
-        // Without the command's name: editors find the place at the line's start.
+        // Without the command's name: editors expect the location first.
         Some(error) => {
             eprintln!("{}", harmless(&error.to_string()));
             Err(Failure::Reported)
@@ -100,7 +100,7 @@ fn check(place: &Place, file: &Path) -> Result<(), Failure> {
 }
 
 fn reload(place: &Place) -> Result<(), Failure> {
-    done(place, &Request::Reload, "definitions read again")
+    done(place, &Request::Reload, "definitions reloaded")
 }
 
 fn define(place: &Place, name: &str, file: &Path, root: Option<&Path>) -> Result<(), Failure> {

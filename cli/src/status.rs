@@ -28,7 +28,7 @@ pub fn ask(client: &mut Client) -> Result<Status, Failure> {
     }
 }
 
-/// PID 1 answered something else than was asked.
+/// PID 1's reply does not match the request.
 pub fn unexpected(reply: &Reply) -> Failure {
     Failure::Failed(format!(
         "PID 1 gave an answer to another question: {reply:?}"
@@ -52,7 +52,7 @@ fn render(status: &Status, reader: Reader) -> String {
         lines.push(reader.paint(Tone::Busy, &line));
     }
     lines.push(String::new());
-    // A reason is read whole: what is too long for a line goes on in the next.
+    // A reason is never cut: a long one wraps.
     lines.join("\n") + "\n" + &services(&status.services, status.machine.uptime_us, reader)
 }
 
@@ -129,7 +129,7 @@ fn state(storage: &Storage, reader: Reader) -> String {
     line
 }
 
-/// The list of services, `now_us` being PID 1's clock at its making.
+/// The list of services, made at `now_us` by PID 1's clock.
 pub fn services(services: &[Service], now_us: u64, reader: Reader) -> String {
     if services.is_empty() {
         return String::from("no services\n");
@@ -165,8 +165,8 @@ pub fn since(service: &Service, now_us: u64) -> Option<String> {
     (service.since_us > 0).then(|| units::ago(now_us.saturating_sub(service.since_us)))
 }
 
-/// The state as it is shown, with what it means. A ready service whose probe
-/// fails is not well.
+/// The state as shown, and its tone. A ready service whose probe fails is
+/// unhealthy.
 pub fn state_of(service: &Service) -> (Tone, &'static str) {
     match service.state {
         ServiceState::Ready => match service.health {

@@ -1,4 +1,4 @@
-//! Tables of aligned columns, whose last one takes what is left of the line.
+//! Tables of aligned columns; the last one takes the rest of the line.
 
 use crate::terminal::{Reader, Tone, harmless};
 
@@ -24,7 +24,7 @@ impl<T: AsRef<str>> From<T> for Cell {
     }
 }
 
-/// How a column's cells stand.
+/// A column's alignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
     Left,
@@ -40,7 +40,7 @@ pub struct Table {
 
 /// Between two columns.
 const GAP: usize = 2;
-/// However narrow the terminal, so much of the last column is shown.
+/// The least width of the last column, on any terminal.
 const LAST_COLUMN: usize = 16;
 
 impl Table {

@@ -22,7 +22,7 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-/// A stretch of time by its two largest units: `412 ms`, `3.2 s`, `4 min 10 s`,
+/// A duration by its two largest units: `412 ms`, `3.2 s`, `4 min 10 s`,
 /// `2 h 5 min`, `12 d 3 h`.
 pub fn span(microseconds: u64) -> String {
     let seconds = microseconds / 1_000_000;

@@ -1,5 +1,4 @@
-//! `wherry update …`: asks the updater, shows how far it has come, prints the
-//! answer.
+//! `wherry update …`: asks the updater, shows its progress, prints the answer.
 
 mod bar;
 mod render;
@@ -38,7 +37,7 @@ pub fn run(place: &Place, update: &Update) -> Result<(), Failure> {
     output::print(&render::reply(&reply, &sentence, Reader::of_stdout()))
 }
 
-/// What to ask, where it is `now`.
+/// The request, at the time `now`.
 fn request(command: &UpdateCommand, now: SystemTime) -> Result<Request, Failure> {
     Ok(match command {
         UpdateCommand::Check => Request::Check,
@@ -81,7 +80,7 @@ impl From<Reboot> for updater_control::Reboot {
     }
 }
 
-/// A length of time counts from now on, any other time is itself.
+/// A duration counts from now; any other time is absolute.
 fn end_of_hold(text: &str, now: SystemTime) -> Result<String, Failure> {
     let until = match humantime::parse_duration(text) {
         Ok(length) => now.checked_add(length),
@@ -107,18 +106,18 @@ fn end_of_hold(text: &str, now: SystemTime) -> Result<String, Failure> {
     }
 }
 
-/// What is said when the updater has done it and has nothing to tell.
+/// The message for a bare success.
 fn sentence(command: &UpdateCommand) -> String {
     match command {
         UpdateCommand::Pin { version } => {
-            format!("pinned: only {version} is taken until `wherry update unpin`")
+            format!("pinned: only {version} is installed until `wherry update unpin`")
         }
-        UpdateCommand::Unpin => String::from("unpinned: what the channel offers is taken"),
+        UpdateCommand::Unpin => String::from("unpinned: releases from the channel are installed"),
         UpdateCommand::Hold { until: None, .. } => {
-            String::from("held: nothing is installed by itself until `wherry update resume`")
+            String::from("held: nothing is installed automatically until `wherry update resume`")
         }
         UpdateCommand::Hold { .. } => {
-            String::from("held: nothing is installed by itself until then")
+            String::from("held: nothing is installed automatically until then")
         }
         UpdateCommand::Resume => String::from("resumed"),
         UpdateCommand::Check
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_that_cannot_be_is_a_wrong_command_line() {
+    fn an_invalid_hold_is_a_usage_error() {
         for text in ["yesterday", "2026-11-21", "soon", "9000y", "0s"] {
             let failure = end_of_hold(text, now()).unwrap_err();
             assert!(matches!(failure, Failure::Usage(_)), "{text}: {failure:?}");
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_typed_is_what_is_asked() {
+    fn arguments_become_requests() {
         let command = UpdateCommand::Apply {
             version: Some("2.0".into()),
             reboot: Reboot::Never,

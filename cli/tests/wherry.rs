@@ -94,7 +94,7 @@ fn a_start_that_fails_says_why_and_exits_with_1() {
         assert!(
             ended
                 .errors
-                .contains("web did not get ready: exited with 3"),
+                .contains("web did not become ready: exited with 3"),
             "{}",
             ended.errors
         );

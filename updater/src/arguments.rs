@@ -1,4 +1,4 @@
-//! What can be typed.
+//! The command line.
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ pub enum Command {
     Install(Install),
     /// Bless the running release of a disk or a disk image
     Bless(On),
-    /// Make the other release of a disk or a disk image the one that boots next
+    /// Boot the other release of a disk or a disk image next
     Rollback(On),
     /// Show what is on a disk or a disk image
     Look(On),
@@ -91,10 +91,10 @@ pub struct Install {
     /// Allow a release that is older than the running one
     #[arg(long)]
     pub allow_downgrade: bool,
-    /// Stop before the release is made known to the boot loader
+    /// Stop before the release gets a boot entry
     #[arg(long)]
     pub stage: bool,
-    /// Bytes a second at most
+    /// At most so many bytes a second
     #[arg(long, value_name = "BYTES")]
     pub rate_limit: Option<u64>,
     /// Requests at the same time

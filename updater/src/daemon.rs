@@ -47,11 +47,11 @@ pub enum Event {
     Service(Box<control::Service>),
     /// The worker reports.
     Worker(News),
-    /// The FleetLock server has answered, or not.
+    /// The FleetLock server has answered, or the request failed.
     LockAnswered(policy::Answer),
-    /// PID 1 restarts the machine, or says why not.
+    /// PID 1 restarts the machine, or refuses.
     RestartAnswered(Result<(), String>),
-    /// PID 1 knows that what runs works, or could not be told.
+    /// PID 1 has accepted the blessing, or could not be reached.
     BootConfirmed(Result<(), String>),
 }
 
@@ -61,8 +61,8 @@ const RETRY_PID1: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// No wait is shorter.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
-/// How long the end of this process may be put off for the boot loader to be
-/// told. What is cut off then is done at the next occasion.
+/// How long this process may delay its end to update the boot entries. What is
+/// unfinished then is done at the next opportunity.
 const LAST_PUBLISH: Duration = Duration::from_secs(20);
 /// Why PID 1 gave up a release that nobody confirmed: PID 1 writes it.
 const TRIAL_EXPIRED: &str = "trial-expired";
@@ -99,7 +99,7 @@ async fn begin(arguments: Run) -> Result<(Daemon, UnboundedReceiver<Event>), Str
     let notify = Notify::from_environment();
     std::fs::create_dir_all(&arguments.run)
         .map_err(|error| format!("cannot make {}: {error}", arguments.run.display()))?;
-    // Where software on the machine puts its locks: there before anyone needs it.
+    // Where other software puts its locks: it must exist before anyone needs it.
     let locks = arguments.run.join(perform::LOCKS);
     if let Err(error) = std::fs::create_dir_all(&locks) {
         let why = format!("cannot make {}: {error}", locks.display());
@@ -108,20 +108,20 @@ async fn begin(arguments: Run) -> Result<(Daemon, UnboundedReceiver<Event>), Str
     let socket = arguments.run.join("updater.sock");
     let server = Server::<Updater>::listen(&socket)
         .map_err(|error| format!("cannot listen at {}: {error}", socket.display()))?;
-    // Whoever asks from now on gets an answer; nothing of the boot waits for the
-    // disk to be looked at.
+    // From now on clients get an answer; nothing in the boot waits for the first
+    // look at the disk.
     notify.ready();
     let status = ask_pid1(&arguments).await;
     let machine = machine(&status)?;
     let (events, received) = unbounded_channel();
     let asked = events.clone();
     tokio::spawn(server.serve(move |request, answers| {
-        // Where the daemon ends, the client's connection does too.
+        // When the daemon ends, so does the client's connection.
         let _ = asked.send(Event::Asked { request, answers });
     }));
     tokio::spawn(pid1::watch(arguments.pid1.clone(), events.clone()));
     let orders = worker::start(place(&arguments, &machine), events.clone())
-        .map_err(|error| format!("the worker does not start: {error}"))?;
+        .map_err(|error| format!("cannot start the worker: {error}"))?;
     let settings = settings::load(&arguments);
     settings.complain(None);
     let (keeper, record) = Keeper::open(&arguments.state, &machine.version);
@@ -141,7 +141,7 @@ async fn begin(arguments: Run) -> Result<(Daemon, UnboundedReceiver<Event>), Str
         clients: Clients::default(),
         lifecycle: Lifecycle::new(now(), machine, traces, config, record),
         locks: Vec::new(),
-        // Whatever an earlier run has left there is put right.
+        // Corrects what an earlier run has left there.
         marked: Some(String::new()),
     };
     Ok((daemon, received))
@@ -176,7 +176,7 @@ fn machine(status: &control::Machine) -> Result<Machine, String> {
             Err(error) => return Err(format!("the running release's root hash: {error}")),
         },
     };
-    // Until the state is mounted there is none, and without one no wave.
+    // There is none until the state is mounted, and without it no wave.
     let id = status
         .machine_id
         .parse()
@@ -239,7 +239,7 @@ impl Daemon {
                 Some(()) = terminate.recv() => break,
                 Some(()) = interrupt.recv() => break,
             }
-            // What came together is taken together.
+            // Events that arrived together are handled together.
             while let Ok(event) = received.try_recv() {
                 self.take(event);
             }
@@ -272,7 +272,7 @@ impl Daemon {
         }
     }
 
-    /// Takes one event in and does what follows from it.
+    /// Handles one event and performs the actions that follow.
     fn step(&mut self, event: lifecycle::Event) {
         let locks = perform::locks(&self.arguments);
         if locks != self.locks {
@@ -296,7 +296,7 @@ impl Daemon {
         }
     }
 
-    /// How long nothing has to be done.
+    /// How long to wait for the next event.
     fn wait(&self) -> Duration {
         let now = now();
         let wait = self
@@ -306,7 +306,7 @@ impl Daemon {
         wait.clamp(SHORTEST_WAIT, LONGEST_WAIT)
     }
 
-    /// The end of this process: of the machine too, or of the service alone.
+    /// Ends this process: the machine shuts down, or only the service stops.
     async fn end(&mut self, received: &mut UnboundedReceiver<Event>) {
         self.notify.stopping();
         let machine_stops = pid1::status(&self.arguments.pid1)
@@ -327,16 +327,16 @@ impl Daemon {
                 Level::Warning,
                 "publish-failed",
                 &[],
-                "what is staged does not boot yet: there was no time to tell the boot loader",
+                "the staged release does not boot yet: there was no time to update the boot entries",
             );
         }
     }
 }
 
-/// What time it is, by both clocks.
+/// The time by both clocks.
 fn now() -> Now {
     Now {
-        // Suspended time included.
+        // Includes suspended time.
         boot: clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from),
         clock: Timestamp::now(),
     }

@@ -1,4 +1,4 @@
-//! Why something was not done.
+//! Why something failed.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use fetch::FetchError;
 use slots::{Action, Refusal};
 use system_disk::DiskError;
 
-/// Why something was not done. What ran before is what boots.
+/// Why something failed. The release that ran before still boots.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The disk is as it is, and this cannot be done with it.
+    /// The disk's state does not allow it.
     #[error("{0}")]
     Refused(Refusal),
     /// The policy takes nothing, for this reason.
@@ -22,7 +22,7 @@ pub enum Error {
     /// The release could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// An action was done and did not last.
+    /// An action was performed, but the disk did not keep it.
     #[error(
         "the disk does not keep what is written to it ({action:?} again and again): it is \
          probably failing, so replace it"
@@ -31,8 +31,8 @@ pub enum Error {
         /// The action.
         action: Action,
     },
-    /// What is wanted has to be fetched, and no repository is at hand.
-    #[error("part of the release has to be fetched again: `wherry update apply` does it")]
+    /// Part of the release must be fetched, and no repository is configured.
+    #[error("part of the release must be fetched again: run `wherry update apply`")]
     NoSource,
     /// A file could not be read or written.
     #[error("cannot {doing} {}", path.display())]
@@ -59,7 +59,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether it was not even tried: policy, settings or the disk forbid it.
+    /// Whether it was not tried: policy, settings or the disk forbid it.
     pub fn is_declined(&self) -> bool {
         match self {
             Self::Refused(_) | Self::Declined(_) | Self::Setting(_) | Self::NoSource => true,
@@ -68,7 +68,7 @@ impl Error {
         }
     }
 
-    /// With all that is behind it, in one sentence.
+    /// The error and its causes, in one sentence.
     pub fn sentence(&self) -> String {
         let mut sentence = self.to_string();
         let mut source = std::error::Error::source(self);

@@ -1,4 +1,4 @@
-//! What PID 1 says of a service, as far as the health of the release depends on it.
+//! The health of a release, from what PID 1 reports of its services.
 
 use control::{Health, Service, ServiceState};
 use lifecycle::Condition;

@@ -1,7 +1,7 @@
 //! The way to a goal on a system disk: look, ask [`slots::next`], do, look again.
 //!
-//! It works the same on a machine's disk and on an image file, and goes on where
-//! anything before it was cut off, since all that it goes by is on the disk.
+//! It works the same on a machine's disk and on an image file. After an
+//! interruption it continues from what is on the disk.
 
 use std::io::Write;
 
@@ -14,31 +14,31 @@ use system_disk::SystemDisk;
 
 use crate::error::Error;
 
-/// How often one action may be asked for on the way to one goal. Each asks for
-/// something that is then so; a second time comes from a slot that reads back
-/// wrong or a medium that forgets.
+/// How often one action may be repeated on the way to one goal. Once should be
+/// enough; a repetition means a slot that reads back wrong or a medium that loses
+/// writes.
 const REPEATS: usize = 3;
 
-/// The release to be installed, and where it comes from.
+/// The release to install and its repository.
 pub struct Source<'a> {
     /// The release.
     pub manifest: &'a Manifest,
-    /// The repository; `None` where nothing of it is to be fetched any more.
+    /// The repository; `None` if nothing is left to fetch.
     pub repository: Option<&'a Repository>,
 }
 
-/// What it took.
+/// The cost of an installation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spent {
     /// Bytes from mirrors.
     pub fetched: u64,
-    /// Bytes that were here.
+    /// Bytes that were on the disk already.
     pub reused: u64,
     /// What was done, in order.
     pub actions: Vec<Action>,
     /// Mirrors that were dropped, and why.
     pub dropped: Vec<String>,
-    /// Whether the boot loader has yet to be told.
+    /// Whether the boot entries have yet to be changed.
     pub is_withheld: bool,
 }
 
@@ -60,7 +60,7 @@ impl Spent {
     }
 }
 
-/// What `slots` has to know of a release.
+/// What `slots` needs of a release.
 pub fn target(manifest: &Manifest) -> Target {
     Target {
         version: manifest.version.clone(),
@@ -73,10 +73,10 @@ pub fn target(manifest: &Manifest) -> Target {
     }
 }
 
-/// Brings `disk` to `goal`. `tell` hears how far it is.
+/// Brings `disk` to `goal` and reports progress to `tell`.
 ///
 /// # Errors
-/// What failed; the disk then boots what it booted before.
+/// What failed; the disk still boots what it booted before.
 pub async fn reach<D: BlockDevice>(
     disk: &SystemDisk<D>,
     goal: &Goal,
@@ -90,7 +90,7 @@ pub async fn reach<D: BlockDevice>(
         let action = match slots::next(&view, goal) {
             Step::Done => return Ok(spent),
             Step::Refused(refusal) => return Err(Error::Refused(refusal)),
-            // The names of entries decide what boots next; all else is ready.
+            // The entries' names decide what boots next; everything else is ready.
             Step::Do(Action::PublishUki { .. } | Action::RenameEntry { .. })
                 if extent == Extent::Staged =>
             {
@@ -108,7 +108,7 @@ pub async fn reach<D: BlockDevice>(
     }
 }
 
-/// Whether `manifest` could be installed: asked before anything is fetched.
+/// Checks whether `manifest` can be installed, before anything is fetched.
 ///
 /// # Errors
 /// Why not.
@@ -212,7 +212,7 @@ async fn perform<D: BlockDevice>(
     }
 }
 
-/// Reads a slot back from the medium; what that proves, the disk's view knows.
+/// Reads a slot back from the medium and keeps the result in the disk's view.
 fn prove<D: BlockDevice>(
     disk: &SystemDisk<D>,
     slot: SlotId,

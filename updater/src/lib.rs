@@ -37,7 +37,7 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(command_line) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // A reader that has gone away has read enough.
+            // A reader that has closed the pipe has read enough.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
@@ -49,7 +49,7 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            let problem = format!("the runtime does not start: {error}");
+            let problem = format!("cannot start the runtime: {error}");
             say::event(say::Level::Error, "not-started", &[], &problem);
             return ExitCode::FAILURE;
         }

@@ -6,14 +6,14 @@ use fetch::Settings;
 use http_client::{Bounds, Client};
 use policy::{Answer, HEADER, Request};
 
-/// A server that takes longer counts as one that does not answer. Of an answer a
-/// reason is read.
+/// A slower server counts as one that does not answer. Only a reason is read
+/// from an answer.
 const BOUNDS: Bounds = Bounds {
     time: Duration::from_secs(30),
     length: 4096,
 };
 
-/// Sends one request; whatever goes wrong is the answer.
+/// Sends one request; a failure is an answer too.
 pub async fn send(request: &Request, settings: &Settings) -> Answer {
     try_send(request, settings)
         .await
@@ -24,7 +24,7 @@ async fn try_send(request: &Request, settings: &Settings) -> Result<Answer, Stri
     let url = request.url();
     let url = url
         .parse()
-        .map_err(|error| format!("'{url}' is no address: {error}"))?;
+        .map_err(|error| format!("'{url}' is not a URL: {error}"))?;
     let settings = http_client::Settings {
         redirects: 0,
         ..settings.http()

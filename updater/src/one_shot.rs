@@ -1,7 +1,7 @@
 //! `updater install | bless | rollback | look`: the way to a goal once, on a disk
 //! or an image of one, without a daemon. Nothing is mounted.
 //!
-//! Disks are made, tested and measured with it; it takes the newest release
+//! For making, testing and measuring disks: it takes the newest release
 //! whatever its wave is, and knows nothing of windows.
 
 use std::cell::Cell;
@@ -55,7 +55,7 @@ struct Look {
     booted: Option<RootHash>,
     slots: Vec<Slot>,
     entries: Vec<Entry>,
-    /// The entry that the boot loader takes next.
+    /// The entry that the loader boots next.
     next: Option<String>,
     staged: Option<u64>,
     esp_free: u64,
@@ -181,7 +181,7 @@ async fn try_install(arguments: &Install) -> Result<(), Error> {
     };
     let repository = asking.open().await?;
     let (channel, decision) = asking.decide(&repository).await?;
-    // The running release is asked for by name to get its boot entry back.
+    // Asking for the running release by name restores its boot entry.
     let again = arguments.version.as_ref().and_then(|version| {
         let mut offers = channel.offers.iter().map(|offer| &offer.manifest);
         offers
@@ -205,7 +205,7 @@ async fn try_install(arguments: &Install) -> Result<(), Error> {
         Extent::Published
     };
     let mut spent = install::reach(&disk.disk, &goal, Some(&source), extent, &teller(on)).await?;
-    // Metadata too has come from a mirror.
+    // Metadata comes from mirrors too.
     spent.fetched = spent.fetched.max(repository.received());
     let version = Some(manifest.version.to_string());
     report(on, &disk, version, &spent, decision.sentence)
@@ -217,7 +217,7 @@ async fn reach(on: &On, goal: Goal) -> Result<(), Error> {
     report(on, &disk, None, &spent, String::new())
 }
 
-/// Progress for whoever looks on: a line for each phase.
+/// Progress: a line for each phase.
 fn teller(on: &On) -> impl Fn(Progress) {
     let shown = !on.json && std::io::stderr().is_terminal();
     let last = Cell::new(Phase::Idle);
@@ -317,7 +317,7 @@ impl Look {
             text += &format!(
                 "slot {}: {} ({})\n",
                 slot.slot,
-                slot.version.as_deref().unwrap_or("nothing that boots"),
+                slot.version.as_deref().unwrap_or("nothing bootable"),
                 slot.label
             );
         }
@@ -333,7 +333,7 @@ impl Look {
     }
 }
 
-/// A reader that has gone away has read enough.
+/// A reader that has closed the pipe has read enough.
 fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

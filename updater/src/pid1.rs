@@ -1,4 +1,4 @@
-//! PID 1, asked without blocking.
+//! Asks PID 1 without blocking.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::daemon::Event;
 
-/// Before PID 1 is tried again: a fresh one takes over within milliseconds.
+/// Before PID 1 is asked again: a fresh one takes over within milliseconds.
 const RETRY: Duration = Duration::from_secs(1);
 
 struct Connection {
@@ -79,7 +79,7 @@ pub async fn status(path: &Path) -> Result<control::Status, String> {
     }
 }
 
-/// Reports each change of a service, across PID 1's re-executions, for ever.
+/// Reports each change of a service, across PID 1's re-executions. Never ends.
 pub async fn watch(path: PathBuf, events: UnboundedSender<Event>) {
     loop {
         if let Ok(mut connection) = Connection::open(&path, &Request::Watch).await {

@@ -1,5 +1,5 @@
-//! What the kernel said last before it panicked: the records that pstore has
-//! kept over the reset (kernel, `pstore-blk.rst` and `efi-pstore`).
+//! The kernel's last messages before a panic: the records that pstore kept
+//! across the reset (kernel, `pstore-blk.rst` and `efi-pstore`).
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ const KEPT: usize = 400;
 /// The longest record that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// The last words of a panic in the records in `folder`, where there was one.
+/// The last messages of a panic, if the records in `folder` have one.
 pub fn last_words(folder: &Path) -> Option<String> {
     let mut dumps = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -26,8 +26,8 @@ pub fn last_words(folder: &Path) -> Option<String> {
     of_dumps(dumps.iter().map(|(_, text)| text.as_str()))
 }
 
-/// Removes the records in `folder`. What is no panic (the console of an ordinary
-/// boot) goes too, since firmware has little room.
+/// Removes the records in `folder`, also those of ordinary boots (the console),
+/// since firmware has little room.
 pub fn erase(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         // A backend that cannot erase keeps it; the next dump replaces it.
@@ -35,7 +35,7 @@ pub fn erase(folder: &Path) {
     }
 }
 
-/// The line that says why, of the dumps of one panic. A dump is a header
+/// The line with the cause, from the dumps of one panic. A dump is a header
 /// (`Panic#1 Part2`), then lines of the log with level and time; the parts of one
 /// panic are numbered from its end.
 fn of_dumps<'a>(dumps: impl Iterator<Item = &'a str>) -> Option<String> {
@@ -52,7 +52,7 @@ fn of_dumps<'a>(dumps: impl Iterator<Item = &'a str>) -> Option<String> {
             .flat_map(|text| text.lines().skip(1))
             .map(message)
     };
-    // What verity or a driver said is the cause, the panic its consequence.
+    // The message of verity or a driver is the cause, the panic its consequence.
     let cause = lines().find(|line| line.contains("is corrupted") || line.contains("BUG:"));
     let panic = lines().find_map(|line| {
         line.split_once("Kernel panic - not syncing: ")
@@ -99,7 +99,7 @@ mod tests {
     const PANIC: &str = "Panic#1 Part1\n<3>[    4.100000] device-mapper: verity: 253:2: data block 77 is corrupted\n<0>[    4.200000] Kernel panic - not syncing: dm-verity device corrupted\n<0>[    4.300000] Kernel Offset: disabled\n";
 
     #[test]
-    fn a_panic_is_told_with_its_cause_and_its_record_can_be_erased() {
+    fn a_panic_is_reported_with_its_cause_and_its_record_can_be_erased() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("dmesg-efi_pstore-17000"), PANIC).unwrap();
         fs::write(folder.path().join("console-efi_pstore-1"), "hello\n").unwrap();
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_panic_says_nothing() {
+    fn a_record_without_a_panic_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(
             folder.path().join("dmesg-1"),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_in_several_parts_is_found_in_whichever_has_it() {
+    fn the_cause_of_a_panic_is_found_in_any_part() {
         let parts = [
             "Panic#1 Part2\n<6>[1.0] earlier\n",
             "Panic#1 Part1\n<0>[2.0] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000b00\n<4>[2.1]  ? trace\n",
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn long_words_are_cut_between_characters() {
+    fn a_long_message_is_cut_between_characters() {
         let words = format!("{}ü", "x".repeat(KEPT - 1));
         assert_eq!(shortened(&words).len(), KEPT - 1);
     }

@@ -1,7 +1,7 @@
 //! The file in which the updater remembers: `record.json`.
 //!
 //! A record that cannot be read is put aside, one that cannot be written is kept
-//! in memory; both are reported, and everything else goes on.
+//! in memory; both are reported, and everything else continues.
 
 use std::fs;
 use std::io;
@@ -24,8 +24,8 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Reads the record in `folder`. It never fails: what cannot be read is put
-    /// aside, `problem` says so, and nothing is remembered.
+    /// Reads the record in `folder`. It never fails: an unreadable record is
+    /// put aside, `problem` says so, and nothing is remembered.
     pub fn open(folder: &Path, running: &Version) -> (Self, Record) {
         let path = folder.join("record.json");
         let mut problem = None;
@@ -54,8 +54,8 @@ impl Keeper {
         (keeper, record)
     }
 
-    /// Writes the record, where it has changed: the file is the old one or the
-    /// new one, whenever the power goes. Returns what is newly wrong.
+    /// Writes the record if it has changed; after a power cut the file is the old
+    /// or the new one. Returns a new problem.
     pub fn save(&mut self, record: &Record) -> Option<String> {
         if self.saved.as_ref() == Some(record) {
             return None;
@@ -81,7 +81,7 @@ impl Keeper {
 
 fn read(path: &Path) -> Result<Option<String>, config::Error> {
     let bytes = config::read_bytes(path, LONGEST)?;
-    // What is no text is no record: the parser says so.
+    // The parser reports bytes that are not text.
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_noted_is_there_the_next_time() {
+    fn a_written_record_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let (mut keeper, mut record) = Keeper::open(folder.path(), &version("1.0"));
         assert_eq!(keeper.problem, None);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_record_is_put_aside_and_told() {
+    fn a_broken_record_is_put_aside_and_reported() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("record.json");
         for broken in [
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_cannot_be_written_is_told_once_and_stays_in_memory() {
+    fn a_record_that_cannot_be_written_is_reported_once_and_stays_in_memory() {
         let folder = tempfile::tempdir().unwrap();
         // A file where the folder should be: not even user 0 can write below it.
         let blocked = folder.path().join("updater");

@@ -5,19 +5,18 @@ use policy::Config;
 use crate::arguments::Run;
 use crate::say::{self, Level};
 
-/// What was read.
+/// The settings that were read.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The settings that hold.
     pub config: Config,
     /// What is wrong with a file.
     pub problem: Option<String>,
-    /// Whether they are what they are for want of a file without mistakes.
+    /// Whether a file with mistakes was ignored.
     pub is_default: bool,
 }
 
-/// A configuration file is read into memory whole, and nobody writes a longer
-/// one.
+/// A configuration file is read into memory completely; no real one is longer.
 const LONGEST: usize = 256 * 1024;
 
 /// Reads both files. One with a mistake counts as if it were not there.
@@ -46,7 +45,7 @@ pub fn load(arguments: &Run) -> Loaded {
 }
 
 impl Loaded {
-    /// Says what is wrong, unless that is what was wrong `before`.
+    /// Reports problems, unless they are the same as `before`.
     pub fn complain(&self, before: Option<&str>) {
         if let Some(problem) = &self.problem
             && before != Some(problem)

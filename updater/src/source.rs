@@ -14,7 +14,7 @@ use crate::say::{self, Level};
 /// The longest trust anchor and list of certificates that are read, in bytes.
 pub const LONGEST: usize = 1 << 20;
 
-/// All that decides where a release comes from and which one.
+/// What decides which release is taken, and from where.
 #[derive(Clone, Debug)]
 pub struct Asking {
     /// The settings.
@@ -23,11 +23,11 @@ pub struct Asking {
     pub standing: Standing,
     /// Who asks.
     pub machine: MachineId,
-    /// Where a trust anchor may be; the first that is there is used.
+    /// Where a trust anchor may be; the first that exists is used.
     pub anchors: Vec<PathBuf>,
     /// The folder for metadata.
     pub datastore: PathBuf,
-    /// Where metadata is kept where that folder cannot be written.
+    /// Where metadata is kept if that folder cannot be written.
     pub spare_datastore: Option<PathBuf>,
 }
 
@@ -90,7 +90,7 @@ impl Asking {
     /// Asks for the channel, and decides.
     ///
     /// # Errors
-    /// The channel is not there or not as it was signed.
+    /// The channel is missing or does not match its signature.
     pub async fn decide(&self, repository: &Repository) -> Result<(Channel, Decision), Error> {
         let channel = repository.channel(&self.config.channel).await?;
         let choice = policy::choose(

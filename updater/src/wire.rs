@@ -1,4 +1,4 @@
-//! The words of the socket ([`updater_control`]) from and to those of
+//! Translates between the socket's types ([`updater_control`]) and those of
 //! [`lifecycle`].
 
 use jiff::Timestamp;
@@ -8,10 +8,10 @@ use updater_control::{
     Applied, Available, Checked, Phase, Progress, Reboot, RecordKind, Refusal, Reply, Request,
 };
 
-/// A request; `None`: it changes nothing, and the lifecycle need not know of it.
+/// A request; `None`: it changes nothing, and the lifecycle need not see it.
 ///
 /// # Errors
-/// A value in it has no meaning.
+/// A value in it is invalid.
 pub fn request(request: Request) -> Result<Option<lifecycle::Request>, Refusal> {
     Ok(Some(match request {
         Request::Status | Request::History => return Ok(None),
@@ -61,7 +61,7 @@ fn restart(reboot: Reboot) -> RestartWhen {
     }
 }
 
-/// A reply. `notes` are what the person who asked should read beside it.
+/// A reply, with `notes` for the person who asked.
 pub fn reply(reply: lifecycle::Reply, notes: Vec<String>) -> Reply {
     match reply {
         lifecycle::Reply::Checked(found) => Reply::Checked(Box::new(checked(&found))),
@@ -98,7 +98,7 @@ fn checked(found: &lifecycle::Found) -> Checked {
     }
 }
 
-/// How far the worker is.
+/// The worker's progress.
 pub fn progress(progress: &lifecycle::Progress) -> Progress {
     Progress {
         phase: phase(progress.phase),
@@ -131,7 +131,7 @@ pub fn kind(kind: Kind) -> RecordKind {
         Kind::Blessed => RecordKind::Blessed,
         Kind::FellBack => RecordKind::FellBack,
         Kind::RolledBack => RecordKind::RolledBack,
-        Kind::Repaired => RecordKind::Mended,
+        Kind::Repaired => RecordKind::Repaired,
         Kind::Credited => RecordKind::Credited,
     }
 }

@@ -1,6 +1,6 @@
-//! What may take long: reading the disk, asking repositories, installing. One
-//! thing at a time, on a thread of its own with a runtime of its own, so that the
-//! daemon answers meanwhile, also when a disk or a server does not.
+//! Slow work: reading the disk, asking repositories, installing. One job at a
+//! time, on a thread with its own runtime, so that the daemon answers even while
+//! a disk or a server hangs.
 //!
 //! The disk stays open from one order to the next, so that what was proven of a
 //! slot stays known; after an error it is opened again. The thread is never
@@ -50,7 +50,7 @@ pub struct Place {
 /// Starts the worker. It takes orders until their sender is gone.
 ///
 /// # Errors
-/// There is no thread or no runtime to be had.
+/// The thread or its runtime cannot be created.
 pub fn start(place: Place, events: UnboundedSender<Event>) -> io::Result<Sender<Order>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -87,7 +87,7 @@ struct Worker {
 type Opened = SystemDisk<Disk>;
 
 impl Worker {
-    /// Where the daemon is gone, nobody is told, and nothing is lost.
+    /// Send errors are ignored: the daemon has ended.
     fn tell(&self, news: News) {
         let _ = self.events.send(Event::Worker(news));
     }
@@ -115,7 +115,7 @@ impl Worker {
         };
         let view = opened.and_then(|opened| {
             let view = Box::new(opened.view()?);
-            // What failed may have left in memory what is not on the disk.
+            // After a failure the view in memory may differ from the disk.
             if !matches!(result, Err(Error::Disk(_) | Error::Stuck { .. })) {
                 *disk = Some(opened);
             }
@@ -214,7 +214,7 @@ impl Worker {
         root_hash: RootHash,
     ) -> Result<Done, Error> {
         let (repository, channel, decision) = self.ask(asking).await?;
-        // Its wave and the windows do not matter, but it may have been halted.
+        // Wave and windows do not matter, but it may have been halted.
         let found = channel
             .offers
             .iter()
@@ -282,7 +282,7 @@ fn open(place: &Place) -> Result<Opened, Error> {
     Ok(SystemDisk::open_path(&path, place.booted)?)
 }
 
-/// What it took, without the single steps.
+/// The cost, without the single steps.
 fn told(spent: install::Spent) -> Spent {
     Spent {
         has_changed: spent.has_changed(),

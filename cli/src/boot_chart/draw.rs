@@ -35,7 +35,7 @@ const CRITICAL: &str = "#e0823d";
 
 /// The chart as SVG.
 pub fn picture(chart: &Chart) -> String {
-    // A little air after the end, so that the last service's readiness shows.
+    // Some space after the end, so that the last service's readiness shows.
     let air = (chart.end - chart.init) / 40;
     let scale = Scale::new(chart.init, chart.end + air, LEFT, RIGHT);
     let rows = chart.stages.len() + chart.services.len() + 2;
@@ -92,7 +92,7 @@ fn head(chart: &Chart) -> Group {
         .add(text(WIDTH - MARGIN, 52.0, shares(chart)).set("text-anchor", "end"))
 }
 
-/// Whose the boot's parts are, from when to when.
+/// The boot's parts: their owner, start and end.
 fn parts(chart: &Chart) -> [(&'static str, u64, u64, &'static str); 3] {
     [
         ("kernel", 0, chart.init, KERNEL),
@@ -109,7 +109,7 @@ fn shares(chart: &Chart) -> String {
     shares.join(", ")
 }
 
-/// The whole boot from the kernel's start, and the glass that is held over the
+/// The whole boot from the kernel's start, and the magnifying glass over the
 /// part after the kernel.
 fn strip(chart: &Chart, detail: &Scale) -> Group {
     let whole = Scale::new(0, chart.end, MARGIN, WIDTH - MARGIN);
@@ -222,7 +222,7 @@ fn heading(name: &str, middle: f64) -> Text {
 }
 
 fn name_of(row: &Row, middle: f64) -> Text {
-    // What is too long for its place is whole in the row's title.
+    // The row's title has the full text.
     let name = crate::table::shortened(&row.name, 18);
     text(LEFT - 10.0, middle + 4.0, name).set("text-anchor", "end")
 }
@@ -282,7 +282,7 @@ fn service_row(service: &Row, end: u64, scale: &Scale, middle: f64, is_critical:
     }
 }
 
-/// A service's row in words, for who points at it or has it read out.
+/// A service's row in words, for tooltips and screen readers.
 fn story(service: &Row) -> String {
     let mut parts = Vec::new();
     let mut from = service.defined;
@@ -304,8 +304,8 @@ fn story(service: &Row) -> String {
     format!("{}: {}", service.name, parts.join(", "))
 }
 
-/// One service waited for another. What it waited for through a third is not
-/// drawn: the way through that one shows it.
+/// One service waited for another. An indirect wait is not drawn: the arrows
+/// through the third service show it.
 struct Link {
     from: usize,
     to: usize,
@@ -420,7 +420,7 @@ fn line(x1: f64, y1: f64, x2: f64, y2: f64) -> Line {
         .set("y2", y2)
 }
 
-/// A bar from one time to another, so wide at least that it can be seen.
+/// A bar from one time to another, at least wide enough to be seen.
 fn bar(scale: &Scale, from: u64, to: u64, middle: f64, height: f64, colour: &str) -> Rectangle {
     let x = scale.x(from);
     let width = tenth(scale.x(to) - x);
@@ -452,7 +452,7 @@ fn milliseconds(microseconds: u64) -> String {
     }
 }
 
-/// How wide words at the body's size are, about: no font is known here.
+/// The approximate width of text at the body's size: no font is known here.
 #[expect(clippy::cast_precision_loss, reason = "words are short")]
 fn width_of(words: &str) -> f64 {
     words.chars().count() as f64 * 6.6

@@ -1,4 +1,4 @@
-//! What the chart shows, in order, before any of it has a place.
+//! What the chart shows, in order, before layout.
 
 use control::{BootRecord, Span};
 
@@ -10,7 +10,7 @@ pub struct Chart {
     pub init: u64,
     /// When PID 1 began the first service.
     pub services_begin: u64,
-    /// When all had settled, where they have.
+    /// When all had settled, if they have.
     pub settled: Option<u64>,
     /// The last instant that is shown.
     pub end: u64,
@@ -127,7 +127,7 @@ fn row(span: &Span, services: &[&str]) -> Row {
     }
 }
 
-/// From the service that was ready last back over what each waited for longest.
+/// From the service that was ready last, back along the longest waits.
 fn critical(services: &[Row]) -> Vec<usize> {
     let time = |index: &usize| services[*index].end.time();
     let mut path: Vec<usize> = (0..services.len())
@@ -138,7 +138,7 @@ fn critical(services: &[Row]) -> Vec<usize> {
     while let Some(next) = path
         .last()
         .and_then(|last| services[*last].requires.iter().copied().max_by_key(time))
-        // A cycle never starts, but the chart is drawn of whatever comes.
+        // A cycle never starts, but the chart must draw any input.
         .filter(|next| !path.contains(next) && time(next).is_some())
     {
         path.push(next);
@@ -206,7 +206,7 @@ pub mod tests {
     }
 
     #[test]
-    fn the_critical_path_leads_to_the_last_service_that_got_ready() {
+    fn the_critical_path_leads_to_the_last_service_to_become_ready() {
         let chart = arrange(&record());
         let names: Vec<&str> = chart
             .critical
@@ -217,7 +217,7 @@ pub mod tests {
     }
 
     #[test]
-    fn what_an_operator_starts_later_is_no_part_of_the_boot() {
+    fn a_service_that_an_operator_starts_later_is_not_part_of_the_boot() {
         let mut record = record();
         let later = [956, 9000, 9001, 9002];
         record.services.push(span("on-demand", later, &[]));
@@ -232,7 +232,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_boot_without_services_or_stages_can_be_shown() {
+    fn a_boot_without_services_or_stages_can_be_drawn() {
         let record = BootRecord {
             version: String::new(),
             init_us: 5,

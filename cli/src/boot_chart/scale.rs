@@ -1,6 +1,6 @@
-//! From time to place.
+//! Maps time to positions.
 
-/// Maps a stretch of time to a stretch of the picture.
+/// Maps a time range to a range of the picture.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     from: u64,
@@ -20,7 +20,7 @@ impl Scale {
         }
     }
 
-    /// Where `time` is, to a tenth of a unit; what is outside is at the edge.
+    /// The position of `time`, to a tenth of a unit; times outside are at the edge.
     pub fn x(&self, time: u64) -> f64 {
         let time = time.clamp(self.from, self.to);
         #[expect(

@@ -1,4 +1,4 @@
-//! How far the updater has come: a bar on a terminal, otherwise a line for each
+//! The updater's progress: a bar on a terminal, otherwise a line for each
 //! phase and each quarter of it. On standard error; with `--json` nothing.
 
 use std::io::IsTerminal;
@@ -44,7 +44,7 @@ impl Bar {
         Self { form }
     }
 
-    /// Takes news.
+    /// Shows new progress.
     pub fn show(&mut self, progress: &Progress) {
         match &mut self.form {
             Form::Silent => {}
@@ -71,7 +71,7 @@ impl Bar {
         }
     }
 
-    /// Takes it away from the terminal.
+    /// Clears it from the terminal.
     pub fn clear(&self) {
         if let Form::Drawn { bar, .. } = &self.form {
             bar.finish_and_clear();
@@ -92,7 +92,7 @@ fn style(is_measured: bool) -> ProgressStyle {
             "left",
             |state: &ProgressState, text: &mut dyn std::fmt::Write| {
                 let left = u64::try_from(state.eta().as_micros()).unwrap_or(u64::MAX);
-                // A text in memory takes everything.
+                // Writing to a string cannot fail.
                 let _ = text.write_str(&units::span(left));
             },
         )
@@ -114,8 +114,7 @@ fn heading(progress: &Progress) -> String {
     }
 }
 
-/// How much of what kind was done: what matters most first, since a narrow
-/// terminal cuts it.
+/// The amounts, most important first, since a narrow terminal cuts the line.
 fn parts(progress: &Progress) -> String {
     let parts = [
         (progress.fetched > 0).then(|| format!("fetched {}", units::size(progress.fetched))),
@@ -134,8 +133,7 @@ fn message(progress: &Progress) -> String {
     }
 }
 
-/// A line where there is something new to say: another phase, or a quarter of
-/// one more.
+/// A line for a new phase or another quarter of one.
 fn line(progress: &Progress, last: &mut Option<(Phase, u64)>) -> Option<String> {
     let quarter = (done(progress) * 4)
         .checked_div(progress.total)
@@ -195,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_all_is_all() {
+    fn progress_is_at_most_complete() {
         assert_eq!(done(&writing(100 << 20, 1 << 20)), 100 << 20);
     }
 

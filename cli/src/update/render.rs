@@ -64,7 +64,7 @@ fn applied(done: &Applied) -> String {
             units::size(done.reused)
         )
     } else {
-        format!("{version} is what boots anyway; nothing was changed\n")
+        format!("{version} boots next anyway; nothing was changed\n")
     };
     if !done.reboot.is_empty() {
         text += &format!("  {}\n", harmless(&done.reboot));
@@ -219,7 +219,7 @@ fn slots(slots: &[SlotStatus], reader: Reader) -> String {
 
 fn history(records: &[Record], reader: Reader) -> String {
     if records.is_empty() {
-        return String::from("nothing was done yet\n");
+        return String::from("nothing has been done yet\n");
     }
     let mut table = Table::new(&[
         ("TIME", Align::Left),
@@ -236,7 +236,7 @@ fn history(records: &[Record], reader: Reader) -> String {
     };
     for record in records {
         let tone = match record.kind {
-            RecordKind::Installed | RecordKind::Blessed | RecordKind::Mended => Tone::Good,
+            RecordKind::Installed | RecordKind::Blessed | RecordKind::Repaired => Tone::Good,
             RecordKind::RolledBack | RecordKind::Credited => Tone::Busy,
             RecordKind::InstallFailed | RecordKind::FellBack => Tone::Bad,
         };
@@ -250,8 +250,7 @@ fn history(records: &[Record], reader: Reader) -> String {
             (&record.reason).into(),
         ]);
     }
-    // Why something failed is read whole: what is too long for a line goes on in
-    // the next.
+    // A reason is never cut: a long one wraps.
     table.render(Reader {
         width: None,
         ..reader
@@ -341,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_matters_is_on_one_screen() {
+    fn the_status_fits_on_one_screen() {
         insta::assert_snapshot!(plain(&Reply::Status(Box::new(all()))));
     }
 
@@ -363,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn the_history_says_what_was_done_and_why() {
+    fn the_history_shows_what_was_done_and_why() {
         let records = vec![
             record(RecordKind::Installed, "2.0", ""),
             Record {
@@ -378,11 +377,11 @@ mod tests {
         ];
         insta::assert_snapshot!(plain(&Reply::History { records }));
         let nothing = plain(&Reply::History { records: vec![] });
-        assert_eq!(nothing, "nothing was done yet\n");
+        assert_eq!(nothing, "nothing has been done yet\n");
     }
 
     #[test]
-    fn what_a_check_finds_is_said_with_the_reason() {
+    fn the_result_of_a_check_has_its_reason() {
         let mut found = Checked {
             running: "1.0".into(),
             channel: "stable".into(),
@@ -403,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_applied_is_said_with_what_it_cost() {
+    fn an_applied_release_is_shown_with_its_cost() {
         let done = Applied {
             version: "2.0".into(),
             changed: true,

@@ -303,8 +303,8 @@ pub enum RecordKind {
     FellBack,
     /// Somebody rolled back.
     RolledBack,
-    /// A slot that had gone bad was written anew.
-    Mended,
+    /// A slot that had gone bad was written again.
+    Repaired,
     /// A boot that ended without fault of the release was not counted.
     Credited,
 }
@@ -318,7 +318,7 @@ impl RecordKind {
             Self::Blessed => "blessed",
             Self::FellBack => "fell back",
             Self::RolledBack => "rolled back",
-            Self::Mended => "mended",
+            Self::Repaired => "repaired",
             Self::Credited => "try given back",
         }
     }

@@ -34,7 +34,6 @@ pub enum Kind {
     /// Somebody rolled back.
     RolledBack,
     /// A slot that had gone bad was written again.
-    #[serde(rename = "mended")]
     Repaired,
     /// A try was given back.
     Credited,

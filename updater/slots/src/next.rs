@@ -1,4 +1,4 @@
-//! What comes next.
+//! The next action towards a goal.
 
 use release::{RootHash, Sha256Sum, Version};
 
@@ -12,7 +12,7 @@ use layout::entry::EntryName;
 /// both versions of it are there.
 const ESP_SLACK: u64 = 1 << 20;
 
-/// A release to be installed.
+/// A release to install.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Its version.
@@ -31,22 +31,22 @@ pub struct Target {
     pub loader_version: Version,
 }
 
-/// What is wanted.
+/// The state to reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Goal {
-    /// This release is what the loader boots next. The running release may be
-    /// asked for too: it gets its boot entry back where that is missing.
+    /// The loader boots this release next. It may be the running release, whose
+    /// boot entry is restored if it is missing.
     Install(Target),
     /// The running release is good.
     Bless,
-    /// The other release is what the loader boots next.
+    /// The loader boots the other release next.
     RollBack,
     /// The running release has these tries: one is given back to it.
     Credit(Tries),
 }
 
-/// One change. Each is done whole or not at all, but for [`Action::FillSlot`]
-/// and [`Action::StageUki`], whose unfinished results nobody boots.
+/// One change. Each is atomic except [`Action::FillSlot`] and
+/// [`Action::StageUki`], whose unfinished results are never booted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Removes a boot entry.
@@ -61,12 +61,12 @@ pub enum Action {
         /// The slot.
         slot: SlotId,
     },
-    /// Makes the slot's content the release's, and reads it back.
+    /// Writes the release into the slot and reads it back.
     FillSlot {
         /// The slot.
         slot: SlotId,
     },
-    /// Reads the slot: is it what its ids say?
+    /// Reads the slot and checks that it matches its ids.
     ProveSlot {
         /// The slot.
         slot: SlotId,
@@ -77,7 +77,7 @@ pub enum Action {
         slot: SlotId,
         /// The label's version.
         version: Version,
-        /// Whose two ends are the ids.
+        /// Its two halves are the ids.
         root_hash: RootHash,
     },
     /// Replaces both copies of the boot loader by the release's.
@@ -98,14 +98,14 @@ pub enum Action {
     },
 }
 
-/// The machine's answer.
+/// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Do this, look again, ask again.
+    /// Perform this, look again, ask again.
     Do(Action),
     /// The goal is reached.
     Done,
-    /// It cannot be.
+    /// The goal cannot be reached.
     Refused(Refusal),
 }
 
@@ -127,7 +127,7 @@ pub fn next(view: &View, goal: &Goal) -> Step {
     }
 }
 
-/// Whether the release could be installed: asked before anything is fetched.
+/// Checks whether the release can be installed, before anything is fetched.
 ///
 /// # Errors
 /// Why not.
@@ -173,8 +173,8 @@ pub fn check(view: &View, target: &Target) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// An interrupted renaming, the loader's perhaps, has left two entries of one
-/// release: the one that the loader does not choose goes.
+/// An interrupted renaming (perhaps the loader's) has left two entries of one
+/// release: removes the one that the loader does not choose.
 fn remove_twin(view: &View) -> Option<Action> {
     view.entries.iter().find_map(|entry| {
         let is_twin = view.entries.iter().any(|other| {
@@ -211,7 +211,7 @@ fn install(view: &View, target: &Target) -> Next {
     if view.booted == Some(target.root_hash) {
         return Ok(remove_staged(view));
     }
-    // One that had failed before is tried again as if it were new.
+    // A release that failed before is retried like a new one.
     if entry.is_bad() {
         return Ok(counted(entry, Some(Tries::fresh(TRIES))));
     }
@@ -221,7 +221,7 @@ fn install(view: &View, target: &Target) -> Next {
     Ok(remove_staged(view))
 }
 
-/// Makes the spare slot the target's, unless it is.
+/// Writes the target into the spare slot, unless it is there.
 fn fill(view: &View, target: &Target, slot: SlotId) -> Option<Action> {
     let there = &view.slots[slot.index()];
     let is_named =
@@ -230,8 +230,8 @@ fn fill(view: &View, target: &Target, slot: SlotId) -> Option<Action> {
         return Some(Action::ProveSlot { slot });
     }
     let is_whole = there.proof == Proof::Whole(target.root_hash);
-    // What names this slot goes first, and what names no slot at all: it is of no
-    // use and takes room.
+    // First remove the entries that name this slot, and those that name no slot:
+    // they are useless and take room.
     let stays = |entry: &Entry| {
         entry.root_hash.is_some()
             && (entry.root_hash == view.booted || (is_named && is_whole && is_of(entry, target)))
@@ -255,7 +255,7 @@ fn fill(view: &View, target: &Target, slot: SlotId) -> Option<Action> {
     })
 }
 
-/// Brings the target's kernel image among the entries.
+/// Publishes the target's kernel image as an entry.
 fn publish(view: &View, target: &Target) -> Action {
     match view.staged {
         None => Action::StageUki,
@@ -270,8 +270,8 @@ fn remove_staged(view: &View) -> Option<Action> {
     view.staged.map(|_| Action::RemoveStaged)
 }
 
-/// Makes `entry` the loader's choice, by taking the tries of the one that is
-/// preferred to it.
+/// Makes `entry` the loader's choice by taking the tries of the entry that the
+/// loader prefers.
 fn prefer(view: &View, entry: &Entry) -> Option<Action> {
     let choice = loader_choice(&view.entries)?;
     if choice.root_hash == entry.root_hash {
@@ -316,7 +316,7 @@ fn roll_back(view: &View) -> Next {
     Ok(prefer(view, entry))
 }
 
-/// Gives an entry a count, unless it has it.
+/// Sets an entry's count, unless it is set.
 fn counted(entry: &Entry, tries: Option<Tries>) -> Option<Action> {
     let to = file_name(&entry.version, tries);
     (entry.tries != tries).then(|| Action::RenameEntry {
@@ -332,7 +332,7 @@ fn booted_entry(view: &View) -> Result<&Entry, Refusal> {
     view.booted_entry().ok_or(Refusal::NoEntry)
 }
 
-/// Whether an entry is the target's, whole.
+/// Whether an entry is the target's and complete.
 fn is_of(entry: &Entry, target: &Target) -> bool {
     entry.root_hash == Some(target.root_hash) && entry.length == target.uki_length
 }

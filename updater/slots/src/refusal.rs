@@ -1,8 +1,8 @@
-//! Why nothing is done.
+//! Why a goal is refused.
 
 use crate::SlotId;
 
-/// Why the goal cannot be reached. Nothing has been changed for it.
+/// Why the goal cannot be reached. Nothing has been changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The running root is in neither slot.
@@ -35,7 +35,7 @@ pub enum Refusal {
         /// What is needed.
         needed: u64,
     },
-    /// The ESP is full, whatever may be removed from it.
+    /// The ESP is full, even after removing what may be removed.
     #[error(
         "the ESP has room for {available} bytes and the release's kernel image needs {needed}: \
          remove files that are not Wherry's from it"

@@ -1,4 +1,4 @@
-//! The disk as it is.
+//! The current state of the disk.
 
 use layout::entry::Tries;
 use layout::partition::{Label, SlotId};
@@ -15,13 +15,13 @@ pub struct Entry {
     pub tries: Option<Tries>,
     /// Its length in bytes.
     pub length: u64,
-    /// The root that its command line names; `None` where it is no whole unified
-    /// kernel image.
+    /// The root that its command line names; `None` if it is not a complete
+    /// unified kernel image.
     pub root_hash: Option<RootHash>,
 }
 
 impl Entry {
-    /// Whether the loader prefers every other to it.
+    /// Whether the loader prefers every other entry.
     pub fn is_bad(&self) -> bool {
         self.tries.is_some_and(|tries| tries.left == 0)
     }
@@ -34,7 +34,7 @@ pub enum Proof {
     Unknown,
     /// All of it was read from the medium and has this root hash.
     Whole(RootHash),
-    /// It was read, and is not what its ids say.
+    /// It was read and does not match its ids.
     Damaged,
 }
 
@@ -62,7 +62,7 @@ impl SlotView {
     }
 }
 
-/// `EFI/Linux/wherry.new` on the ESP: a kernel image that is no entry yet.
+/// `EFI/Linux/wherry.new` on the ESP: a kernel image that is not an entry yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Staged {
     /// Its length in bytes.
@@ -74,17 +74,17 @@ pub struct Staged {
 /// The whole disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
-    /// The root that runs; `None` where that is none of this disk's.
+    /// The running root; `None` if it is not on this disk.
     pub booted: Option<RootHash>,
     /// Slot A and slot B.
     pub slots: [SlotView; 2],
     /// Every `wherry_*.efi`.
     pub entries: Vec<Entry>,
-    /// The kernel image that is being made ready.
+    /// The staged kernel image.
     pub staged: Option<Staged>,
     /// Bytes that are free on the ESP.
     pub esp_free: u64,
-    /// systemd-boot's version: the older of its two copies. `None` where the ESP
+    /// systemd-boot's version: the older of its two copies. `None` if the ESP
     /// has none of ours.
     pub loader: Option<Version>,
 }
@@ -112,7 +112,7 @@ impl View {
             .min_by(|a, b| crate::order(a, b))
     }
 
-    /// The entries that name a root that is in a slot, and not the running one.
+    /// The entries whose root is in a slot and is not the running one.
     pub fn others(&self) -> impl Iterator<Item = (&Entry, SlotId)> {
         self.entries.iter().filter_map(|entry| {
             let root_hash = entry.root_hash.as_ref()?;

@@ -26,7 +26,7 @@ impl Clients {
 
     pub(super) fn progress(&self, client: ClientId, progress: &lifecycle::Progress) {
         if let Some(answers) = self.waiting.get(&client) {
-            // A client that has disconnected stops nothing.
+            // A client that disconnects stops nothing.
             let _ = answers.send(Reply::Progress(wire::progress(progress)));
         }
     }
@@ -39,7 +39,7 @@ impl Clients {
 }
 
 impl Daemon {
-    /// Answers what changes nothing, and passes on what does.
+    /// Answers queries, and passes on requests that change something.
     pub(super) fn ask(&mut self, request: Request, answers: UnboundedSender<Reply>) {
         let asked = match request {
             Request::Status => {

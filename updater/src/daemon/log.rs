@@ -4,7 +4,7 @@ use lifecycle::Notice;
 
 use crate::say::{Level, event};
 
-/// Writes one line. What a program may look for is in its fields.
+/// Writes one line. Its fields are for programs.
 pub(super) fn write(notice: &Notice) {
     match notice {
         Notice::Panicked(words) => {
@@ -50,7 +50,7 @@ pub(super) fn write(notice: &Notice) {
             Level::Notice,
             "credited",
             &[("version", version)],
-            &format!("{version} is given a try back: the boot before ended without its fault"),
+            &format!("{version} is given a try back: the previous boot ended without its fault"),
         ),
         Notice::Checked(found) => event(Level::Info, "checked", &[], found),
         Notice::CheckFailed(why) => event(Level::Warning, "check-failed", &[], why),
@@ -95,7 +95,7 @@ pub(super) fn write(notice: &Notice) {
             "slot-damaged",
             &[("version", version)],
             &format!(
-                "the slot of {version} is damaged; it is written again as soon as a repository \
+                "the slot of {version} is damaged; it is rewritten as soon as a repository \
                  answers"
             ),
         ),
@@ -128,7 +128,7 @@ pub(super) fn write(notice: &Notice) {
                 Level::Notice,
                 "unpinned",
                 &[],
-                "what the channel offers is taken",
+                "releases from the channel are installed",
             );
         }
         Notice::Held(hold) => event(Level::Notice, "held", &[], &hold.to_string()),

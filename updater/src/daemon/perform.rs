@@ -1,4 +1,4 @@
-//! What the lifecycle asks for.
+//! Performs the lifecycle's actions.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ pub(super) const LOCKS: &str = "lock";
 impl Daemon {
     pub(super) fn perform(&mut self, event: lifecycle::Event) {
         let actions = self.lifecycle.step(now(), event);
-        // First, so that no action is done that would be forgotten.
+        // First, so that a crash forgets no action.
         if let Some(problem) = self.keeper.save(self.lifecycle.record()) {
             say::event(Level::Error, "record", &[], &problem);
         }

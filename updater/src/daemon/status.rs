@@ -1,4 +1,4 @@
-//! What is shown of the machine: to clients, to PID 1, to software on the machine.
+//! The status for clients, for PID 1 and for software on the machine.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ use crate::wire;
 const MARKER: &str = "reboot-required";
 
 impl Daemon {
-    /// How things stand.
+    /// The status.
     pub(super) fn status(&self) -> Status {
         let lifecycle = &self.lifecycle;
         let now = now();
@@ -144,7 +144,7 @@ impl Daemon {
             return;
         }
         let path = self.arguments.run.join(MARKER);
-        // In memory: nothing to keep over a power cut.
+        // On a tmpfs: nothing to keep over a power cut.
         let result = match &wanted {
             Some(text) => fs::write(&path, text),
             None => fs::remove_file(&path),

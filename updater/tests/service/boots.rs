@@ -151,12 +151,12 @@ fn a_blessed_release_whose_slot_went_bad_is_written_anew() {
     std::fs::write(world.disk(), image).unwrap();
     let _pid1 = world.pid1(1, "second");
     let updater = world.start();
-    let status = updater.wait_for("mended slot", |status| {
+    let status = updater.wait_for("repaired slot", |status| {
         status.reboot_required.as_deref() == Some("2.0")
     });
     assert_eq!(status.failed, []);
     let kinds: Vec<String> = updater.history().into_iter().map(|it| it.0).collect();
-    assert_eq!(kinds, ["fell back", "mended"]);
+    assert_eq!(kinds, ["fell back", "repaired"]);
 }
 
 #[test]

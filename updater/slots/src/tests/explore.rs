@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::model::{Model, hash, target};
 use crate::{Goal, Step, Tries, loader_choice, next};
 
-/// Follows `goal` from `start` with a power cut after, and within, each action,
+/// Follows `goal` from `start` with a power cut after and within each action,
 /// and again after each boot that follows; a cut may also come before the
 /// updater has done anything, as often as the loader allows. Checks that
 /// something always boots, and that without a further cut the goal is reached.
@@ -17,7 +17,10 @@ fn explore(start: &Model, wanted: u8) -> usize {
         if !seen.insert(model.clone()) {
             continue;
         }
-        assert!(seen.len() < 50_000, "there is no end to it: {model:#?}");
+        assert!(
+            seen.len() < 50_000,
+            "the exploration does not end: {model:#?}"
+        );
         let booted = model
             .boot()
             .unwrap_or_else(|| panic!("nothing boots: {model:#?}"));
@@ -66,7 +69,7 @@ fn converges(model: &Model, wanted: u8) {
             Step::Refused(refusal) => panic!("{refusal}: {machine:#?}\nafter {trace:#?}"),
         }
     }
-    panic!("it does not end: {model:#?}\n{trace:#?}");
+    panic!("the update does not end: {model:#?}\n{trace:#?}");
 }
 
 #[test]
@@ -76,7 +79,7 @@ fn an_update_survives_every_power_cut() {
         (Model::installed(), 2),
         (Model::installed(), 3),
         (Model::updated(1, 2), 3),
-        // Down to an older release.
+        // A downgrade.
         (Model::updated(2, 3), 1),
         (Model::updated(2, 3), 2),
     ] {
@@ -87,15 +90,15 @@ fn an_update_survives_every_power_cut() {
     println!("{seen} disks");
 }
 
-/// Its release is damaged in its slot: it gives way to the other.
+/// Its slot is damaged: the loader falls back to the other release.
 #[test]
-fn a_blessed_release_that_goes_bad_gives_way() {
+fn a_blessed_release_whose_slot_goes_bad_falls_back() {
     let mut model = Model::updated(1, 2);
     let slot = model.slots.iter_mut().find(|slot| slot.ids == 2).unwrap();
     slot.content = 0;
     let booted = model.boot().unwrap();
     assert_eq!(booted.booted, 1);
-    // And is mended.
+    // The slot is repaired.
     assert!(explore(&booted, 2) > 10);
 }
 
@@ -112,7 +115,7 @@ fn a_roll_back_survives_every_power_cut() {
         let step = next(&model.view(), &Goal::RollBack);
         seen.insert(model.clone(), step.clone());
         match step {
-            // The machine runs release 2 and goes on.
+            // The machine runs release 2 and continues.
             Step::Do(action) => {
                 let mut after = model.clone();
                 open.extend(after.perform(&action, 1));

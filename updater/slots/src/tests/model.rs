@@ -38,9 +38,9 @@ pub fn target(n: u8) -> Target {
 pub struct Slot {
     /// The label's release; 0: `_empty`.
     pub label: u8,
-    /// The ids' release; 0: nobody's.
+    /// The ids' release; 0: none.
     pub ids: u8,
-    /// The release that it wholly holds; 0: none.
+    /// The release that it holds completely; 0: none.
     pub content: u8,
     /// What the program knows of it in this run.
     known: Known,
@@ -182,7 +182,7 @@ impl Model {
             }
             Action::UpdateLoader => self.loader = 258,
             Action::StageUki => {
-                assert_eq!(self.staged, None, "a staged kernel image is written over");
+                assert_eq!(self.staged, None, "a staged kernel image is overwritten");
                 self.staged = Some(PART);
                 between.push(self.clone());
                 self.staged = Some(wanted);
@@ -191,7 +191,7 @@ impl Model {
                 assert_eq!(
                     self.staged,
                     Some(wanted),
-                    "what is published is the target's"
+                    "the published image is the target's"
                 );
                 let tries = Tries::fresh(crate::TRIES);
                 assert_eq!(*file, name(wanted, Some(tries)));
@@ -210,7 +210,7 @@ impl Model {
                     .and_then(|rest| rest.strip_suffix(".efi"))
                     .unwrap();
                 let renamed = (release, tries.parse().ok());
-                // Both names may be there for a moment.
+                // Both names may exist for a moment.
                 let mut both = self.clone();
                 both.entries.push(renamed);
                 both.tidy();
@@ -236,7 +236,7 @@ impl Model {
         );
     }
 
-    /// Switches the machine on: the loader counts and chooses until something
+    /// Boots the machine: the loader counts tries and chooses until an entry
     /// boots. `None`: the machine is bricked.
     pub fn boot(&self) -> Option<Self> {
         let mut machine = self.clone();

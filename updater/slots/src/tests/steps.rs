@@ -1,4 +1,4 @@
-//! The steps one by one, and what is refused.
+//! The single steps, and the refusals.
 
 use super::model::{Model, UKI_LENGTH, target, version};
 use crate::{Action, Goal, Refusal, Step, Tries, check, loader_choice, next};
@@ -55,7 +55,7 @@ fn an_update_takes_these_steps() {
 }
 
 #[test]
-fn going_down_takes_the_running_releases_tries() {
+fn a_downgrade_takes_the_running_releases_tries() {
     let mut model = Model::updated(2, 3);
     let steps = actions(&mut model, &Goal::Install(target(1)), 1);
     assert_eq!(
@@ -87,7 +87,7 @@ fn a_blessed_release_is_guarded_only_where_there_is_another() {
         actions(&mut model, &Goal::Bless, 2);
         assert_eq!(model.entries, [(1, None), (2, tries(after))]);
     }
-    // The other has failed: falling back to it is no help.
+    // The other has failed: falling back to it does not help.
     model.entries = vec![
         (1, Some(Tries { left: 0, done: 3 })),
         (2, Some(Tries { left: 2, done: 1 })),
@@ -116,7 +116,7 @@ fn a_release_on_trial_does_not_update_the_machine() {
 }
 
 #[test]
-fn space_is_counted_with_what_may_be_removed() {
+fn removable_files_count_as_free_space() {
     let view = Model::updated(1, 2).view();
     assert_eq!(check(&view, &target(3)), Ok(()));
     let mut full = view.clone();
@@ -141,7 +141,7 @@ fn space_is_counted_with_what_may_be_removed() {
 }
 
 #[test]
-fn rolling_back_needs_another_whole_release() {
+fn rolling_back_needs_another_undamaged_release() {
     let model = Model::installed();
     assert_eq!(
         next(&model.view(), &Goal::RollBack),
@@ -176,7 +176,7 @@ fn rolling_back_needs_another_whole_release() {
 }
 
 #[test]
-fn an_entry_that_was_lost_comes_back() {
+fn a_lost_entry_is_restored() {
     let mut model = Model::installed();
     model.entries.clear();
     assert_eq!(
