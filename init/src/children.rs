@@ -25,6 +25,8 @@ pub enum Child {
     Trial,
     /// The child that unmounts the state partition at the end.
     Ending,
+    /// A child that closes descriptors of a service.
+    Closer(Id),
 }
 
 /// A process that has ended.
@@ -72,8 +74,24 @@ impl Children {
     pub fn probes(&self) -> impl Iterator<Item = (Pid, Id, u32)> {
         self.0.iter().filter_map(|(pid, child)| match child {
             Child::Probe(id, run) => Some((*pid, *id, *run)),
-            Child::Service(_) | Child::State | Child::Trial | Child::Ending => None,
+            Child::Service(_) | Child::State | Child::Trial | Child::Ending | Child::Closer(_) => {
+                None
+            }
         })
+    }
+
+    /// How many of them are that.
+    pub fn count(&self, child: Child) -> usize {
+        self.0.values().filter(|other| **other == child).count()
+    }
+
+    /// Forgets one of them that is that.
+    #[cfg(test)]
+    pub fn take(&mut self, child: Child) -> Option<Pid> {
+        let (pid, _) = self.0.iter().find(|(_, other)| **other == child)?;
+        let pid = *pid;
+        self.0.remove(&pid);
+        Some(pid)
     }
 }
 

@@ -9,6 +9,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use supervisor::{Event, Shutdown};
 
 use crate::children::{self, BATCH};
+use crate::foreign;
 use crate::init::Init;
 use crate::kernel_log::log;
 use crate::machine;
@@ -91,10 +92,14 @@ impl EventLoop {
             init.give_up_remains();
             init.forget_removed();
             init.end_delay();
+            foreign::close_dropped(&mut init.children);
+            init.unmute();
             if let Some(ending) = &init.ending {
                 ending.end(machine::now(), init.watchdog.as_mut());
             }
-            if std::mem::take(&mut init.reexecution_wanted) {
+            // What waits for a child would be closed by execve(2), in this process.
+            if init.reexecution_wanted && !foreign::is_waiting() {
+                init.reexecution_wanted = false;
                 init.reexecute();
             }
         }

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use control::{Outcome, Refusal, Reply};
 use definition::Role;
+use nix::sys::epoll::EpollFlags;
 use supervisor::{Action, Event, Exit, Limits, Notice, ServiceName, Shutdown, State, Supervisor};
 
 use crate::boot_record::BootRecord;
@@ -18,6 +19,7 @@ use crate::children::{Child, Children, Ended, describe};
 use crate::cmdline::Cmdline;
 use crate::connection::Clients;
 use crate::container::{self, Containers};
+use crate::foreign;
 use crate::inhibit::{self, Inhibitors, Verdict};
 use crate::kernel_log::log;
 use crate::listening;
@@ -25,12 +27,15 @@ use crate::machine::{self, Machine};
 use crate::service::{Id, Run, Service};
 use crate::services::Services;
 use crate::shutdown::Ending;
-use crate::source::Sources;
+use crate::source::{Source, Sources};
 use crate::state_partition::{News, StatePartition};
 use crate::status::View;
 use crate::sys;
 use crate::trial::Trial;
 use crate::watchdog::Watchdog;
+
+/// How many notifications of one service are taken in one turn of the loop.
+const NOTIFICATIONS: usize = 16;
 
 /// PID 1.
 #[derive(Debug)]
@@ -240,9 +245,10 @@ impl Init {
             }
             Action::Probe { service, run } => self.probe(service, run),
             Action::Refuse { service } => {
-                let id = self.services.find(service.as_str());
-                if let Some(service) = id.and_then(|id| self.services.get(id)) {
-                    listening::refuse(&service.sockets);
+                if let Some(id) = self.services.find(service.as_str())
+                    && let Some(service) = self.services.get(id)
+                {
+                    listening::refuse(id, &service.sockets);
                 }
             }
             Action::CancelProbe { service, run } => {
@@ -424,6 +430,7 @@ impl Init {
                     ending.unmounted();
                 }
             }
+            Some(Child::Closer(_)) => {} // counted as long as it was there
         }
     }
 
@@ -537,12 +544,21 @@ impl Init {
     }
 
     /// A service says something of itself.
+    ///
+    /// A few at a time: what a service sends without a pause must not keep PID 1
+    /// from everything else. The others are there at the loop's next turn.
     pub fn take_notifications(&mut self, id: Id) {
-        loop {
+        for _ in 0..NOTIFICATIONS {
             let Some(service) = self.services.get_mut(id) else {
                 return;
             };
-            let Some(said) = service.hear() else {
+            if foreign::is_clogged(id, &self.children) {
+                service.is_muted = true;
+                let (source, nothing) = (Source::Notify(id), EpollFlags::empty());
+                self.sources.modify(&service.notify, source, nothing);
+                return;
+            }
+            let Some(said) = service.hear(id) else {
                 return;
             };
             let name = service.entry.name.clone();
@@ -551,6 +567,18 @@ impl Init {
             }
             if said.status {
                 self.tell_watchers(name.as_str());
+            }
+        }
+    }
+
+    /// Listens again to the services whose descriptors have been closed meanwhile.
+    pub fn unmute(&mut self) {
+        for (id, service) in self.services.iter_mut() {
+            if service.is_muted && !foreign::is_clogged(id, &self.children) {
+                service.is_muted = false;
+                let source = Source::Notify(id);
+                self.sources
+                    .modify(&service.notify, source, EpollFlags::EPOLLIN);
             }
         }
     }

@@ -9,6 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use crate::foreign::Foreign;
+use crate::service::Id;
 use definition::{Definition, Listen, MEETING_PLACE};
 use nix::errno::Errno;
 use nix::fcntl::{
@@ -78,7 +80,7 @@ pub fn remove(listen: &Listen) {
 }
 
 /// Whether a client waits at one of the sockets.
-pub fn has_client(sockets: &[OwnedFd]) -> bool {
+pub fn has_client(sockets: &[Foreign]) -> bool {
     let mut waiting: Vec<PollFd<'_>> = sockets
         .iter()
         .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
@@ -86,8 +88,9 @@ pub fn has_client(sockets: &[OwnedFd]) -> bool {
     !waiting.is_empty() && poll(&mut waiting, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-/// Turns away the clients that wait: a connection is closed, a message dropped.
-pub fn refuse(sockets: &[OwnedFd]) {
+/// Turns away the clients that wait: a connection is closed, a message dropped. What
+/// a client has sent, and how long it takes to close, is none of PID 1's choice.
+pub fn refuse(owner: Id, sockets: &[Foreign]) {
     for socket in sockets {
         // The service that shares it has no run.
         set_blocking(socket, false);
@@ -98,7 +101,7 @@ pub fn refuse(sockets: &[OwnedFd]) {
                     recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT).map(drop)
                 }
                 Ok(client) => {
-                    drop(crate::sys::inherit(client));
+                    drop(crate::sys::inherit(client).map(|client| Foreign::new(owner, client)));
                     Ok(())
                 }
                 Err(error) => Err(error),
@@ -113,7 +116,7 @@ pub fn refuse(sockets: &[OwnedFd]) {
 
 /// Lets a socket wait, as sd_listen_fds(3) promises, or not. A service shares
 /// this with PID 1 and with its next run, so it is set before each start.
-pub fn set_blocking(socket: &OwnedFd, blocking: bool) {
+pub fn set_blocking(socket: &impl AsFd, blocking: bool) {
     if let Ok(flags) = fcntl(socket, FcntlArg::F_GETFL) {
         let mut flags = OFlag::from_bits_retain(flags);
         flags.set(OFlag::O_NONBLOCK, !blocking);
@@ -239,6 +242,8 @@ mod tests {
     use nix::sys::socket::getsockname;
 
     use super::*;
+    use crate::children::Children;
+    use crate::foreign;
 
     fn any() -> (OwnedFd, SocketAddr) {
         let socket = open(&Listen::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
@@ -250,9 +255,9 @@ mod tests {
     #[test]
     fn a_tcp_socket_accepts_before_anyone_serves_it_and_blocks_who_does() {
         let (socket, address) = any();
-        assert!(!has_client(std::slice::from_ref(&socket)));
+        let sockets = [Foreign::new(0, socket)];
+        assert!(!has_client(&sockets));
         TcpStream::connect(address).unwrap();
-        let sockets = [socket];
         assert!(has_client(&sockets));
         let flags = OFlag::from_bits_retain(fcntl(&sockets[0], FcntlArg::F_GETFL).unwrap());
         assert!(!flags.contains(OFlag::O_NONBLOCK));
@@ -285,11 +290,12 @@ mod tests {
         let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let to = SocketAddr::V4(bound.into());
         sender.send_to(b"x", to).unwrap();
-        let sockets = [socket, udp];
-        refuse(&sockets);
+        let sockets = [Foreign::new(0, socket), Foreign::new(0, udp)];
+        refuse(0, &sockets);
         assert!(!has_client(&sockets));
+        foreign::close_dropped(&mut Children::default());
         assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
-        refuse(&sockets);
+        refuse(0, &sockets);
         for socket in &sockets {
             let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL).unwrap());
             assert!(!flags.contains(OFlag::O_NONBLOCK));

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use layout::partition::SlotId;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -116,6 +117,22 @@ impl Machine {
         if let Err(error) = nix::unistd::sethostname(&self.hostname) {
             log!(Warning, "cannot set the host name: {}", error.desc());
         }
+    }
+}
+
+/// How many descriptors PID 1 may have open. 512 services with ten of its own for
+/// each and the 256 that each may store are less than a third of it.
+const DESCRIPTORS: u64 = 1 << 19;
+
+/// Lets PID 1 have as many descriptors as its services can need; the kernel's own
+/// limit is 1024. Each container has its own (`open-files`).
+pub fn raise_descriptor_limit() {
+    if let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS) {
+        log!(
+            Warning,
+            "cannot raise the limit of descriptors: {}",
+            error.desc()
+        );
     }
 }
 

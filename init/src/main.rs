@@ -25,6 +25,7 @@ mod console;
 mod container;
 mod emergency;
 mod event_loop;
+mod foreign;
 mod inhibit;
 mod init;
 mod job;
@@ -92,6 +93,7 @@ fn start(begun: std::time::Duration) -> Result<EventLoop, String> {
     let mounted = machine::now();
     boot.stage("mount", begun, mounted);
     machine::tune_kernel();
+    machine::raise_descriptor_limit();
     let clock_is_wrong = clock::set_at_boot();
     machine::loopback_up();
     let mut machine = machine::Machine::identify();

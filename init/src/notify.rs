@@ -9,11 +9,11 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use crate::sys;
 
-/// The largest datagram that is read, in bytes.
-pub const MAX_MESSAGE: usize = 4096;
+/// What is read of a datagram, in bytes.
+pub const MAX_MESSAGE: usize = 16384;
 
-/// The most descriptors in one datagram.
-pub const MAX_DESCRIPTORS: usize = 16;
+/// The most descriptors in one datagram (`SCM_MAX_FD` of the kernel).
+pub const MAX_DESCRIPTORS: usize = 253;
 
 /// One datagram's assignments, as far as PID 1 uses them. Others
 /// (`MAINPID=`, `ERRNO=`, `BARRIER=1`…) are ignored, as sd_notify(3) asks.
@@ -41,9 +41,23 @@ pub struct Message {
 /// table.
 const STATUS_LENGTH: usize = 256;
 
+/// A datagram as it came.
+#[derive(Debug)]
+pub struct Received {
+    /// What it says.
+    pub message: Message,
+    /// The descriptors that came with it, all of them.
+    pub descriptors: Vec<OwnedFd>,
+    /// Whether it is longer than [`MAX_MESSAGE`].
+    pub is_cut: bool,
+}
+
 /// Takes one datagram and the descriptors that came with it; `None` when none
 /// waits.
-pub fn receive(socket: BorrowedFd<'_>) -> Option<(Message, Vec<OwnedFd>)> {
+///
+/// There is room for as many descriptors as a datagram can have. With less, the
+/// kernel would close the others here, however long that takes.
+pub fn receive(socket: BorrowedFd<'_>) -> Option<Received> {
     let mut bytes = [0; MAX_MESSAGE];
     let mut control = nix::cmsg_space!([std::os::fd::RawFd; MAX_DESCRIPTORS]);
     loop {
@@ -54,7 +68,7 @@ pub fn receive(socket: BorrowedFd<'_>) -> Option<(Message, Vec<OwnedFd>)> {
             Some(&mut control),
             MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC,
         );
-        let (length, descriptors) = match received {
+        let (length, descriptors, is_cut) = match received {
             Ok(message) => {
                 let mut descriptors = Vec::new();
                 for part in message.cmsgs().into_iter().flatten() {
@@ -66,12 +80,24 @@ pub fn receive(socket: BorrowedFd<'_>) -> Option<(Message, Vec<OwnedFd>)> {
                         );
                     }
                 }
-                (message.bytes, descriptors)
+                let is_cut = message.flags.contains(MsgFlags::MSG_TRUNC);
+                (message.bytes, descriptors, is_cut)
             }
             Err(Errno::EINTR) => continue,
             Err(_) => return None,
         };
-        return Some((parse(&bytes[..length]), descriptors));
+        // A line that is cut may mean something else.
+        let text = &bytes[..length];
+        let text = match (is_cut, text.iter().rposition(|byte| *byte == b'\n')) {
+            (false, _) => text,
+            (true, Some(end)) => &text[..end],
+            (true, None) => &[],
+        };
+        return Some(Received {
+            message: parse(text),
+            descriptors,
+            is_cut,
+        });
     }
 }
 

@@ -22,6 +22,7 @@ use crate::boot_record::BootRecord;
 use crate::children::{Child, Children};
 use crate::connection::Clients;
 use crate::container::{self, Containers};
+use crate::foreign::Foreign;
 use crate::init::{Inheritance, Init};
 use crate::kernel_log::log;
 use crate::machine::Machine;
@@ -292,7 +293,7 @@ fn release(
     containers: &Containers,
     sources: &Sources,
 ) -> Result<Service, String> {
-    let notify = inherit(held.notify)?;
+    let notify = Foreign::new(id, inherit(held.notify)?);
     sources.add(&notify, Source::Notify(id), EpollFlags::EPOLLIN)?;
     let run = held
         .run
@@ -341,18 +342,20 @@ fn release(
         sockets: held
             .sockets
             .into_iter()
-            .map(inherit)
-            .collect::<Result<_, _>>()?,
+            .map(|number| Ok(Foreign::new(id, inherit(number)?)))
+            .collect::<Result<_, String>>()?,
         activation: false,
         stored: held
             .stored
             .into_iter()
-            .map(|(name, number)| inherit(number).map(|descriptor| (name, descriptor)))
-            .collect::<Result<_, _>>()?,
+            .map(|(name, number)| Ok((name, Foreign::new(id, inherit(number)?))))
+            .collect::<Result<_, String>>()?,
         run,
         prepared: None,
         probe: held.probe.map(Pid::from_raw),
         status: held.status,
         last_exit: held.last_exit,
+        is_muted: false,
+        complained: None,
     })
 }

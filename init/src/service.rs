@@ -14,6 +14,7 @@ use nix::unistd::{Pid, pipe2};
 use runtime::cgroup::Cgroup;
 use supervisor::{Exit, Notice};
 
+use crate::foreign::Foreign;
 use crate::kernel_log::log;
 use crate::listening;
 use crate::notify::{self, Message};
@@ -37,13 +38,13 @@ pub struct Service {
     /// Its output.
     pub output: Output,
     /// Where it notifies.
-    pub notify: OwnedFd,
+    pub notify: Foreign,
     /// Its listening sockets, in the order of the definition.
-    pub sockets: Vec<OwnedFd>,
+    pub sockets: Vec<Foreign>,
     /// Whether the sockets are watched, to start it on demand.
     pub activation: bool,
     /// The descriptors it stored, with their names.
-    pub stored: Vec<(String, OwnedFd)>,
+    pub stored: Vec<(String, Foreign)>,
     /// Its run, where it has one.
     pub run: Option<Run>,
     /// What its specification became, for probes.
@@ -54,6 +55,10 @@ pub struct Service {
     pub status: String,
     /// How its last run ended.
     pub last_exit: Option<String>,
+    /// Whether its notifications wait until what it sent has been closed.
+    pub is_muted: bool,
+    /// The last run whose notifications were complained of.
+    pub complained: Option<u32>,
 }
 
 /// The pipe of a service's standard output and error. PID 1 keeps both ends,
@@ -105,14 +110,15 @@ impl Run {
 }
 
 impl Service {
-    /// Opens what a service needs before its first run.
+    /// Opens what the service at the place `id` needs before its first run.
     ///
     /// # Errors
     /// What could not be opened.
-    pub fn open(entry: Entry, operator: bool) -> Result<Self, String> {
-        let notify = notify_socket(&notify_path(entry.name.as_str()))?;
+    pub fn open(id: Id, entry: Entry, operator: bool) -> Result<Self, String> {
+        let notify = Foreign::new(id, notify_socket(&notify_path(entry.name.as_str()))?);
         let output = Output::open()?;
         let sockets = listening::open_all(&entry.definition, Vec::new())?;
+        let sockets = of(id, sockets);
         Ok(Self {
             output,
             entry,
@@ -127,6 +133,8 @@ impl Service {
             probe: None,
             status: String::new(),
             last_exit: None,
+            is_muted: false,
+            complained: None,
         })
     }
 
@@ -139,14 +147,14 @@ impl Service {
     ///
     /// # Errors
     /// A socket that could not be opened; nothing has changed then.
-    pub fn redefine(&mut self, entry: Entry) -> Result<(), String> {
+    pub fn redefine(&mut self, id: Id, entry: Entry) -> Result<(), String> {
         let (old, new) = (&self.entry.definition, &entry.definition);
         if new.sockets != old.sockets || new.socket_mode != old.socket_mode {
             // Those that stay the same stay open: no client is turned away.
             let mut kept = Vec::new();
             for (listen, socket) in old.sockets.iter().zip(&self.sockets) {
                 if new.sockets.contains(listen) {
-                    let copy = socket.try_clone();
+                    let copy = socket.as_fd().try_clone_to_owned();
                     let copy = copy.map_err(|error| format!("{listen}: {error}"))?;
                     kept.push((listen.clone(), copy));
                 }
@@ -158,15 +166,23 @@ impl Service {
                     listening::remove(listen);
                 }
             }
-            self.sockets = sockets;
+            self.sockets = of(id, sockets);
         }
         self.entry = entry;
         Ok(())
     }
 }
 
+/// Sockets that the service at that place can do with as it likes.
+fn of(id: Id, sockets: Vec<OwnedFd>) -> Vec<Foreign> {
+    sockets
+        .into_iter()
+        .map(|socket| Foreign::new(id, socket))
+        .collect()
+}
+
 /// What a service says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said {
     /// The run that says it.
     pub run: u32,
@@ -190,37 +206,53 @@ impl Service {
 
     /// Takes one message from its notification socket; `None` when none waits.
     /// What somebody says while it does not run is dropped.
-    pub fn hear(&mut self) -> Option<Said> {
-        loop {
-            let (message, received) = notify::receive(self.notify.as_fd())?;
-            let Some(run) = self.run.as_ref().map(|run| run.number) else {
-                continue;
-            };
-            if let Some(status) = &message.status {
-                self.status.clone_from(status);
-            }
-            self.store(&message, received);
-            let notices = [
-                (message.ready, Notice::Ready),
-                (message.reloading, Notice::Reloading),
-                (message.stopping, Notice::Stopping),
-                (message.watchdog, Notice::Watchdog),
-            ];
-            let notices = notices.into_iter().filter(|(said, _)| *said);
-            return Some(Said {
-                run,
-                notices: notices.map(|(_, notice)| notice).collect(),
-                status: message.status.is_some(),
-            });
+    pub fn hear(&mut self, id: Id) -> Option<Said> {
+        let notify::Received {
+            message,
+            descriptors,
+            is_cut,
+        } = notify::receive(self.notify.as_fd())?;
+        let received: Vec<Foreign> = descriptors
+            .into_iter()
+            .map(|descriptor| Foreign::new(id, descriptor))
+            .collect();
+        let Some(run) = self.run.as_ref().map(|run| run.number) else {
+            return Some(Said::default());
+        };
+        if let Some(status) = &message.status {
+            self.status.clone_from(status);
         }
+        if is_cut {
+            let most = notify::MAX_MESSAGE;
+            self.complain(&format!(
+                "a notification has more than {most} bytes; only the lines within them are read"
+            ));
+        }
+        self.store(&message, received);
+        let notices = [
+            (message.ready, Notice::Ready),
+            (message.reloading, Notice::Reloading),
+            (message.stopping, Notice::Stopping),
+            (message.watchdog, Notice::Watchdog),
+        ];
+        let notices = notices.into_iter().filter(|(said, _)| *said);
+        Some(Said {
+            run,
+            notices: notices.map(|(_, notice)| notice).collect(),
+            status: message.status.is_some(),
+        })
     }
 
-    fn store(&mut self, message: &Message, received: Vec<OwnedFd>) {
+    fn store(&mut self, message: &Message, received: Vec<Foreign>) {
         let name = message.name.as_deref().unwrap_or("stored");
         if message.remove {
             self.stored.retain(|(stored, _)| stored != name);
         }
+        if received.is_empty() {
+            return;
+        }
         if !message.store {
+            self.complain("sent descriptors without FDSTORE=1; they are closed");
             return;
         }
         let most = self.entry.definition.stored_descriptors;
@@ -228,13 +260,20 @@ impl Service {
             if self.stored.len() < most as usize {
                 self.stored.push((name.to_owned(), descriptor));
             } else {
-                log!(
-                    Warning,
-                    "{}: may store {most} descriptors and has; another one is dropped \
-                     (key stored-descriptors)",
-                    self.entry.name
-                );
+                self.complain(&format!(
+                    "may store {most} descriptors and has; the others that it sends are closed \
+                     (key stored-descriptors)"
+                ));
             }
+        }
+    }
+
+    /// Tells what a service does wrong in its notifications: once in a run, since it
+    /// can do it as often as it likes.
+    fn complain(&mut self, what: &str) {
+        if self.complained != self.run.as_ref().map(|run| run.number) {
+            self.complained = self.run.as_ref().map(|run| run.number);
+            log!(Warning, "{}: {what}", self.entry.name);
         }
     }
 

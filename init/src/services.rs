@@ -75,6 +75,13 @@ impl Services {
             .filter_map(|(id, service)| Some((id, service.as_ref()?)))
     }
 
+    /// The same, to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Id, &mut Service)> {
+        (0..)
+            .zip(&mut self.table)
+            .filter_map(|(id, service)| Some((id, service.as_mut()?)))
+    }
+
     /// A service by its place.
     pub fn get(&self, id: Id) -> Option<&Service> {
         self.table.get(id as usize)?.as_ref()
@@ -158,22 +165,20 @@ impl Services {
             // Its sockets may change; they are watched again afterwards.
             self.unwatch_activation(id, sources);
             if let Some(service) = self.get_mut(id) {
-                service.redefine(entry)?;
+                service.redefine(id, entry)?;
                 return Ok(id);
             }
         }
-        let service = Service::open(entry, operator)?;
-        let place = match self.table.iter().position(Option::is_none) {
-            Some(free) => free,
-            None => {
-                self.table.push(None);
-                self.table.len() - 1
-            }
-        };
+        let free = self.table.iter().position(Option::is_none);
+        let place = free.unwrap_or(self.table.len());
         let id = Id::try_from(place).map_err(|error| error.to_string())?;
+        let service = Service::open(id, entry, operator)?;
         sources.add(&service.notify, Source::Notify(id), EpollFlags::EPOLLIN)?;
         self.outputs.hand_over(service.name(), &service.output.read);
-        self.table[place] = Some(service);
+        match self.table.get_mut(place) {
+            Some(free) => *free = Some(service),
+            None => self.table.push(Some(service)),
+        }
         Ok(id)
     }
 

@@ -47,6 +47,28 @@ pub fn fork_to(work: impl FnOnce()) -> nix::Result<Pid> {
     }
 }
 
+/// Closes every descriptor of a child that is not in `kept`, which is sorted. Only
+/// for a child of [`fork_to`] that uses none of them afterwards.
+pub fn close_others(kept: &[RawFd]) {
+    let mut first: libc::c_uint = 0;
+    let close = |first: libc::c_uint, last: libc::c_uint| {
+        if first <= last {
+            // SAFETY: plain integers; the caller's child uses none of these.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+    };
+    for descriptor in kept {
+        let Ok(number) = libc::c_uint::try_from(*descriptor) else {
+            continue;
+        };
+        if let Some(last) = number.checked_sub(1) {
+            close(first, last);
+        }
+        first = number + 1;
+    }
+    close(first, libc::c_uint::MAX);
+}
+
 /// Takes ownership of a descriptor that an earlier run of this program left
 /// open over execve(2).
 ///

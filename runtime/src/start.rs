@@ -49,7 +49,7 @@ pub struct Prepared {
 enum Root {
     /// A new mount namespace.
     Made(Box<rootfs::Plan>),
-    /// A mount namespace that is joined, or the caller's.
+    /// A joined mount namespace.
     Joined(rootfs::Joined),
 }
 
@@ -179,10 +179,9 @@ pub fn prepare(spec: &Spec) -> Result<Prepared, Error> {
     Ok(Prepared {
         listener: listens.then(|| listener::Plan::new(spec)),
         process: process::Plan::new(process, Common::new(spec, seccomp)?)?.of_first_process(),
-        root: if namespaces.makes(CloneFlags::CLONE_NEWNS) {
-            Root::Made(Box::new(rootfs::Plan::new(spec)?))
-        } else {
-            Root::Joined(rootfs::Joined::new(spec, namespaces.mount.clone())?)
+        root: match &namespaces.mount {
+            None => Root::Made(Box::new(rootfs::Plan::new(spec)?)),
+            Some(path) => Root::Joined(rootfs::Joined::new(spec, path.clone())?),
         },
         sysctls: match linux.and_then(|linux| linux.sysctl().as_ref()) {
             Some(sysctls) => sysctl::plan(sysctls, &namespaces)?,
@@ -384,8 +383,7 @@ impl Prepared {
         if !self.namespaces.need_between() {
             self.process.set_oom_score()?;
         }
-        self.process.check_label()?;
-        let mut progress = self.process.begin(None)?;
+        let mut progress = self.process.begin()?;
         self.namespaces.enter()?;
         for sysctl in &self.sysctls {
             sysctl.set()?;
@@ -406,9 +404,7 @@ impl Prepared {
         made.enter()?;
         self.process.enter(&mut progress, image, env)?;
         if let Some((terminal, console)) = self.process.terminal.zip(creation.console) {
-            // In a mount namespace of others, `/dev/console` is theirs.
-            let own = matches!(self.root, Root::Made(_));
-            terminal.open(console.fd(), self.process.uid, own)?;
+            terminal.open(console.fd(), self.process.uid, true)?;
         }
         if let Some(gate) = creation.gate {
             check_program(image)?;

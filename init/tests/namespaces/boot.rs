@@ -5,7 +5,7 @@ use std::fs;
 use control::{Request, ServiceState};
 use nix::sys::signal::Signal;
 
-use crate::pid1::{End, Pid1, service};
+use crate::pid1::{End, Pid1, service, until};
 
 pub fn every_service_of_the_image_starts_and_the_machine_settles() {
     let ready = "ready = \"notify\"";
@@ -107,4 +107,21 @@ pub fn a_signal_in_the_middle_of_the_boot_ends_it_in_order() {
     assert_eq!(pid1.end(), End::Restart);
     assert!(pid1.console().contains("wherry: restarting"));
     assert!(pid1.log().contains("the services are stopped"));
+}
+
+/// Hostile: Somebody defines hundreds of services. Outcome: All of them start; PID 1 has descriptors for as many services as it allows.
+pub fn hundreds_of_services_start() {
+    const COUNT: usize = 240;
+    let pid1 = Pid1::boot(&[]);
+    for number in 0..COUNT {
+        pid1.define(&format!("s{number}"), &service(&["forever"], ""));
+    }
+    pid1.reload();
+    until("all are ready", || {
+        let status = pid1.status();
+        let is_ready = |service: &&control::Service| service.state == ServiceState::Ready;
+        status.services.iter().filter(is_ready).count() >= COUNT
+    });
+    // More than the kernel's limit, which is that of the containers.
+    assert!(pid1.descriptors() > 1024, "{}", pid1.descriptors());
 }

@@ -44,6 +44,7 @@ fn trials() -> Vec<Trial> {
             the_machine_ends_in_bounded_time_with_services_that_will_not_stop;
         boot:
             every_service_of_the_image_starts_and_the_machine_settles
+            hundreds_of_services_start
             a_service_that_the_command_line_disables_waits_to_be_started
             what_is_mounted_already_stays_as_it_is
             a_container_shares_nothing_that_its_definition_does_not_ask_for
@@ -67,7 +68,10 @@ fn trials() -> Vec<Trial> {
             a_watching_client_hears_of_each_change
             a_flood_of_notifications_means_nothing_and_holds_nobody_up
             a_stored_descriptor_comes_back_with_the_next_run_and_the_limit_holds
-            a_service_that_misses_its_watchdog_is_restarted;
+            a_service_that_misses_its_watchdog_is_restarted
+            sockets_that_linger_do_not_hold_pid_1_up
+            descriptors_that_may_not_be_stored_are_closed_and_told
+            what_follows_a_long_status_is_heard_and_a_longer_one_is_told;
         reexecution:
             a_fresh_pid_1_takes_over_and_no_service_notices
             a_start_and_an_end_under_way_are_not_lost_by_the_change

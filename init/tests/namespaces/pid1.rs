@@ -472,6 +472,13 @@ impl Pid1 {
         found
     }
 
+    /// How many descriptors PID 1 has open.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid))
+            .unwrap()
+            .count()
+    }
+
     /// How many ended processes nobody has reaped, in PID 1's namespace.
     pub fn zombies(&self) -> usize {
         fs::read_dir(self.path("/proc"))

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::{File, OpenOptions};
 use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
@@ -18,7 +19,9 @@ use std::time::Duration;
 use control::{Client, ClientError, Refusal, Request};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg, setsockopt, sockopt,
+};
 use nix::sys::wait::waitpid;
 
 use crate::sys;
@@ -70,6 +73,18 @@ fn act(word: &str, rest: &str) -> Result<Option<u8>> {
             }
         }
         "store" => store(rest)?,
+        "send-lingering" => send_lingering(rest.parse()?)?,
+        "send-descriptors" => {
+            let (count, message) = rest.split_once(' ').ok_or("send-descriptors N MESSAGE")?;
+            let null = File::open("/dev/null")?;
+            let descriptors = vec![null.as_raw_fd(); count.parse()?];
+            notify_with(message.replace(';', "\n").as_bytes(), &descriptors)?;
+        }
+        "notify-long" => {
+            let (count, after) = rest.split_once(' ').ok_or("notify-long N MESSAGE")?;
+            let status = "x".repeat(count.parse()?);
+            notify(format!("STATUS={status}\n{after}").as_bytes())?;
+        }
         "exit-if-stored" => {
             let (name, code) = rest.split_once(' ').ok_or("exit-if-stored NAME CODE")?;
             if stored(name)?.as_deref() == Some(name) {
@@ -136,19 +151,57 @@ fn notify(message: &[u8]) -> Result<()> {
     Ok(())
 }
 
+fn notify_with(message: &[u8], descriptors: &[i32]) -> Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    sendmsg(
+        socket.as_raw_fd(),
+        &[IoSlice::new(message)],
+        &[ControlMessage::ScmRights(descriptors)],
+        MsgFlags::empty(),
+        Some(&UnixAddr::new(std::env::var("NOTIFY_SOCKET")?.as_str())?),
+    )?;
+    Ok(())
+}
+
 /// Stores a pipe that holds the name's text.
 fn store(name: &str) -> Result<()> {
     let (read, mut write) = std::io::pipe()?;
     write.write_all(name.as_bytes())?;
-    let socket = UnixDatagram::unbound()?;
     let message = format!("FDSTORE=1\nFDNAME={name}");
-    sendmsg(
-        socket.as_raw_fd(),
-        &[IoSlice::new(message.as_bytes())],
-        &[ControlMessage::ScmRights(&[read.as_raw_fd()])],
-        MsgFlags::empty(),
-        Some(&UnixAddr::new(std::env::var("NOTIFY_SOCKET")?.as_str())?),
-    )?;
+    notify_with(message.as_bytes(), &[read.as_raw_fd()])
+}
+
+/// Sends TCP sockets whose last close takes an hour: SO_LINGER, and a peer, this
+/// process, that does not read what was sent.
+fn send_lingering(count: u32) -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    std::mem::forget(listener);
+    // The sender ends, so that the receiver's copies are the last ones.
+    let sender = sys::fork_to(|| {
+        for _ in 0..count {
+            if let Err(error) = send_one_lingering(address) {
+                eprintln!("cannot send a socket: {error}");
+            }
+        }
+    })?;
+    waitpid(sender, None)?;
+    Ok(())
+}
+
+fn send_one_lingering(address: SocketAddr) -> Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    let linger = nix::libc::linger {
+        l_onoff: 1,
+        l_linger: 3600,
+    };
+    setsockopt(&stream, sockopt::Linger, &linger)?;
+    stream.set_nonblocking(true)?;
+    while stream.write(&[0; 65536]).is_ok() {}
+    stream.set_nonblocking(false)?;
+    notify_with(b"STATUS=lingers", &[stream.as_raw_fd()])?;
+    // Its close would wait here; the end of the process does not.
+    std::mem::forget(stream);
     Ok(())
 }
 

@@ -174,9 +174,8 @@ pub fn new_session_keyring() -> Result<(), Errno> {
         )
     });
     match joined {
-        // A kernel without keys; or a user whose keys are used up, who would
-        // otherwise keep every container of that user from starting.
-        Ok(_) | Err(Errno::ENOSYS | Errno::EDQUOT) => Ok(()),
+        // A kernel without keys.
+        Ok(_) | Err(Errno::ENOSYS) => Ok(()),
         Err(errno) => Err(errno),
     }
 }

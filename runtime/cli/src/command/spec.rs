@@ -130,9 +130,7 @@ fn for_user(spec: &mut Value, uid: u32, gid: u32) {
         }
         mounts.push(json!({
             "destination": "/sys", "type": "none", "source": "/sys",
-            // Also what is mounted below it, such as cgroups that the user may
-            // write.
-            "options": ["rbind", "nosuid", "noexec", "nodev", "rro"],
+            "options": ["rbind", "nosuid", "noexec", "nodev", "ro"],
         }));
     }
 }

@@ -1,7 +1,6 @@
 //! `update`.
 
-use std::fs::File;
-use std::io::stdin;
+use std::io::{Read, stdin};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -9,7 +8,6 @@ use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
 
 use crate::arguments::Update;
-use crate::bundle::read_bounded;
 use crate::state::{Container, Status};
 use crate::store::{NoSuchContainer, Store};
 
@@ -42,13 +40,14 @@ pub fn run(store: &Store, options: &Update) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<LinuxResources> {
-    let text = if path == Path::new("-") {
-        read_bounded(stdin()).context("read the resources")?
+    let mut text = Vec::new();
+    if path == Path::new("-") {
+        stdin()
+            .read_to_end(&mut text)
+            .context("read the resources")?;
     } else {
-        File::open(path)
-            .and_then(read_bounded)
-            .with_context(|| format!("read {}", path.display()))?
-    };
+        text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    }
     serde_json::from_slice(&text).context("parse the resources")
 }
 
