@@ -406,13 +406,25 @@ impl Prepared {
         if let Some((terminal, console)) = self.process.terminal.zip(creation.console) {
             terminal.open(console.fd(), self.process.uid, true)?;
         }
-        if let Some(gate) = creation.gate {
+        // An agent gets the listener while the container is created, as engines
+        // expect: what follows then runs under the filter.
+        let early = creation.gate.is_some() && creation.listener.is_some();
+        if early {
             check_program(image)?;
+            self.process
+                .confine(&progress, creation.listener.as_mut())?;
+        }
+        if let Some(gate) = creation.gate {
+            if !early {
+                check_program(image)?;
+            }
             wait_at(gate.fd(), report)?;
             creation.hooks.start_container(state, report)?;
         }
-        self.process
-            .confine(&progress, creation.listener.as_mut())?;
+        if !early {
+            self.process
+                .confine(&progress, creation.listener.as_mut())?;
+        }
         Ok(())
     }
 }

@@ -78,3 +78,26 @@ fn making_and_deleting_at_once_leaves_nothing_half_made() {
         assert_eq!(container.cgroup(), None);
     }
 }
+
+/// Hostile: two creates and two forced deletes of one id at the same time, again and again. Outcome: no process, no cgroup and no folder is left without the others, and the id stays usable.
+#[test]
+fn two_creators_and_two_deleters_leave_no_orphan() {
+    if !can_run() {
+        return;
+    }
+    let container = Box::new("sleep 100");
+    let create = ["create", "--bundle", "BUNDLE", "ID"];
+    let delete = ["delete", "--force", "ID"];
+    for round in 0..40 {
+        let all: Vec<Child> = [create, create]
+            .iter()
+            .map(|arguments| spawn(&container, arguments))
+            .chain((0..2).map(|_| spawn(&container, &delete)))
+            .collect();
+        successes(all);
+        container.must(&delete);
+        assert!(!container.state_folder().exists(), "round {round}");
+        assert_eq!(container.cgroup(), None, "round {round}");
+    }
+    container.create();
+}

@@ -1,7 +1,7 @@
 //! The runtime is killed at some point: whatever it leaves can be deleted.
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::harness::{Box, can_run, until};
@@ -101,4 +101,63 @@ fn the_container_lives_on_when_its_foreground_runtime_is_killed() {
     runtime.wait().unwrap();
     assert_eq!(container.status(), "running");
     assert_eq!(container.must(&["exec", "ID", "echo", "alive"]), "alive\n");
+}
+
+#[test]
+fn the_id_of_a_maker_that_was_killed_before_it_wrote_anything_is_free() {
+    if !can_run() {
+        return;
+    }
+    let container = Box::new("true");
+    fs::create_dir_all(container.state_folder()).unwrap();
+    container.create();
+    assert_eq!(container.status(), "created");
+}
+
+/// Runs the runtime with no more than this number of descriptors.
+fn with_descriptors(limit: u32, container: &Box, arguments: &[&str]) -> Output {
+    let runtime = container.command(arguments);
+    Command::new("sh")
+        .args(["-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh"])
+        .arg(runtime.get_program())
+        .args(runtime.get_args())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_creator_without_descriptors_leaves_no_cgroup() {
+    if !can_run() {
+        return;
+    }
+    let container = Box::new("true");
+    let mut failed = 0;
+    for limit in 4..24 {
+        let output = with_descriptors(limit, &container, &["run", "--bundle", "BUNDLE", "ID"]);
+        failed += u32::from(!output.status.success());
+        assert_eq!(container.cgroup(), None, "with {limit}: {output:?}");
+        assert!(!container.state_folder().exists(), "with {limit}");
+    }
+    assert!((5..20).contains(&failed), "{failed} of 20 failed");
+}
+
+/// Hostile: a container leaves more cgroups, wider and deeper, than its deleter may have descriptors. Outcome: all are removed.
+#[test]
+fn a_tree_of_cgroups_is_removed_with_few_descriptors() {
+    if !can_run() {
+        return;
+    }
+    let container = Box::new("true");
+    container.create();
+    let cgroup = container.cgroup().unwrap();
+    let mut deep = cgroup.clone();
+    for index in 0..100 {
+        deep.push("d");
+        fs::create_dir(&deep).unwrap();
+        fs::create_dir(cgroup.join(format!("w{index}"))).unwrap();
+    }
+    let output = with_descriptors(24, &container, &["delete", "--force", "ID"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(!cgroup.exists());
 }

@@ -159,3 +159,54 @@ fn a_configuration_to_begin_with_is_written_once() {
     let text = container.refused(&["spec", "--bundle", path]);
     assert!(text.contains("config.json"), "{text}");
 }
+
+/// Hostile: a bundle has a FIFO, an endless device or a directory as config.json. Outcome: an error that names the file, at once.
+#[test]
+fn a_configuration_that_is_no_regular_file_is_an_error() {
+    if !can_run() {
+        return;
+    }
+    let container = Box::new("true");
+    for (name, make) in [
+        ("fifo", ["mkfifo", "PATH"].as_slice()),
+        ("endless", &["ln", "-s", "/dev/zero", "PATH"]),
+        ("folder", &["mkdir", "PATH"]),
+        ("long", &["truncate", "--size=17M", "PATH"]),
+    ] {
+        let bundle = container.folder.path().join(name);
+        std::fs::create_dir(&bundle).unwrap();
+        let config = bundle.join("config.json");
+        let words = make.iter().map(|word| match *word {
+            "PATH" => config.to_str().unwrap(),
+            other => other,
+        });
+        let words: Vec<&str> = words.collect();
+        let made = std::process::Command::new(words[0])
+            .args(&words[1..])
+            .status();
+        assert!(made.unwrap().success());
+        let message = container.refused(&["create", "--bundle", bundle.to_str().unwrap(), "ID"]);
+        assert!(message.contains(config.to_str().unwrap()), "{message}");
+        assert!(
+            message.contains("regular file") || message.contains("longer than 16 MiB"),
+            "{message}"
+        );
+    }
+}
+
+/// Hostile: somebody asks for user 4294967295, which means "unchanged" to the kernel. Outcome: refused; nothing runs as root.
+#[test]
+fn no_program_runs_as_a_user_that_means_unchanged() {
+    if !can_run() {
+        return;
+    }
+    let container = Box::new("sleep 100");
+    container.create();
+    container.must(&["start", "ID"]);
+    for user in ["4294967295", "0:4294967295"] {
+        let message = container.refused(&["exec", "--user", user, "ID", "id"]);
+        assert!(message.contains("process.user."), "{message}");
+    }
+    let groups = ["exec", "--additional-gids", "4294967295", "ID", "id"];
+    assert!(container.refused(&groups).contains("additionalGids"));
+}

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -182,4 +182,68 @@ fn the_cgroup_is_where_the_configuration_says() {
     );
     container.must(&["delete", "ID"]);
     assert_eq!(container.cgroup(), None);
+}
+
+/// The runtime's command, executed by another program that changes what it
+/// inherits.
+fn by_way_of(before: &[&str], runtime: Command) -> Command {
+    let mut command = Command::new(before[0]);
+    command.args(&before[1..]).arg(runtime.get_program());
+    command.args(runtime.get_args()).stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn a_caller_that_ignores_the_end_of_children_gets_the_exit_code() {
+    if !can_run() {
+        return;
+    }
+    let container = Box::new("exit 7");
+    let run = container.command(&["run", "--bundle", "BUNDLE", "ID"]);
+    let ignoring = ["sh", "-c", "trap '' CHLD; exec \"$@\"", "sh"];
+    let output = by_way_of(&ignoring, run).output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+}
+
+#[test]
+fn the_callers_cpus_are_not_the_containers() {
+    if !can_run() {
+        return;
+    }
+    let container = Box::new("grep Cpus_allowed_list /proc/self/status");
+    let run = || container.command(&["run", "--bundle", "BUNDLE", "ID"]);
+    let all = run().output().unwrap();
+    let bound = by_way_of(&["taskset", "--cpu-list", "0"], run())
+        .output()
+        .unwrap();
+    assert!(bound.status.success(), "{bound:?}");
+    assert_eq!(
+        String::from_utf8_lossy(&bound.stdout),
+        String::from_utf8_lossy(&all.stdout)
+    );
+}
+
+/// Hostile: a container that ends is deleted by another command, and a new one of the same name is made before its runtime notices. Outcome: that runtime leaves the new one alone.
+#[test]
+fn what_has_run_to_its_end_deletes_no_other_container_of_its_name() {
+    if !can_run() {
+        return;
+    }
+    let container = Box::new("sleep 100");
+    let mut runtime = container
+        .command(&["run", "--bundle", "BUNDLE", "ID"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    until(|| {
+        container.state_folder().join("state.json").exists() && container.status() == "running"
+    });
+    let signal = |signal| kill(Pid::from_raw(runtime.id() as i32), signal).unwrap();
+    signal(Signal::SIGSTOP);
+    container.must(&["delete", "--force", "ID"]);
+    container.create();
+    signal(Signal::SIGCONT);
+    assert_eq!(runtime.wait().unwrap().code(), Some(137));
+    assert_eq!(container.status(), "created");
+    assert!(container.cgroup().is_some());
 }

@@ -14,7 +14,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::harness::{Box, can_run};
+use crate::harness::{Box, can_run, is_alive, until};
 use crate::sys;
 
 /// The output of a terminal's master, read by a separate thread.
@@ -202,4 +202,73 @@ fn a_console_socket_gets_the_terminal() {
     second.expect("/dev/");
     second.type_in("one\n");
     second.expect("second one");
+}
+
+#[test]
+fn what_is_written_after_everyone_had_closed_the_terminal_arrives() {
+    if !can_run() {
+        return;
+    }
+    let script = "exec </dev/null >/dev/null 2>&1; sleep 0.5; seq 1 5000 >/dev/console; \
+                  sleep 0.2; echo again >/dev/console; sleep 0.5; exit 3";
+    let container = Box::new(script).set("/process/terminal", json!(true));
+    let (mut screen, slave) = terminal(24, 80);
+    let mut command = container.command(&["run", "--bundle", "BUNDLE", "ID"]);
+    on(&mut command, &slave);
+    let mut runtime = command.spawn().unwrap();
+    screen.expect("\n5000\r\nagain");
+    assert_eq!(runtime.wait().unwrap().code(), Some(3));
+}
+
+/// Hostile: a program writes without end to a terminal whose reader has stopped. Outcome: signals still reach it.
+#[test]
+fn a_reader_that_stops_keeps_no_signal_from_the_process() {
+    if !can_run() {
+        return;
+    }
+    let container = Box::new("sleep 100");
+    container.create();
+    container.must(&["start", "ID"]);
+    let (_screen, slave) = terminal(24, 80);
+    let pid_file = container.folder.path().join("pid");
+    let mut command = container.command(&[
+        "exec",
+        "-t",
+        "--pid-file",
+        pid_file.to_str().unwrap(),
+        "ID",
+        "sh",
+        "-c",
+        "yes",
+    ]);
+    on(&mut command, &slave);
+    let mut runtime = command.stdout(Stdio::piped()).spawn().unwrap();
+    until(|| std::fs::read_to_string(&pid_file).is_ok_and(|pid| !pid.is_empty()));
+    let pid = std::fs::read_to_string(&pid_file).unwrap().parse().unwrap();
+    // Until pipe and terminal are full.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    kill(Pid::from_raw(runtime.id() as i32), Signal::SIGTERM).unwrap();
+    until(|| !is_alive(pid));
+    // Its output waits for its reader, until that is gone or a signal says so.
+    assert_eq!(runtime.try_wait().unwrap(), None);
+    kill(Pid::from_raw(runtime.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(runtime.wait().unwrap().code(), Some(128 + 15));
+}
+
+#[test]
+fn a_console_socket_may_have_a_long_path() {
+    if !can_run() {
+        return;
+    }
+    let container = Box::new(SCRIPT).set("/process/terminal", json!(true));
+    let long = container.folder.path().join("d".repeat(120));
+    std::fs::create_dir(&long).unwrap();
+    let folder = std::fs::File::open(&long).unwrap();
+    let short = format!("/proc/self/fd/{}/s", folder.as_raw_fd());
+    let listener = UnixListener::bind(short).unwrap();
+    let path = long.join("s");
+    container.create_with(&["--console-socket", path.to_str().unwrap()]);
+    let mut screen = Screen::new(receive(&listener));
+    container.must(&["start", "ID"]);
+    screen.expect("/dev/");
 }
