@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
@@ -166,7 +167,11 @@ impl Ready {
                 for at in self.pids {
                     write_number(&mut self.message[at..at + NUMBER], pid);
                 }
-                return sys::send_descriptor(self.socket.fd(), &self.message, listener);
+                let socket = self.socket.fd();
+                sys::send_descriptor(socket, &self.message, listener)?;
+                // The agent reads until the end, which would otherwise come only
+                // when the program is executed.
+                return shutdown(socket.as_raw_fd(), Shutdown::Both);
             }
             std::thread::sleep(PAUSE);
         }

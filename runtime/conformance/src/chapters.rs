@@ -15,6 +15,7 @@ mod namespaces;
 mod paths;
 mod process;
 mod refusal;
+mod robustness;
 mod root;
 mod run;
 mod seccomp;
@@ -50,6 +51,7 @@ pub fn all() -> Vec<&'static Clause> {
         refusal::CLAUSES,
         security::CLAUSES,
         hostile_root::CLAUSES,
+        robustness::CLAUSES,
     ]
     .into_iter()
     .flatten()

@@ -82,6 +82,11 @@ pub enum Step {
     /// For this many milliseconds, opens what the descriptors of all other
     /// processes lead to: reports which directories were reached.
     Descriptors(u64),
+    /// For this many milliseconds, looks at the roots of all other processes:
+    /// how many were met, and how many of them had another root.
+    Roots(u64),
+    /// Starts a thread that sleeps for a minute, and ends the first one.
+    EndFirstThread,
     Exit(i32),
 }
 
@@ -265,6 +270,14 @@ fn perform(step: &Step) -> Outcome {
         }
         Step::Executables(milliseconds) => Ok(json!(watch::executables(*milliseconds))),
         Step::Descriptors(milliseconds) => Ok(json!(watch::descriptors(*milliseconds))),
+        Step::Roots(milliseconds) => {
+            let (met, others) = watch::roots(*milliseconds);
+            Ok(json!({ "met": met, "others": others }))
+        }
+        Step::EndFirstThread => {
+            thread::spawn(|| thread::sleep(Duration::from_secs(60)));
+            sys::end_thread()
+        }
         Step::Exit(_) => Ok(Value::Null),
     }
 }

@@ -43,7 +43,7 @@ pub const CLAUSES: &[Clause] = &[
     ),
 ];
 
-fn notifying(path: &str) -> Value {
+pub(super) fn notifying(path: &str) -> Value {
     let mut profile = all_but(json!([{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }]));
     profile["listenerPath"] = json!(path);
     profile["listenerMetadata"] = json!("of the suite");
@@ -51,7 +51,7 @@ fn notifying(path: &str) -> Value {
 }
 
 /// Receives from a connection: its text and its descriptors.
-fn take(stream: &mut UnixStream) -> Try<(String, Vec<OwnedFd>)> {
+pub(super) fn take(stream: &mut UnixStream) -> Try<(String, Vec<OwnedFd>)> {
     let mut bytes = vec![0_u8; 1 << 16];
     let mut space = cmsg_space!([i32; 8]);
     let (count, descriptors) = {

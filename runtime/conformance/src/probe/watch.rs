@@ -50,6 +50,26 @@ pub fn executables(milliseconds: u64) -> Vec<String> {
         .collect()
 }
 
+/// How often another process was met, and how often one had another root than
+/// this one.
+pub fn roots(milliseconds: u64) -> (u64, u64) {
+    let own = fs::metadata("/").map(|found| (found.dev(), found.ino()));
+    let (mut met, mut different) = (0, 0);
+    others(milliseconds, |process| {
+        let Ok(found) = fs::metadata(process.join("root/.")) else {
+            return;
+        };
+        met += 1;
+        if own
+            .as_ref()
+            .is_ok_and(|own| *own != (found.dev(), found.ino()))
+        {
+            different += 1;
+        }
+    });
+    (met, different)
+}
+
 /// Directories that descriptors of other processes led to and that are not in
 /// this root.
 pub fn descriptors(milliseconds: u64) -> Vec<String> {
