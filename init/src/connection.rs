@@ -1,24 +1,48 @@
 //! The control socket and its clients: bytes in and out, never waiting.
+//!
+//! Whoever connects gets in: where there is no room, the user with the most
+//! connections loses the one that has been idle for longest. A client is read again
+//! only when it has taken the answer before, so it cannot make PID 1 keep more than
+//! one for it; a descriptor that comes along ends its connection; and one that says
+//! nothing, or takes nothing, is disconnected after [`IDLE`].
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{ErrorKind, IoSliceMut, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
 
 use control::{Init, MAX_REPLY, ProtocolError, Reply, Request, ServerEnd};
+use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
-use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, getsockopt, recvmsg, sockopt};
 
+use crate::foreign::{self, Foreign};
 use crate::kernel_log::log;
 use crate::source::{Source, Sources};
 
-/// The most connections at one time. More wait to be accepted.
+/// The most connections at one time.
 const MOST: usize = 64;
+
+/// The most connections that are accepted in one turn of the loop.
+const ACCEPTED: usize = 16;
 
 /// The most bytes that may wait for one client: a watcher that does not read
 /// is disconnected instead of growing PID 1.
 const MOST_WAITING: usize = 2 * MAX_REPLY;
+
+/// The most bytes that may wait for all clients; the one with the most goes first.
+const MOST_WAITING_IN_ALL: usize = 4 * MAX_REPLY;
+
+/// How long a client may say nothing, or take nothing of what waits for it. One that
+/// watches, inhibits or waits for an answer may say nothing for as long as it likes.
+pub const IDLE: Duration = Duration::from_secs(60);
+
+/// How often what a client has sent is read before its connection is closed, so that
+/// the close has nothing to do.
+const DRAINED: usize = 16;
 
 /// One client.
 #[derive(Debug)]
@@ -27,13 +51,21 @@ struct Connection {
     uid: u32,
     end: ServerEnd<Init>,
     outgoing: Vec<u8>,
+    /// When it last asked for something, or took some of what waits for it.
+    active: Duration,
     /// Whether it wants to hear of changes.
     watches: bool,
+    /// Whether it has something as long as it is connected.
+    is_kept: bool,
+    /// Whether it waits for the answer to a request.
+    is_answer_due: bool,
+    /// Whether it may have sent more than was looked at.
+    has_more: bool,
     /// Whether it is closed once everything is sent.
     closing: bool,
     /// Whether it sent what cannot be used: nothing more is read of it.
     is_rejected: bool,
-    /// Whether it did not read for so long that it is closed at once.
+    /// Whether it is closed at once: it did not read for too long.
     overflowed: bool,
 }
 
@@ -95,13 +127,12 @@ impl Clients {
         sources.add(&self.listener, Source::Listener, EpollFlags::EPOLLIN)
     }
 
-    fn has_room(&self) -> bool {
-        self.connections.len() < MOST
-    }
-
-    /// Takes the clients that wait to be accepted, as far as there is room.
-    pub fn accept(&mut self, sources: &Sources) {
-        while let Some(number) = self.accept_one() {
+    /// Takes clients that wait to be accepted.
+    pub fn accept(&mut self, now: Duration, sources: &Sources) {
+        for _ in 0..ACCEPTED {
+            let Some(number) = self.accept_one(now) else {
+                return;
+            };
             let watched = match self.connections.get(&number) {
                 Some(client) => {
                     let source = Source::Connection(number);
@@ -111,22 +142,20 @@ impl Clients {
             };
             if let Err(error) = watched {
                 log!(Error, "{error}");
-                self.connections.remove(&number);
+                self.close(number, sources);
                 continue;
             }
             // The first frame, which is the same for all.
-            self.flush(number, sources);
-        }
-        if !self.has_room() {
-            // The others wait in the kernel until one goes.
-            sources.modify(&self.listener, Source::Listener, EpollFlags::empty());
+            self.flush(number, now, sources);
+            if self.connections.len() > MOST
+                && let Some(evicted) = self.evicted(number)
+            {
+                self.close(evicted, sources);
+            }
         }
     }
 
-    fn accept_one(&mut self) -> Option<u32> {
-        if !self.has_room() {
-            return None;
-        }
+    fn accept_one(&mut self, now: Duration) -> Option<u32> {
         let (stream, _) = self.listener.accept().ok()?;
         stream.set_nonblocking(true).ok()?;
         let uid = getsockopt(&stream, sockopt::PeerCredentials).ok()?.uid();
@@ -140,7 +169,11 @@ impl Clients {
                 uid,
                 end,
                 outgoing: hello,
+                active: now,
                 watches: false,
+                is_kept: false,
+                is_answer_due: false,
+                has_more: false,
                 closing: false,
                 is_rejected: false,
                 overflowed: false,
@@ -149,12 +182,61 @@ impl Clients {
         Some(number)
     }
 
-    /// The requests of a client that are whole by now, and whether it may make
-    /// those that change something.
-    pub fn read(&mut self, number: u32) -> (Vec<Request>, bool) {
-        match self.connections.get_mut(&number) {
-            Some(client) => (client.read(), client.may_change()),
-            None => (Vec::new(), false),
+    /// The client that makes room for the one that has just come: of the user who has
+    /// the most connections, another one than root where that is a choice; first one
+    /// that keeps nothing, then the one that has been idle for longest.
+    fn evicted(&self, newcomer: u32) -> Option<u32> {
+        let mut of_users: BTreeMap<u32, usize> = BTreeMap::new();
+        for client in self.connections.values() {
+            *of_users.entry(client.uid).or_default() += 1;
+        }
+        let (user, _) = of_users
+            .into_iter()
+            .max_by_key(|(user, count)| (*count, *user != 0))?;
+        let (number, _) = self
+            .connections
+            .iter()
+            .filter(|(number, client)| **number != newcomer && client.uid == user)
+            .min_by_key(|(_, client)| (client.watches || client.is_kept, client.active))?;
+        Some(*number)
+    }
+
+    /// When the next idle client is to be disconnected.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.connections
+            .values()
+            .filter_map(Connection::idle_until)
+            .min()
+    }
+
+    /// Disconnects the clients that have been idle for too long.
+    pub fn disconnect_idle(&mut self, now: Duration, sources: &Sources) {
+        let idle: Vec<u32> = self
+            .connections
+            .iter()
+            .filter(|(_, client)| client.idle_until().is_some_and(|until| until <= now))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in idle {
+            self.close(number, sources);
+        }
+    }
+
+    /// The next request of a client, and whether it may make one that changes
+    /// something. There is none while the answer to the one before waits to be made
+    /// or taken.
+    pub fn next_request(&mut self, number: u32, now: Duration) -> Option<(Request, bool)> {
+        let client = self.connections.get_mut(&number)?;
+        let request = client.next_request(now)?;
+        Some((request, client.may_change()))
+    }
+
+    /// The peer is gone and can take nothing any more: what it asked for before is
+    /// still done.
+    pub fn hang_up(&mut self, number: u32) {
+        if let Some(client) = self.connections.get_mut(&number) {
+            client.outgoing.clear();
+            client.is_answer_due = false;
         }
     }
 
@@ -164,36 +246,70 @@ impl Clients {
         if let Some(client) = self.connections.get_mut(&number) {
             client.reply(reply);
         }
+        self.bound();
     }
 
     /// Makes a client one that hears of changes.
     pub fn begin_watch(&mut self, number: u32) {
         if let Some(client) = self.connections.get_mut(&number) {
             client.watches = true;
+            client.is_answer_due = false;
+        }
+    }
+
+    /// Notes that a client has something for as long as it is connected.
+    pub fn keep(&mut self, number: u32) {
+        if let Some(client) = self.connections.get_mut(&number) {
+            client.is_kept = true;
         }
     }
 
     /// Sends what waits for a client, and closes the connection at its end.
-    pub fn flush(&mut self, number: u32, sources: &Sources) {
+    pub fn flush(&mut self, number: u32, now: Duration, sources: &Sources) {
         let Some(client) = self.connections.get_mut(&number) else {
             return;
         };
-        if client.flush() {
-            sources.remove(&client.stream);
-            self.connections.remove(&number);
-            self.closed.push(number);
-            sources.modify(&self.listener, Source::Listener, EpollFlags::EPOLLIN);
+        if client.flush(now) {
+            self.close(number, sources);
             return;
         }
-        let mut wanted = EpollFlags::EPOLLIN;
-        if client.has_outgoing() {
+        // At its end of input, or while it is not read, its input says nothing new.
+        let mut wanted = EpollFlags::empty();
+        if client.is_read() {
+            wanted |= EpollFlags::EPOLLIN;
+        }
+        // Its next request is there already: the loop comes back for it.
+        if client.has_outgoing() || (client.has_more && !client.is_answer_due) {
             wanted |= EpollFlags::EPOLLOUT;
         }
         sources.modify(&client.stream, Source::Connection(number), wanted);
     }
 
+    fn close(&mut self, number: u32, sources: &Sources) {
+        if let Some(client) = self.connections.remove(&number) {
+            sources.remove(&client.stream);
+            self.closed.push(number);
+            client.close();
+        }
+    }
+
+    /// Disconnects those for whom the most waits, where that is too much in all.
+    fn bound(&mut self) {
+        let waiting = |client: &Connection| client.outgoing.len();
+        while self.connections.values().map(waiting).sum::<usize>() > MOST_WAITING_IN_ALL {
+            let most = self
+                .connections
+                .values_mut()
+                .max_by_key(|client| waiting(client));
+            match most {
+                Some(client) => client.overflow(),
+                None => return,
+            }
+        }
+    }
+
     /// Sends a change to everyone who watches.
-    pub fn tell_watchers(&mut self, reply: &Reply, sources: &Sources) {
+    pub fn tell_watchers(&mut self, reply: &Reply, now: Duration, sources: &Sources) {
         let Ok(frame) = ServerEnd::<Init>::reply(reply) else {
             return;
         };
@@ -204,8 +320,9 @@ impl Clients {
                 told.push(*number);
             }
         }
+        self.bound();
         for number in told {
-            self.flush(number, sources);
+            self.flush(number, now, sources);
         }
     }
 
@@ -226,30 +343,96 @@ impl Connection {
         self.uid == 0
     }
 
-    /// Reads once and returns the requests that are whole by now. After
-    /// garbage, the client gets one refusal and no further request is read.
-    fn read(&mut self) -> Vec<Request> {
+    /// Whether a request of it can be taken now.
+    fn is_read(&self) -> bool {
+        !self.is_rejected && !self.closing && !self.is_answer_due && self.outgoing.is_empty()
+    }
+
+    /// When it has been idle for too long; `None`: it is not idle.
+    fn idle_until(&self) -> Option<Duration> {
+        let may_be_silent = self.watches || self.is_kept || self.is_answer_due;
+        (!may_be_silent || self.has_outgoing()).then_some(self.active + IDLE)
+    }
+
+    /// The next whole request; reads once where none is there. After garbage, the
+    /// client gets one refusal and no further request is read.
+    fn next_request(&mut self, now: Duration) -> Option<Request> {
+        if self.is_rejected || self.is_answer_due || self.has_outgoing() {
+            return None;
+        }
+        if let Some(request) = self.next_whole(now) {
+            return Some(request);
+        }
+        if self.closing || self.is_rejected {
+            return None;
+        }
+        self.read();
+        self.next_whole(now)
+    }
+
+    fn next_whole(&mut self, now: Duration) -> Option<Request> {
+        self.has_more = false;
+        match self.end.next_request() {
+            Ok(Some(request)) => {
+                self.active = now;
+                self.has_more = true;
+                self.is_answer_due = true;
+                Some(request)
+            }
+            Ok(None) => None,
+            Err(error) => {
+                self.reject(&error);
+                None
+            }
+        }
+    }
+
+    fn read(&mut self) {
         let mut bytes = [0; 4096];
-        let mut requests = Vec::new();
-        match self.stream.read(&mut bytes) {
-            Ok(0) => self.closing = true,
-            Ok(count) if !self.closing => self.end.push(&bytes[..count]),
-            Ok(_) => {}
+        match self.receive(&mut bytes) {
+            Ok(Some(0)) => self.closing = true,
+            Ok(Some(count)) => self.end.push(&bytes[..count]),
+            Ok(None) => {}
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => self.closing = true,
         }
-        while !self.is_rejected {
-            match self.end.next_request() {
-                Ok(Some(request)) => requests.push(request),
-                Ok(None) => break,
-                Err(error) => self.reject(&error),
+    }
+
+    /// Reads; `None` where a descriptor comes along, which is left in the kernel's
+    /// queue: it would be closed here, however long that takes.
+    fn receive(&mut self, bytes: &mut [u8]) -> std::io::Result<Option<usize>> {
+        let Some(count) = peek(&self.stream, bytes)? else {
+            self.reject(&ProtocolError::Descriptor);
+            return Ok(None);
+        };
+        if count == 0 {
+            return Ok(Some(0));
+        }
+        self.stream.read(&mut bytes[..count]).map(Some)
+    }
+
+    /// Closes it; by a child, where something is left in its queue.
+    fn close(mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+        let mut bytes = [0; 4096];
+        for _ in 0..DRAINED {
+            match peek(&self.stream, &mut bytes) {
+                // Nothing more can come.
+                Ok(Some(0)) => return,
+                Ok(Some(count)) => {
+                    if self.stream.read(&mut bytes[..count]).is_err() {
+                        break;
+                    }
+                }
+                Ok(None) | Err(_) => break,
             }
         }
-        requests
+        drop(Foreign::new(foreign::OF_CLIENTS, self.stream.into()));
     }
 
     fn reject(&mut self, error: &ProtocolError) {
+        self.has_more = false;
         self.queue(&ServerEnd::<Init>::rejection(error));
         self.is_rejected = true;
         self.closing = true;
@@ -257,6 +440,7 @@ impl Connection {
 
     /// Puts a reply behind what waits to be sent.
     fn reply(&mut self, reply: &Reply) {
+        self.is_answer_due = false;
         match ServerEnd::<Init>::reply(reply) {
             Ok(frame) => self.queue(&frame),
             Err(error) => {
@@ -271,15 +455,19 @@ impl Connection {
             return;
         }
         if self.outgoing.len() + frame.len() > MOST_WAITING {
-            self.outgoing = Vec::new();
-            self.overflowed = true;
+            self.overflow();
         } else {
             self.outgoing.extend_from_slice(frame);
         }
     }
 
+    fn overflow(&mut self) {
+        self.outgoing = Vec::new();
+        self.overflowed = true;
+    }
+
     /// Sends what fits. Returns whether the connection is at its end.
-    fn flush(&mut self) -> bool {
+    fn flush(&mut self, now: Duration) -> bool {
         if self.overflowed {
             return true;
         }
@@ -287,6 +475,7 @@ impl Connection {
             match self.stream.write(&self.outgoing) {
                 Ok(0) => return true,
                 Ok(count) => {
+                    self.active = now;
                     self.outgoing.drain(..count);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -294,12 +483,29 @@ impl Connection {
                 Err(_) => return true,
             }
         }
-        self.closing
+        self.outgoing.shrink_to(MAX_KEPT);
+        self.closing && !self.is_answer_due && !self.has_more
     }
 
     /// Whether something waits to be sent.
     fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty()
+    }
+}
+
+/// The memory that a client's buffer keeps once everything is sent, in bytes.
+const MAX_KEPT: usize = 4096;
+
+/// Looks at what comes next, without taking it: how many bytes, or `None` where a
+/// descriptor comes with them (unix(7): no room for it, so MSG_CTRUNC says so).
+fn peek(stream: &UnixStream, bytes: &mut [u8]) -> std::io::Result<Option<usize>> {
+    let mut buffer = [IoSliceMut::new(bytes)];
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    match recvmsg::<()>(stream.as_raw_fd(), &mut buffer, None, flags) {
+        Ok(message) if message.flags.contains(MsgFlags::MSG_CTRUNC) => Ok(None),
+        Ok(message) => Ok(Some(message.bytes)),
+        Err(Errno::EINTR) => Err(ErrorKind::Interrupted.into()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -320,6 +526,8 @@ mod tests {
             usize::try_from(self.0 >> 16).unwrap() % below
         }
     }
+
+    const NOW: Duration = Duration::from_secs(1000);
 
     struct Server {
         clients: Clients,
@@ -345,11 +553,11 @@ mod tests {
             let Some(client) = server.clients.connections.get_mut(&number) else {
                 break;
             };
-            for request in client.read() {
+            if let Some(request) = client.next_request(NOW) {
                 client.reply(&Reply::Refused(Refusal::NotPermitted));
                 understood.push(request);
             }
-            if client.flush() {
+            if client.flush(NOW) {
                 server.clients.connections.remove(&number);
             }
         }
@@ -365,7 +573,7 @@ mod tests {
     fn garbage_is_refused_and_the_connection_closed() {
         let mut server = server();
         let mut client = UnixStream::connect(&server.path).unwrap();
-        let number = server.clients.accept_one().unwrap();
+        let number = server.clients.accept_one(NOW).unwrap();
         client.write_all(b"\x04\0\0\0what and more of it").unwrap();
         assert_eq!(serve(&mut server, number), []);
         let mut answer = Vec::new();
@@ -378,7 +586,7 @@ mod tests {
     fn a_request_before_the_client_hangs_up_is_still_answered() {
         let mut server = server();
         let mut client = UnixStream::connect(&server.path).unwrap();
-        let number = server.clients.accept_one().unwrap();
+        let number = server.clients.accept_one(NOW).unwrap();
         client.write_all(&asking(&Request::Status)).unwrap();
         client.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(serve(&mut server, number), [Request::Status]);
@@ -415,7 +623,7 @@ mod tests {
             }
             bytes.truncate(numbers.next(bytes.len() + 1));
             let mut client = UnixStream::connect(&server.path).unwrap();
-            let number = server.clients.accept_one().unwrap();
+            let number = server.clients.accept_one(NOW).unwrap();
             client.write_all(&bytes).unwrap();
             if round % 2 == 0 {
                 client.shutdown(std::net::Shutdown::Write).unwrap();
@@ -442,31 +650,114 @@ mod tests {
         let mut server = server();
         let sources = Sources::new().unwrap();
         let _client = UnixStream::connect(&server.path).unwrap();
-        let number = server.clients.accept_one().unwrap();
+        let number = server.clients.accept_one(NOW).unwrap();
         server.clients.begin_watch(number);
         let message = "x".repeat(1 << 20);
         for _ in 0..20 {
             let message = message.clone();
             let reply = Reply::Refused(Refusal::Failed { message });
-            server.clients.tell_watchers(&reply, &sources);
+            server.clients.tell_watchers(&reply, NOW, &sources);
         }
         assert!(!server.clients.has_watchers());
         assert!(server.clients.connections.is_empty());
     }
 
+    /// Hostile: A user opens more connections to the control socket than there is room for, and says nothing. Outcome: Its oldest ones are closed; whoever comes gets in.
     #[test]
-    fn more_clients_than_there_is_room_for_wait() {
+    fn whoever_comes_gets_in_and_the_longest_idle_goes() {
         let mut server = server();
-        let clients: Vec<UnixStream> = (0..MOST + 3)
+        let sources = Sources::new().unwrap();
+        let mut clients = Vec::new();
+        for number in 0..MOST + 3 {
+            clients.push(UnixStream::connect(&server.path).unwrap());
+            let now = NOW + Duration::from_secs(number as u64);
+            server.clients.accept(now, &sources);
+        }
+        let kept: Vec<u32> = server.clients.connections.keys().copied().collect();
+        let newest: Vec<u32> = (3..u32::try_from(MOST).unwrap() + 3).collect();
+        assert_eq!(kept, newest);
+        assert_eq!(server.clients.take_closed(), [0, 1, 2]);
+    }
+
+    #[test]
+    fn the_user_with_the_most_connections_makes_room_and_root_last() {
+        let mut server = server();
+        let sources = Sources::new().unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..MOST {
+            clients.push(UnixStream::connect(&server.path).unwrap());
+            server.clients.accept(NOW, &sources);
+        }
+        let of = |number: u32| if number < 32 { 0 } else { 1000 };
+        for (number, client) in &mut server.clients.connections {
+            client.uid = of(*number);
+        }
+        clients.push(UnixStream::connect(&server.path).unwrap());
+        let newcomer = server.clients.accept_one(NOW).unwrap();
+        // Root's own newcomer has made root the one with the most.
+        assert_eq!(server.clients.evicted(newcomer), Some(0));
+        server.clients.connections.get_mut(&newcomer).unwrap().uid = 7;
+        assert_eq!(server.clients.evicted(newcomer), Some(32));
+        server.clients.begin_watch(32);
+        assert_eq!(server.clients.evicted(newcomer), Some(33));
+    }
+
+    /// Hostile: A client of the control socket says nothing, or takes nothing of the answer. Outcome: It is disconnected after a minute.
+    #[test]
+    fn who_says_or_takes_nothing_is_disconnected_and_who_waits_is_not() {
+        let mut server = server();
+        let sources = Sources::new().unwrap();
+        let clients: Vec<UnixStream> = (0..4)
             .map(|_| UnixStream::connect(&server.path).unwrap())
             .collect();
-        let mut taken = Vec::new();
-        while let Some(number) = server.clients.accept_one() {
-            taken.push(number);
-        }
-        assert_eq!(taken.len(), MOST);
-        server.clients.connections.remove(&taken[0]);
-        assert!(server.clients.accept_one().is_some());
-        drop(clients);
+        server.clients.accept(NOW, &sources);
+        server.clients.begin_watch(1);
+        server.clients.keep(2);
+        // It waits for its answer.
+        (&clients[3]).write_all(&asking(&Request::Status)).unwrap();
+        assert!(server.clients.next_request(3, NOW).is_some());
+        assert_eq!(server.clients.deadline(), Some(NOW + IDLE));
+        server.clients.disconnect_idle(NOW + IDLE, &sources);
+        let kept: Vec<u32> = server.clients.connections.keys().copied().collect();
+        assert_eq!(kept, [1, 2, 3]);
+        // A watcher that takes nothing of what waits for it is not kept.
+        let watcher = server.clients.connections.get_mut(&1).unwrap();
+        watcher.outgoing.push(0);
+        server.clients.disconnect_idle(NOW + IDLE, &sources);
+        assert_eq!(server.clients.take_closed(), [0, 1]);
+    }
+
+    /// Hostile: A client sends a socket that lingers over the control socket. Outcome: Its connection is rejected, and PID 1 does not wait for the socket.
+    #[test]
+    fn a_descriptor_ends_the_connection_and_is_not_received() {
+        let mut server = server();
+        let sources = Sources::new().unwrap();
+        let client = UnixStream::connect(&server.path).unwrap();
+        server.clients.accept(NOW, &sources);
+        let (sent, mut other) = UnixStream::pair().unwrap();
+        nix::sys::socket::sendmsg::<()>(
+            client.as_raw_fd(),
+            &[std::io::IoSlice::new(&asking(&Request::Status))],
+            &[nix::sys::socket::ControlMessage::ScmRights(&[
+                sent.as_raw_fd()
+            ])],
+            MsgFlags::empty(),
+            None,
+        )
+        .unwrap();
+        drop(sent);
+        assert!(server.clients.next_request(0, NOW).is_none());
+        server.clients.flush(0, NOW, &sources);
+        assert_eq!(server.clients.take_closed(), [0]);
+        let mut answer = Vec::new();
+        let _ = (&client).read_to_end(&mut answer);
+        assert!(String::from_utf8_lossy(&answer).contains("malformed"));
+        // It is still open, in the queue that a child is to close.
+        other.set_nonblocking(true).unwrap();
+        assert!(other.read(&mut [0]).is_err());
+        assert!(foreign::is_waiting());
+        foreign::close_dropped(&mut crate::children::Children::default());
+        other.set_nonblocking(false).unwrap();
+        assert_eq!(other.read(&mut [0]).unwrap(), 0);
     }
 }

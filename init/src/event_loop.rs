@@ -91,6 +91,7 @@ impl EventLoop {
             init.watch_trial();
             init.give_up_remains();
             init.forget_removed();
+            init.clients.disconnect_idle(machine::now(), &init.sources);
             init.end_delay();
             foreign::close_dropped(&mut init.children);
             init.unmute();
@@ -119,6 +120,7 @@ impl EventLoop {
             .chain(init.ending.as_ref().map(Ending::deadline))
             .chain(init.trial.deadline())
             .chain(init.inhibitors.deadline())
+            .chain(init.clients.deadline())
             .chain(remains)
             .min()
     }
@@ -127,7 +129,7 @@ impl EventLoop {
         let init = &mut self.init;
         match source {
             Source::Signals => self.take_signals(),
-            Source::Listener => init.clients.accept(&init.sources),
+            Source::Listener => init.clients.accept(machine::now(), &init.sources),
             Source::Connection(number) => init.serve(number, flags),
             Source::Setup(id) => init.take_setup(id),
             Source::Notify(id) => init.take_notifications(id),

@@ -27,6 +27,9 @@ const MOST_CLOSERS: usize = 4;
 /// How many descriptors of one service may wait for a child.
 const MOST_WAITING: usize = 1024;
 
+/// Whose the connections of clients of the control socket are: no service's.
+pub const OF_CLIENTS: Id = Id::MAX;
+
 thread_local! {
     /// What was dropped and waits for a child.
     static DROPPED: RefCell<Vec<(Id, OwnedFd)>> = const { RefCell::new(Vec::new()) };

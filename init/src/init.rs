@@ -368,7 +368,7 @@ impl Init {
             && let Some(line) = self.view().line(name)
         {
             self.clients
-                .tell_watchers(&Reply::Changed(line), &self.sources);
+                .tell_watchers(&Reply::Changed(line), machine::now(), &self.sources);
         }
     }
 
@@ -640,7 +640,7 @@ impl Init {
     fn answer_later(&mut self, client: Option<u32>, reply: &Reply) {
         if let Some(client) = client {
             self.clients.reply(client, reply);
-            self.clients.flush(client, &self.sources);
+            self.clients.flush(client, machine::now(), &self.sources);
         }
     }
 

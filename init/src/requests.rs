@@ -12,23 +12,32 @@ use crate::init::Init;
 use crate::kernel_log::log;
 use crate::machine;
 
+/// How many requests of one client are answered in one turn of the loop.
+const REQUESTS: usize = 16;
+
 impl Init {
     /// A client has sent something, or takes something.
     pub fn serve(&mut self, number: u32, flags: EpollFlags) {
-        if flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
-            let (requests, may_change) = self.clients.read(number);
-            for request in requests {
-                let reply = if may_change || request.is_read_only() {
-                    self.answer(request, number)
-                } else {
-                    Some(Reply::Refused(Refusal::NotPermitted))
-                };
-                if let Some(reply) = reply {
-                    self.clients.reply(number, &reply);
-                }
+        let now = machine::now();
+        for _ in 0..REQUESTS {
+            if flags.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
+                self.clients.hang_up(number);
+            } else {
+                self.clients.flush(number, now, &self.sources);
+            }
+            let Some((request, may_change)) = self.clients.next_request(number, now) else {
+                break;
+            };
+            let reply = if may_change || request.is_read_only() {
+                self.answer(request, number)
+            } else {
+                Some(Reply::Refused(Refusal::NotPermitted))
+            };
+            if let Some(reply) = reply {
+                self.clients.reply(number, &reply);
             }
         }
-        self.clients.flush(number, &self.sources);
+        self.clients.flush(number, now, &self.sources);
     }
 
     /// The answer to a request; `None` where it comes later.
@@ -134,6 +143,7 @@ impl Init {
         self.inhibitors
             .hold(client, inhibitor)
             .map_err(|message| Refusal::Failed { message })?;
+        self.clients.keep(client);
         log!(Info, "{said}");
         Ok(Reply::Done(Outcome::default()))
     }

@@ -140,6 +140,9 @@ pub enum ProtocolError {
     /// A frame is not a message of the protocol.
     #[error("a message cannot be read")]
     Message(#[source] serde_json::Error),
+    /// A descriptor came with it.
+    #[error("a descriptor came with it; none is taken")]
+    Descriptor,
 }
 
 /// Bytes that came, of which the first frame is the hello.
@@ -272,6 +275,7 @@ impl<P: Protocol> ServerEnd<P> {
         let message = match error {
             ProtocolError::Version { .. } => return Vec::new(),
             ProtocolError::Frame(source) => source.to_string(),
+            ProtocolError::Descriptor => error.to_string(),
             ProtocolError::NoHello { source } | ProtocolError::Message(source) => {
                 format!("{error}: {source}")
             }

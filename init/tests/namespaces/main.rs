@@ -51,7 +51,7 @@ fn trials() -> Vec<Trial> {
             a_signal_in_the_middle_of_the_boot_ends_it_in_order;
         control_socket:
             garbage_is_refused_and_nothing_else_happens
-            clients_that_say_nothing_make_others_wait_and_not_longer_than_they_stay
+            clients_that_say_nothing_do_not_keep_others_out
             a_watcher_that_does_not_read_is_dropped
             a_pipelined_flood_of_requests_is_answered_in_order
             another_user_may_look_and_not_touch;
