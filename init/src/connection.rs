@@ -1,10 +1,8 @@
 //! The control socket and its clients: bytes in and out, never waiting.
 //!
-//! Whoever connects gets in: where there is no room, the user with the most
-//! connections loses the one that has been idle for longest. A client is read again
+//! Who stays connected is the rule of [`control::admission`]. A client is read again
 //! only when it has taken the answer before, so it cannot make PID 1 keep more than
-//! one for it; a descriptor that comes along ends its connection; and one that says
-//! nothing, or takes nothing, is disconnected after [`IDLE`].
+//! one for it, and a descriptor that comes along ends its connection.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, IoSliceMut, Read, Write};
@@ -14,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
+use control::admission::{self, Connected, IDLE};
 use control::{Init, MAX_REPLY, ProtocolError, Reply, Request, ServerEnd};
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
@@ -35,10 +34,6 @@ const MOST_WAITING: usize = 2 * MAX_REPLY;
 
 /// The most bytes that may wait for all clients; the one with the most goes first.
 const MOST_WAITING_IN_ALL: usize = 4 * MAX_REPLY;
-
-/// How long a client may say nothing, or take nothing of what waits for it. One that
-/// watches, inhibits or waits for an answer may say nothing for as long as it likes.
-pub const IDLE: Duration = Duration::from_secs(60);
 
 /// How often what a client has sent is read before its connection is closed, so that
 /// the close has nothing to do.
@@ -182,23 +177,16 @@ impl Clients {
         Some(number)
     }
 
-    /// The client that makes room for the one that has just come: of the user who has
-    /// the most connections, another one than root where that is a choice; first one
-    /// that keeps nothing, then the one that has been idle for longest.
+    /// The client that makes room for the one that has just come.
     fn evicted(&self, newcomer: u32) -> Option<u32> {
-        let mut of_users: BTreeMap<u32, usize> = BTreeMap::new();
-        for client in self.connections.values() {
-            *of_users.entry(client.uid).or_default() += 1;
-        }
-        let (user, _) = of_users
-            .into_iter()
-            .max_by_key(|(user, count)| (*count, *user != 0))?;
-        let (number, _) = self
-            .connections
-            .iter()
-            .filter(|(number, client)| **number != newcomer && client.uid == user)
-            .min_by_key(|(_, client)| (client.watches || client.is_kept, client.active))?;
-        Some(*number)
+        let connected = |(number, client): (&u32, &Connection)| Connected {
+            number: *number,
+            uid: client.uid,
+            is_kept: client.watches || client.is_kept,
+            active: client.active,
+        };
+        let all: Vec<Connected> = self.connections.iter().map(connected).collect();
+        admission::evicted(&all, newcomer)
     }
 
     /// When the next idle client is to be disconnected.
@@ -677,29 +665,6 @@ mod tests {
         let newest: Vec<u32> = (3..u32::try_from(MOST).unwrap() + 3).collect();
         assert_eq!(kept, newest);
         assert_eq!(server.clients.take_closed(), [0, 1, 2]);
-    }
-
-    #[test]
-    fn the_user_with_the_most_connections_makes_room_and_root_last() {
-        let mut server = server();
-        let sources = Sources::new().unwrap();
-        let mut clients = Vec::new();
-        for _ in 0..MOST {
-            clients.push(UnixStream::connect(&server.path).unwrap());
-            server.clients.accept(NOW, &sources);
-        }
-        let of = |number: u32| if number < 32 { 0 } else { 1000 };
-        for (number, client) in &mut server.clients.connections {
-            client.uid = of(*number);
-        }
-        clients.push(UnixStream::connect(&server.path).unwrap());
-        let newcomer = server.clients.accept_one(NOW).unwrap();
-        // Root's own newcomer has made root the one with the most.
-        assert_eq!(server.clients.evicted(newcomer), Some(0));
-        server.clients.connections.get_mut(&newcomer).unwrap().uid = 7;
-        assert_eq!(server.clients.evicted(newcomer), Some(32));
-        server.clients.begin_watch(32);
-        assert_eq!(server.clients.evicted(newcomer), Some(33));
     }
 
     /// Hostile: A client of the control socket says nothing, or takes nothing of the answer. Outcome: It is disconnected after a minute.

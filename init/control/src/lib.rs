@@ -20,6 +20,7 @@
 //! The types here are the wire's own; what they mean inside PID 1 is in
 //! `supervisor` and `init`. `docs/control.md` is the manual page.
 
+pub mod admission;
 mod connection;
 mod frame;
 mod init;
