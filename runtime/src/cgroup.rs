@@ -11,7 +11,7 @@ mod placeholder;
 mod processes;
 mod statistics;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -28,6 +28,7 @@ use crate::{Error, sys};
 pub use hierarchy::{Hierarchy, unprivileged};
 pub use limits::Setting;
 pub use placeholder::Placeholder;
+pub(crate) use processes::inner_cgroup;
 pub use statistics::{
     BlockIo, BlockIoEntry, Cpu, CpuSet, CpuUsage, Empty, HugePages, Memory, MemoryEntry,
     MemoryEvents, Pids, Pressure, PressureLine, Rdma, Statistics, Throttling,
@@ -62,19 +63,27 @@ pub struct Stats {
 /// its limits and device rules.
 ///
 /// `parent` must delegate the controllers that the limits need
-/// ([`enable_controllers`]) and must not hold a process itself.
+/// ([`enable_controllers`]) and must not hold a process itself. If this fails, a
+/// cgroup that it has created is removed.
 pub fn create(
     parent: BorrowedFd<'_>,
     name: &str,
     resources: &LinuxResources,
 ) -> Result<Cgroup, Error> {
-    match mkdirat(parent, name, Mode::from_bits_truncate(0o755)) {
-        Ok(()) | Err(Errno::EEXIST) => {}
+    let made = match mkdirat(parent, name, Mode::from_bits_truncate(0o755)) {
+        Ok(()) => true,
+        Err(Errno::EEXIST) => false,
         Err(errno) => return Err(error(name, "mkdir".into(), errno)),
+    };
+    let configured = open(parent, name).and_then(|cgroup| {
+        cgroup.configure(resources)?;
+        Ok(cgroup)
+    });
+    if configured.is_err() && made {
+        // The first error is the one reported.
+        let _ = unlinkat(parent, name, UnlinkatFlags::RemoveDir);
     }
-    let cgroup = open(parent, name)?;
-    cgroup.configure(resources)?;
-    Ok(cgroup)
+    configured
 }
 
 /// Opens the existing cgroup `name` below `parent`.
@@ -403,36 +412,91 @@ fn entries(directory: BorrowedFd<'_>) -> Result<Dir, Errno> {
     )
 }
 
-/// The direct children of a cgroup, with their names.
-fn subdirectories(directory: BorrowedFd<'_>) -> Result<Vec<(CString, OwnedFd)>, Errno> {
-    let mut entries = entries(directory)?;
-    let mut found = Vec::new();
-    for entry in entries.iter() {
-        let entry = entry?;
-        let name = entry.file_name();
-        if entry.file_type() != Some(Type::Directory) || name == c"." || name == c".." {
-            continue;
-        }
-        match openat(
-            directory,
-            name,
-            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        ) {
-            Ok(below) => found.push((name.to_owned(), below)),
-            // Removed in the meantime.
-            Err(Errno::ENOENT | Errno::ENODEV) => {}
-            Err(errno) => return Err(errno),
+/// How many cgroups are visited; a container that makes more than the kernel
+/// has numbers for does so while they are counted.
+const MOST_VISITED: usize = 1 << 20;
+
+/// Visits every cgroup below `top`: `enter` on the way down, `leave`, with its
+/// parent and its name, when everything below it was visited.
+///
+/// The container decides how wide and how deep its tree is, so this needs three
+/// descriptors and no stack for it.
+fn walk(
+    top: BorrowedFd<'_>,
+    mut enter: impl FnMut(BorrowedFd<'_>) -> Result<(), Errno>,
+    mut leave: impl FnMut(BorrowedFd<'_>, &CStr) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let mut here = open_directory(top, c".")?;
+    let mut left = children(here.as_fd())?;
+    // The name of each level, and its siblings that are still to be visited.
+    let mut above: Vec<(CString, Vec<CString>)> = Vec::new();
+    let mut visited = 0;
+    loop {
+        if let Some(name) = left.pop() {
+            let below = match open_directory(here.as_fd(), &name) {
+                Ok(below) => below,
+                // Removed in the meantime.
+                Err(Errno::ENOENT | Errno::ENODEV) => continue,
+                Err(errno) => return Err(errno),
+            };
+            visited += 1;
+            if visited > MOST_VISITED {
+                return Err(Errno::E2BIG);
+            }
+            enter(below.as_fd())?;
+            above.push((name, std::mem::replace(&mut left, children(below.as_fd())?)));
+            here = below;
+        } else {
+            let Some((name, siblings)) = above.pop() else {
+                return Ok(());
+            };
+            // cgroup v2 has no rename, so this is where it came from.
+            here = open_directory(here.as_fd(), c"..")?;
+            leave(here.as_fd(), &name)?;
+            left = siblings;
         }
     }
-    Ok(found)
+}
+
+fn open_directory(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    openat(
+        directory,
+        name,
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+}
+
+/// The names of a cgroup's direct children; none of one that was removed.
+fn children(directory: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
+    let mut entries = match entries(directory) {
+        Ok(entries) => entries,
+        Err(Errno::ENOENT | Errno::ENODEV) => return Ok(Vec::new()),
+        Err(errno) => return Err(errno),
+    };
+    let mut names = Vec::new();
+    for entry in entries.iter() {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(Errno::ENOENT | Errno::ENODEV) => break,
+            Err(errno) => return Err(errno),
+        };
+        let name = entry.file_name();
+        if entry.file_type() == Some(Type::Directory) && name != c"." && name != c".." {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// Removes the cgroups that the container has created in its own.
 fn remove_below(directory: BorrowedFd<'_>) -> Result<(), Errno> {
-    for (name, below) in subdirectories(directory)? {
-        remove_below(below.as_fd())?;
-        unlinkat(directory, name.as_c_str(), UnlinkatFlags::RemoveDir)?;
-    }
-    Ok(())
+    walk(
+        directory,
+        |_| Ok(()),
+        |parent, name| match unlinkat(parent, name, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
+            Err(errno) => Err(errno),
+        },
+    )
 }

@@ -7,7 +7,7 @@ use nix::sys::stat::{Mode, SFlag, makedev};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
 use crate::Error;
-use crate::text::{absolute, c_string};
+use crate::text::{absolute, c_string, real_id};
 
 /// A node to create, unless an identical one exists.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +42,11 @@ pub(crate) const DEFAULT: &[(&str, u32, u32)] = &[
     ("urandom", 1, 9),
     ("tty", 5, 0),
 ];
+
+/// The highest numbers of a device: mknod(2) drops the bits above them, so that
+/// the node would be another device's.
+const MAJOR: u64 = 0xfff;
+const MINOR: u64 = 0xf_ffff;
 
 /// The links that each container has (runtime-spec, runtime-linux, "Dev symbolic links").
 pub(crate) const LINKS: &[Link] = &[
@@ -111,10 +116,10 @@ fn node(field: &str, path: &Path, kind: SFlag, number: u64) -> Result<Node, Erro
 
 fn asked(index: usize, device: &LinuxDevice) -> Result<Node, Error> {
     let field = |name: &str| format!("linux.devices[{index}].{name}");
-    let number = |name: &str, value: i64| {
+    let number = |name: &str, value: i64, most: u64| {
         u64::try_from(value)
             .ok()
-            .filter(|value| *value <= u64::from(u32::MAX))
+            .filter(|value| *value <= most)
             .ok_or_else(|| Error::invalid(field(name), format!("{value} is not a device number")))
     };
     let kind = match device.typ() {
@@ -132,8 +137,8 @@ fn asked(index: usize, device: &LinuxDevice) -> Result<Node, Error> {
         0
     } else {
         makedev(
-            number("major", device.major())?,
-            number("minor", device.minor())?,
+            number("major", device.major(), MAJOR)?,
+            number("minor", device.minor(), MINOR)?,
         )
     };
     let mode = device.file_mode().unwrap_or(0o666);
@@ -142,7 +147,10 @@ fn asked(index: usize, device: &LinuxDevice) -> Result<Node, Error> {
         .ok_or_else(|| Error::invalid(field("fileMode"), format!("{mode:o} is not a mode")))?;
     let mut node = node(&field("path"), device.path(), kind, numbers)?;
     node.mode = permissions;
-    node.owner = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
+    node.owner = (
+        real_id(&field("uid"), device.uid().unwrap_or(0))?,
+        real_id(&field("gid"), device.gid().unwrap_or(0))?,
+    );
     Ok(node)
 }
 
@@ -172,6 +180,32 @@ mod tests {
             .unwrap();
         assert_eq!(null.number, makedev(1, 5));
         assert_eq!(null.mode.bits(), 0o600);
+    }
+
+    /// Hostile: asks for a device with a number or an owner that means another one to the kernel. Outcome: refused by the name of the field.
+    #[test]
+    fn a_number_that_is_another_devices_is_refused() {
+        let device = |major: i64, minor: i64, uid: u32| {
+            let device = LinuxDeviceBuilder::default()
+                .path(PathBuf::from("/dev/x"))
+                .typ(LinuxDeviceType::C)
+                .major(major)
+                .minor(minor)
+                .uid(uid)
+                .build()
+                .unwrap();
+            plan(&[device], true)
+                .map(drop)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(device(0xfff, 0xf_ffff, 7), Ok(()));
+        for (asked, field) in [
+            (device(0x1001, 3, 0), "linux.devices[0].major"),
+            (device(1, 0x10_0003, 0), "linux.devices[0].minor"),
+            (device(1, 3, u32::MAX), "linux.devices[0].uid"),
+        ] {
+            assert!(asked.unwrap_err().starts_with(field));
+        }
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! Another process in a running container.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
+use nix::fcntl::{OFlag, open};
 use nix::sched::CloneFlags;
+use nix::sys::stat::Mode;
 use oci_spec::runtime::Process;
 
-use crate::birth::{Birth, Started, fail};
-use crate::error::{Error, Step};
+use crate::birth::{Birth, Kept, Started, fail, failed};
+use crate::cgroup;
+use crate::error::Error;
 use crate::listener::{self, Listener};
-use crate::namespaces::{Namespaces, next_child_in};
+use crate::namespaces::Namespaces;
 use crate::process::{self, Image};
-use crate::report::At;
 use crate::start::{Prepared, Stdio, begin, execute};
 use crate::sys::Strings;
 use crate::text::absolute;
@@ -94,9 +96,14 @@ impl PreparedExec<'_> {
     /// `container` is the pidfd of the container's first process, which
     /// [`crate::setup_outcome`] must have reported as created or executed:
     /// before that it still has the host's root. In a pid namespace of its own
-    /// the container's other processes see the new one from its birth; it is
-    /// born undumpable, so that they can reach neither its memory nor, by
-    /// `/proc/…/exe`, the caller's program.
+    /// the container's other processes see the new one from its birth: so an
+    /// intermediate process joins the mount namespace and all others that it can
+    /// before that, and the new one is born undumpable, so that they can reach
+    /// neither the host's files, nor its memory, nor, by `/proc/…/exe`, the
+    /// caller's program.
+    ///
+    /// It is born in the given cgroup or, where the container keeps its processes
+    /// in inner ones, in that of its first process.
     pub fn start(&self, container: BorrowedFd<'_>, exec: Exec<'_>) -> Result<Started, Error> {
         let image = Image::new(&self.process.args, self.process.env.iter())?;
         let mut args = Strings::new(&image.args);
@@ -104,13 +111,27 @@ impl PreparedExec<'_> {
         let program = [exec.stdio.stdin, exec.stdio.stdout, exec.stdio.stderr]
             .into_iter()
             .chain(exec.passed.iter().copied());
-        let mut birth = Birth::new(0, exec.cgroup, program)?;
+        let inner = exec
+            .cgroup
+            .map(|cgroup| cgroup::inner_cgroup(cgroup, container))
+            .transpose()
+            .map_err(failed("finding the container's inner cgroup"))?
+            .flatten();
+        let cgroup = inner.as_ref().map(AsFd::as_fd).or(exec.cgroup);
+        let mut birth = Birth::new(0, cgroup, program)?;
         let container = birth.keep(container);
+        // The machine's: after the birth only the container's is in place.
+        let proc = (self.process.has_label())
+            .then(|| open(c"/proc", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()))
+            .transpose()
+            .map_err(failed("open /proc"))?;
+        let proc = proc.as_ref().map(|proc| birth.keep(proc.as_fd()));
         let console = self
             .process
             .console(exec.console)?
             .map(|console| birth.keep(console));
         let mut listener = listener::ready(self.listener, exec.listener, "running", &mut birth)?;
+        let privileged = nix::unistd::geteuid().is_root();
         let between =
             self.namespaces.user.is_some() || !self.namespaces.shares(CloneFlags::CLONE_NEWPID);
 
@@ -118,10 +139,16 @@ impl PreparedExec<'_> {
             let mut set_up = || {
                 begin(exec.keep_keyring)?;
                 if !between {
+                    self.process.check_label()?;
                     self.process.set_oom_score()?;
                 }
-                let mut progress = self.process.begin()?;
-                self.namespaces.join_of(container.fd())?;
+                let mut progress = self.process.begin(proc.map(Kept::fd))?;
+                if between {
+                    self.namespaces
+                        .join_after_birth(container.fd(), privileged)?;
+                } else {
+                    self.namespaces.join_at_once(container.fd())?;
+                }
                 self.process.enter(&mut progress, &image, &mut env)?;
                 if let Some((terminal, console)) = self.process.terminal.zip(console) {
                     terminal.open(console.fd(), self.process.uid, false)?;
@@ -135,12 +162,11 @@ impl PreparedExec<'_> {
             }
         };
         let before = || {
+            self.process.check_label()?;
             self.process.set_oom_score()?;
             self.process.raise_limits()?;
-            if self.namespaces.shares(CloneFlags::CLONE_NEWPID) {
-                return Ok(());
-            }
-            next_child_in(container.fd()).at(Step::JoinNamespace, b"of the container's processes")
+            self.namespaces
+                .join_before_birth(container.fd(), privileged)
         };
         let started = if between {
             birth.between(before, None::<fn(_) -> _>, child)

@@ -54,7 +54,13 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(field: &str, kind: &str, hook: &Hook) -> Result<Prepared, Error> {
+    /// `kind` is for messages; a hook without `env` gets `environment`.
+    fn new(
+        field: &str,
+        kind: &str,
+        hook: &Hook,
+        environment: &[CString],
+    ) -> Result<Prepared, Error> {
         let path = absolute(&format!("{field}.path"), hook.path())?;
         let timeout = match hook.timeout() {
             None => None,
@@ -66,13 +72,12 @@ impl Prepared {
                 ));
             }
         };
-        let strings = |name: &str, list: &Option<Vec<String>>| {
+        let strings = |name: &str, list: &[String]| {
             list.iter()
-                .flatten()
                 .map(|text| c_string(&format!("{field}.{name}"), text.as_str()))
                 .collect::<Result<Vec<CString>, Error>>()
         };
-        let mut args = strings("args", hook.args())?;
+        let mut args = strings("args", hook.args().as_deref().unwrap_or_default())?;
         if args.is_empty() {
             args.push(path.clone());
         }
@@ -83,11 +88,40 @@ impl Prepared {
                 homeless: false,
                 programs: vec![path],
                 args,
-                env: strings("env", hook.env())?,
+                env: match hook.env() {
+                    Some(env) => strings("env", env)?,
+                    None => environment.to_vec(),
+                },
             },
             timeout,
         })
     }
+}
+
+/// The environment of the caller, which the hooks of the runtime's namespaces
+/// and paths have unless they name their own.
+fn callers_environment() -> Vec<CString> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| {
+            let mut variable = name.into_encoded_bytes();
+            variable.push(b'=');
+            variable.extend(value.into_encoded_bytes());
+            CString::new(variable).ok()
+        })
+        .collect()
+}
+
+/// The environment of the container's process: hooks in the container are
+/// programs of its image, to whom the caller's is not shown.
+fn containers_environment(spec: &Spec) -> Result<Vec<CString>, Error> {
+    let env = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.env().as_ref());
+    env.into_iter()
+        .flatten()
+        .map(|variable| c_string("process.env", variable.as_str()))
+        .collect()
 }
 
 impl Plan {
@@ -96,13 +130,17 @@ impl Plan {
         let Some(hooks) = spec.hooks() else {
             return Ok(Plan::default());
         };
-        let prepare = |kind: &str, list: &Option<Vec<Hook>>| {
+        let callers = callers_environment();
+        let prepare_with = |kind: &str, list: &Option<Vec<Hook>>, env: &[CString]| {
             list.iter()
                 .flatten()
                 .enumerate()
-                .map(|(index, hook)| Prepared::new(&format!("hooks.{kind}[{index}]"), kind, hook))
+                .map(|(index, hook)| {
+                    Prepared::new(&format!("hooks.{kind}[{index}]"), kind, hook, env)
+                })
                 .collect::<Result<Vec<_>, Error>>()
         };
+        let prepare = |kind: &str, list: &Option<Vec<Hook>>| prepare_with(kind, list, &callers);
         #[allow(deprecated)] // Docker's network is set up by one.
         let prestart = prepare("prestart", hooks.prestart())?;
         let create_runtime = prepare("createRuntime", hooks.create_runtime())?;
@@ -111,7 +149,11 @@ impl Plan {
         Ok(Plan {
             announced: !prestart.is_empty() || !create_runtime.is_empty(),
             create_container: prepare("createContainer", hooks.create_container())?,
-            start_container: prepare("startContainer", hooks.start_container())?,
+            start_container: prepare_with(
+                "startContainer",
+                hooks.start_container(),
+                &containers_environment(spec)?,
+            )?,
             version: spec.version().clone(),
             annotations: spec.annotations().clone().unwrap_or_default(),
         })
@@ -302,6 +344,8 @@ impl<'a> Runnable<'a> {
         let (output, write) = pipe2(OFlag::O_CLOEXEC)?;
         fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let (pid, pidfd) = sys::spawn(0, None, || {
+            // A caller may block or ignore some.
+            sys::reset_signals();
             let (state, write) = (state.as_raw_fd(), write.as_raw_fd());
             let placed = sys::duplicate_above(state, 3)
                 .and_then(|state| Ok((state, sys::duplicate_above(write, 3)?)))
@@ -438,8 +482,10 @@ pub fn run(kind: &str, hooks: &[Hook], state: &State) -> Result<(), HookError> {
         message: format!("the state of {} for its hooks: {error}", state.id()),
     })?;
     let state = memory_file(&text).map_err(explain)?;
+    let environment = callers_environment();
     for (index, hook) in hooks.iter().enumerate() {
-        let hook = Prepared::new(&format!("hooks.{kind}[{index}]"), kind, hook).map_err(explain)?;
+        let field = format!("hooks.{kind}[{index}]");
+        let hook = Prepared::new(&field, kind, hook, &environment).map_err(explain)?;
         let mut runnable = Runnable::new(&hook);
         let ended = runnable.run(state.as_fd());
         if let Ended::Exited(0) = ended {

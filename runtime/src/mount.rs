@@ -141,6 +141,9 @@ pub(crate) struct Surroundings {
     pub cgroup_namespace: bool,
     /// The mapping of its user namespace.
     pub id_map: Option<IdMap>,
+    /// Its network namespace is the caller's, and its user namespace is not: it
+    /// may not mount that network's sysfs.
+    pub foreign_network: bool,
     /// `context=…` for the file systems that accept a SELinux label.
     pub label: Option<String>,
 }
@@ -279,6 +282,43 @@ pub(crate) fn plan(
             );
             changes.retain(|change| change.attributes != MountAttr::default());
             return Ok(own(Source::HostCgroup, changes));
+        }
+        "sysfs" if surroundings.foreign_network => {
+            if let Some(option) = options.data.iter().chain(&options.super_block).next() {
+                return Err(refused(
+                    option,
+                    "is for a sysfs of the container's own: it has no network namespace",
+                ));
+            }
+            if !read_only(mount) {
+                return Err(Error::invalid(
+                    field("options"),
+                    "need \"ro\": the user namespace has no network of its own, so this is the caller's /sys",
+                ));
+            }
+            let attributes = MountAttr {
+                set: options.single.set | MOUNT_ATTR_RDONLY,
+                ..options.single
+            };
+            changes.insert(
+                0,
+                Change {
+                    recursive: true,
+                    attributes,
+                },
+            );
+            let bind = Bind {
+                path: c"/sys".to_owned(),
+                // What is mounted below it covers parts of it.
+                recursive: true,
+                copy_link: false,
+                id_map: None,
+                cut_off: cut_off(&options.propagations),
+                proc: false,
+                guarded: None,
+                optional: false,
+            };
+            return Ok(own(Source::Bind(bind), changes));
         }
         _ => {}
     }

@@ -77,24 +77,14 @@ impl Namespaces {
             own: CloneFlags::empty(),
         };
         let Some(linux) = linux else {
-            return plan.complete();
+            return Ok(plan);
         };
         for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
             plan.add(linux, &format!("linux.namespaces[{index}]"), namespace)?;
         }
         plan.check_mappings(linux)?;
         plan.plan_time_offsets(linux)?;
-        plan.complete()
-    }
-
-    fn complete(self) -> Result<Namespaces, Error> {
-        if self.shares(CloneFlags::CLONE_NEWNS) {
-            return Err(Error::invalid(
-                "linux.namespaces",
-                "a container needs a mount namespace that is not the caller's",
-            ));
-        }
-        Ok(self)
+        Ok(plan)
     }
 
     fn add(&mut self, linux: &Linux, field: &str, namespace: &LinuxNamespace) -> Result<(), Error> {
@@ -278,12 +268,47 @@ impl Namespaces {
         Ok(())
     }
 
-    /// In a process to be run in a running container: joins all of the
-    /// container's namespaces.
-    pub fn join_of(&self, container: BorrowedFd<'_>) -> Result<(), Failure<'_>> {
-        // The pid namespace is the one this process was born in.
-        let kinds = self.own - CloneFlags::CLONE_NEWPID;
-        nix::sched::setns(container, kinds).at(Step::JoinNamespace, b"of the container")?;
+    /// Those that another process of a running container joins only after its
+    /// birth, which must be in the container's cgroup.
+    ///
+    /// From inside the cgroup namespace clone3 takes no process from outside it.
+    /// Inside the user namespace the caller's root has no right to the cgroup;
+    /// an ordinary user has rights to the others only inside.
+    fn after_birth(&self, privileged: bool) -> CloneFlags {
+        let mut late = CloneFlags::CLONE_NEWCGROUP;
+        late.set(CloneFlags::CLONE_NEWUSER, privileged);
+        self.own & late
+    }
+
+    /// In the intermediate process of another process in a running container:
+    /// joins what it can, so that the new one is never seen inside with the
+    /// host's mounts.
+    pub fn join_before_birth(
+        &self,
+        container: BorrowedFd<'_>,
+        privileged: bool,
+    ) -> Result<(), Failure<'_>> {
+        join_of(container, self.own - self.after_birth(privileged))
+    }
+
+    /// In the new process: joins the rest.
+    pub fn join_after_birth(
+        &self,
+        container: BorrowedFd<'_>,
+        privileged: bool,
+    ) -> Result<(), Failure<'_>> {
+        join_of(container, self.after_birth(privileged))?;
+        self.become_root_inside()
+    }
+
+    /// In a new process without an intermediate one: joins all. It shares the
+    /// caller's pid namespace.
+    pub fn join_at_once(&self, container: BorrowedFd<'_>) -> Result<(), Failure<'_>> {
+        join_of(container, self.own)?;
+        self.become_root_inside()
+    }
+
+    fn become_root_inside(&self) -> Result<(), Failure<'_>> {
         match &self.user {
             Some(user) => {
                 let (uid, gid) = user.root();
@@ -292,6 +317,14 @@ impl Namespaces {
             None => Ok(()),
         }
     }
+}
+
+/// Joins these namespaces of a process; the pid namespace only for children.
+fn join_of(container: BorrowedFd<'_>, kinds: CloneFlags) -> Result<(), Failure<'static>> {
+    if kinds.is_empty() {
+        return Ok(());
+    }
+    nix::sched::setns(container, kinds).at(Step::JoinNamespace, b"of the container")
 }
 
 impl Join {

@@ -22,7 +22,7 @@ use crate::error::{Error, Step};
 use crate::report::{At, Failure};
 use crate::seccomp::Program;
 use crate::sys::Strings;
-use crate::text::absolute;
+use crate::text::{absolute, real_id};
 use crate::{listener, sys, terminal};
 
 use capabilities::Sets;
@@ -105,9 +105,15 @@ impl Plan {
             env,
             cwd: absolute("process.cwd", process.cwd())?,
             terminal: terminal::Plan::new(process)?,
-            uid: user.uid(),
-            gid: user.gid(),
-            groups: user.additional_gids().clone().unwrap_or_default(),
+            uid: real_id("process.user.uid", user.uid())?,
+            gid: real_id("process.user.gid", user.gid())?,
+            groups: user
+                .additional_gids()
+                .iter()
+                .flatten()
+                .enumerate()
+                .map(|(index, id)| real_id(&format!("process.user.additionalGids[{index}]"), *id))
+                .collect::<Result<_, _>>()?,
             umask: Mode::from_bits(umask)
                 .filter(|_| umask <= 0o777)
                 .ok_or_else(|| {
@@ -176,11 +182,27 @@ impl Plan {
         self.rlimits.iter().try_for_each(Rlimit::raise)
     }
 
-    /// While the host's `/proc` is there.
-    pub fn begin(&self) -> Result<Progress, Failure<'_>> {
+    /// Whether the program gets a security label, for which [`Plan::begin`]
+    /// needs the host's `/proc`.
+    pub fn has_label(&self) -> bool {
+        self.label.is_some()
+    }
+
+    /// Whether the kernel has the security module, while the host's `/sys` is
+    /// there.
+    pub fn check_label(&self) -> Result<(), Failure<'_>> {
+        self.label.as_ref().map_or(Ok(()), Label::check)
+    }
+
+    /// `proc` is the host's, or else it is in place.
+    pub fn begin(&self, proc: Option<BorrowedFd<'_>>) -> Result<Progress, Failure<'_>> {
         self.scheduling.begin()?;
         Ok(Progress {
-            label: self.label.as_ref().map(Label::open).transpose()?,
+            label: self
+                .label
+                .as_ref()
+                .map(|label| label.open(proc))
+                .transpose()?,
             enter_as_user: false,
         })
     }

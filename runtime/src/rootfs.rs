@@ -174,7 +174,8 @@ impl Plan {
     }
 
     /// In the container's process, in its new mount namespace: makes everything
-    /// except the change of the root. Leaves no source open.
+    /// except a read-only root, in which createContainer hooks may write, and
+    /// the change of the root. Leaves no source open.
     pub fn build(&self, sources: &mut Sources) -> Result<Built<'_>, Failure<'_>> {
         let path = self.path.as_bytes();
         // Modes of nodes and directories are exact, so no umask.
@@ -216,17 +217,6 @@ impl Plan {
                 attach::make_read_only(mount, &tree)?;
             }
         }
-        if self.read_only {
-            sys::mount_setattr(
-                root.as_fd(),
-                false,
-                &MountAttr {
-                    set: MOUNT_ATTR_RDONLY,
-                    ..MountAttr::default()
-                },
-            )
-            .at(Step::ReadOnlyRoot, b"")?;
-        }
         Ok(Built { plan: self, root })
     }
 
@@ -253,6 +243,8 @@ fn namespace(linux: Option<&Linux>, kind: LinuxNamespaceType) -> Option<&LinuxNa
 fn surroundings(linux: Option<&Linux>) -> Result<Surroundings, Error> {
     let mut surroundings = Surroundings {
         cgroup_namespace: namespace(linux, LinuxNamespaceType::Cgroup).is_some(),
+        foreign_network: namespace(linux, LinuxNamespaceType::User).is_some()
+            && namespace(linux, LinuxNamespaceType::Network).is_none(),
         ..Surroundings::default()
     };
     let Some(linux) = linux else {
@@ -293,6 +285,14 @@ impl<'a> Built<'a> {
     /// Changes the root. The old one is mounted over the new one and then
     /// unmounted: no directory for it is needed, so the root may be read-only.
     pub fn pivot(self) -> Result<(), Failure<'a>> {
+        if self.plan.read_only {
+            let attributes = MountAttr {
+                set: MOUNT_ATTR_RDONLY,
+                ..MountAttr::default()
+            };
+            sys::mount_setattr(self.root.as_fd(), false, &attributes)
+                .at(Step::ReadOnlyRoot, b"")?;
+        }
         nix::unistd::fchdir(&self.root)
             .and_then(|()| nix::unistd::pivot_root(c".", c"."))
             .and_then(|()| nix::mount::umount2(c".", nix::mount::MntFlags::MNT_DETACH))

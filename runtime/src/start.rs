@@ -49,7 +49,7 @@ pub struct Prepared {
 enum Root {
     /// A new mount namespace.
     Made(Box<rootfs::Plan>),
-    /// A joined mount namespace.
+    /// A mount namespace that is joined, or the caller's.
     Joined(rootfs::Joined),
 }
 
@@ -179,9 +179,10 @@ pub fn prepare(spec: &Spec) -> Result<Prepared, Error> {
     Ok(Prepared {
         listener: listens.then(|| listener::Plan::new(spec)),
         process: process::Plan::new(process, Common::new(spec, seccomp)?)?.of_first_process(),
-        root: match &namespaces.mount {
-            None => Root::Made(Box::new(rootfs::Plan::new(spec)?)),
-            Some(path) => Root::Joined(rootfs::Joined::new(spec, path.clone())?),
+        root: if namespaces.makes(CloneFlags::CLONE_NEWNS) {
+            Root::Made(Box::new(rootfs::Plan::new(spec)?))
+        } else {
+            Root::Joined(rootfs::Joined::new(spec, namespaces.mount.clone())?)
         },
         sysctls: match linux.and_then(|linux| linux.sysctl().as_ref()) {
             Some(sysctls) => sysctl::plan(sysctls, &namespaces)?,
@@ -383,7 +384,8 @@ impl Prepared {
         if !self.namespaces.need_between() {
             self.process.set_oom_score()?;
         }
-        let mut progress = self.process.begin()?;
+        self.process.check_label()?;
+        let mut progress = self.process.begin(None)?;
         self.namespaces.enter()?;
         for sysctl in &self.sysctls {
             sysctl.set()?;
@@ -404,7 +406,9 @@ impl Prepared {
         made.enter()?;
         self.process.enter(&mut progress, image, env)?;
         if let Some((terminal, console)) = self.process.terminal.zip(creation.console) {
-            terminal.open(console.fd(), self.process.uid, true)?;
+            // In a mount namespace of others, `/dev/console` is theirs.
+            let own = matches!(self.root, Root::Made(_));
+            terminal.open(console.fd(), self.process.uid, own)?;
         }
         // An agent gets the listener while the container is created, as engines
         // expect: what follows then runs under the filter.

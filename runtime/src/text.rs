@@ -10,6 +10,18 @@ pub(crate) fn c_string(field: &str, bytes: impl Into<Vec<u8>>) -> Result<CString
     CString::new(bytes).map_err(|_| Error::invalid(field, "holds a NUL byte"))
 }
 
+/// A user or group, which is not the number that means "unchanged" in
+/// setresuid(2) and chown(2): with it a process would stay root.
+pub(crate) fn real_id(field: &str, id: u32) -> Result<u32, Error> {
+    if id == u32::MAX {
+        return Err(Error::invalid(
+            field,
+            format!("{id} is no user or group: it means \"unchanged\" to the kernel"),
+        ));
+    }
+    Ok(id)
+}
+
 /// An absolute path of at most PATH_MAX bytes.
 pub(crate) fn absolute(field: &str, path: &Path) -> Result<CString, Error> {
     if !path.is_absolute() {

@@ -1,7 +1,8 @@
 //! A bundle: a directory with a configuration.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -31,7 +32,7 @@ impl Bundle {
         let directory = fs::canonicalize(directory)
             .with_context(|| format!("open the bundle {}", directory.display()))?;
         let path = directory.join("config.json");
-        let text = fs::read(&path).map_err(|error| match error.kind() {
+        let text = read_regular(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
                 anyhow!("JSON specification file {} not found", path.display())
             }
@@ -72,6 +73,31 @@ impl Bundle {
             intel_rdt,
         })
     }
+}
+
+/// How long a file of JSON may be; the longest seen are of some 100 KiB.
+pub const LONGEST: u64 = 16 << 20;
+
+/// Reads a file that must be a regular one, without waiting for anybody.
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    read_bounded(file)
+}
+
+/// Reads all that comes, [`LONGEST`] bytes at most.
+pub fn read_bounded(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    from.take(LONGEST + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LONGEST {
+        return Err(io::Error::other("it is longer than 16 MiB"));
+    }
+    Ok(text)
 }
 
 /// A relative source of a bind mount is relative to the bundle.

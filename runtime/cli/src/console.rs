@@ -5,10 +5,13 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg,
     socket, socketpair,
 };
+use nix::sys::stat::Mode;
 
 use crate::sys;
 
@@ -75,7 +78,7 @@ impl Console {
     }
 }
 
-/// A connection to a Unix stream socket.
+/// A connection to a Unix stream socket, however long its path is.
 pub fn connected(path: &Path) -> Result<OwnedFd, nix::Error> {
     let socket = socket(
         AddressFamily::Unix,
@@ -83,7 +86,14 @@ pub fn connected(path: &Path) -> Result<OwnedFd, nix::Error> {
         SockFlag::SOCK_CLOEXEC,
         None,
     )?;
-    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    match UnixAddr::new(path) {
+        Err(Errno::ENAMETOOLONG) => {
+            let file = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+            let short = format!("/proc/self/fd/{}", file.as_raw_fd());
+            connect(socket.as_raw_fd(), &UnixAddr::new(short.as_str())?)?;
+        }
+        address => connect(socket.as_raw_fd(), &address?)?,
+    }
     Ok(socket)
 }
 

@@ -106,6 +106,7 @@ pub fn create(store: &Store, global: &Global, options: &Create, detached: bool) 
     };
     let started = making.start(&prepared, &bundle, &inherited, lifecycle)?;
     making.settle()?;
+    making.note_process()?;
     if let Some(groups) = groups {
         groups.add(started.pid.as_raw())?;
     }
@@ -317,6 +318,16 @@ impl Making {
         Ok(())
     }
 
+    /// Records the process at once where there is no cgroup by which it could be
+    /// found if this program is killed.
+    fn note_process(&mut self) -> Result<()> {
+        let container = self.container()?;
+        match container.state.cgroup {
+            Some(_) => Ok(()),
+            None => container.folder.write_state(&container.state),
+        }
+    }
+
     fn make_groups(&mut self, shares: &rdt::Plan) -> Result<rdt::Groups> {
         let container = self.container()?;
         let state = &mut container.state;
@@ -366,6 +377,8 @@ impl Drop for Making {
         // The placeholder must go first: otherwise the wait would include it.
         self.cgroup = Fresh::None;
         if let Some(place) = container.state.cgroup.as_ref().filter(|_| ours) {
+            // This needs no descriptor, of which there may be none left.
+            place.remove_empty();
             tell(place.destroy(&container.state.id));
         }
         tell(container.state.resctrl.remove());

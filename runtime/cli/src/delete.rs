@@ -61,9 +61,15 @@ pub fn delete(store: &Store, id: &Id, force: bool) -> Result<()> {
 /// Deletes a container that this program has run to its end, unless somebody
 /// else already has.
 pub fn finish(container: &Container) -> Result<()> {
-    match container.folder.lock()? {
-        Some(_lock) => destroy(&container.folder, &container.state),
-        None => Ok(()),
+    let Some(_lock) = container.folder.lock()? else {
+        return Ok(());
+    };
+    // Or made another one of this name.
+    match container.folder.state()? {
+        Some(state) if state.process == container.state.process => {
+            destroy(&container.folder, &container.state)
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -34,6 +34,9 @@ use clap::error::ErrorKind;
 use crate::arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
+    // A caller may ignore it; then the kernel would reap the processes that
+    // this program waits for.
+    sys::default_child_signal();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),

@@ -23,11 +23,13 @@ impl Identity {
     pub fn of(pid: i32) -> Option<Identity> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name, in parentheses, may hold anything; the state is the third field.
-        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-        if matches!(fields.next()?, "Z" | "X" | "x") {
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        let threads: u32 = fields.get(17)?.parse().ok()?;
+        // A process whose first thread has ended goes on with its others.
+        if matches!(*fields.first()?, "Z" | "X" | "x") && threads < 2 {
             return None;
         }
-        let start_time = fields.nth(18)?.parse().ok()?;
+        let start_time = fields.get(19)?.parse().ok()?;
         Some(Identity { pid, start_time })
     }
 

@@ -73,6 +73,10 @@ impl Store {
         loop {
             match DirBuilder::new().mode(0o700).create(&folder.path) {
                 Ok(()) => {}
+                // A folder without a state, which nobody has locked, is of a
+                // creator that was killed before it had made anything.
+                Err(error)
+                    if error.kind() == io::ErrorKind::AlreadyExists && folder.is_abandoned()? => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     bail!("container with given ID already exists: {id}")
                 }
@@ -91,8 +95,12 @@ impl Store {
                     return Err(error).with_context(|| format!("make {}", folder.path.display()));
                 }
             }
-            // Another one may have taken it for an abandoned container.
+            // Another one may have taken it for an abandoned container; and a
+            // third may have made its own in this place since.
             if let Some(lock) = folder.lock()? {
+                if folder.is_claimed() {
+                    bail!("container with given ID already exists: {id}")
+                }
                 return Ok((folder, lock));
             }
         }
@@ -219,6 +227,16 @@ impl Folder {
             "/proc/self/fd/{}/{GATE}",
             folder.as_raw_fd()
         )))
+    }
+
+    /// Whether nobody makes or has a container there.
+    fn is_abandoned(&self) -> Result<bool> {
+        Ok(!self.is_claimed() && !self.is_locked()?)
+    }
+
+    /// Whether a container has its state there.
+    fn is_claimed(&self) -> bool {
+        self.path.join(STATE).exists()
     }
 
     /// Whether the gate was made: from then on the container has its cgroup, and

@@ -79,6 +79,28 @@ pub fn execute(fd: BorrowedFd<'_>, arguments: &[CString]) -> Errno {
     Errno::last()
 }
 
+/// Gives SIGCHLD its default action.
+pub fn default_child_signal() {
+    // SAFETY: SIG_DFL is an action of every signal; no function is installed.
+    unsafe {
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
+}
+
+/// TIOCGPTPEER: opens the other end of a terminal by its master, also that of
+/// another mount namespace.
+pub fn open_other_end(master: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    // SAFETY: TIOCGPTPEER takes flags of open(2), no pointer, and returns a new
+    // descriptor.
+    descriptor(c_long::from(unsafe {
+        libc::ioctl(
+            master.as_raw_fd(),
+            libc::TIOCGPTPEER,
+            libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC,
+        )
+    }))
+}
+
 /// The name of this process in lists of processes.
 pub fn set_name(name: &CStr) {
     // SAFETY: `name` is a NUL-terminated string; the kernel copies 16 bytes at most.

@@ -205,14 +205,13 @@ struct Made(Vec<(OwnedFd, PathBuf)>);
 impl Made {
     /// Opens `name` below `parent`; creates it first if it is missing.
     fn directory(&mut self, parent: &OwnedFd, name: &Path) -> Result<OwnedFd, Error> {
+        // First what may fail: what was made must be noted.
+        let noted = parent.try_clone().map_err(|source| {
+            let errno = source.raw_os_error().map_or(Errno::EMFILE, Errno::from_raw);
+            error(name, "open".into(), errno)
+        })?;
         match mkdirat(parent, name, Mode::from_bits_truncate(0o755)) {
-            Ok(()) => {
-                let parent = parent.try_clone().map_err(|source| {
-                    let errno = source.raw_os_error().map_or(Errno::EMFILE, Errno::from_raw);
-                    error(name, "open".into(), errno)
-                })?;
-                self.0.push((parent, name.to_path_buf()));
-            }
+            Ok(()) => self.0.push((noted, name.to_path_buf())),
             Err(Errno::EEXIST) => {}
             Err(errno) => return Err(error(name, "mkdir".into(), errno)),
         }

@@ -1,14 +1,15 @@
 //! The processes of a cgroup: listed, killed, frozen and thawed.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Cgroup, read, subdirectories, value_of};
+use super::{Cgroup, read, value_of, walk};
 use crate::Error;
 
 /// How long freezing may take: as long as the system calls that the processes
@@ -116,24 +117,72 @@ impl Cgroup {
     }
 }
 
-fn collect(directory: BorrowedFd<'_>, processes: &mut Vec<Pid>) -> Result<(), Errno> {
-    match read(directory, "cgroup.procs") {
-        // Zero is a process of another pid namespace, which has no number here.
-        Ok(text) => processes.extend(
-            text.lines()
-                .filter_map(|line| line.parse().ok())
-                .filter(|number| *number > 0)
-                .map(Pid::from_raw),
-        ),
-        // A threaded one: its processes are listed at the root of the threaded
-        // domain.
-        Err(Errno::EOPNOTSUPP) => {}
-        // Removed in the meantime.
-        Err(Errno::ENODEV) => return Ok(()),
+/// The cgroup in which another process of a container can be born: the
+/// container's, unless its processes have left that for inner ones and it
+/// delegates controllers (the kernel's rule of no internal processes); then the
+/// one that its first process, to which `container` refers, is in.
+///
+/// `None`: the container's own.
+pub(crate) fn inner_cgroup(
+    cgroup: BorrowedFd<'_>,
+    container: BorrowedFd<'_>,
+) -> Result<Option<OwnedFd>, Errno> {
+    match read(cgroup, "cgroup.subtree_control") {
+        Ok(controllers) if !controllers.trim().is_empty() => {}
+        Ok(_) | Err(Errno::ENOENT) => return Ok(None),
         Err(errno) => return Err(errno),
     }
-    for (_, below) in subdirectories(directory)? {
-        collect(below.as_fd(), processes)?;
+    let load = |path: String| {
+        std::fs::read_to_string(path)
+            .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+    };
+    let info = load(format!("/proc/self/fdinfo/{}", container.as_raw_fd()))?;
+    let pid = info
+        .lines()
+        .find_map(|line| line.strip_prefix("Pid:"))
+        .and_then(|pid| pid.trim().parse::<u32>().ok())
+        .ok_or(Errno::ESRCH)?;
+    let groups = load(format!("/proc/{pid}/cgroup"))?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"));
+    let mut rest = path.unwrap_or_default();
+    // The path begins above the container's cgroup: the longest end of it that
+    // exists below that is the way down. The container decides what exists
+    // there, but none of it is outside its own cgroup.
+    let beneath = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(
+            ResolveFlag::RESOLVE_BENEATH
+                | ResolveFlag::RESOLVE_NO_SYMLINKS
+                | ResolveFlag::RESOLVE_NO_XDEV,
+        );
+    while !rest.is_empty() {
+        match openat2(cgroup, rest, beneath) {
+            Ok(inner) => return Ok(Some(inner)),
+            Err(Errno::ENOENT | Errno::ENODEV | Errno::EXDEV) => {}
+            Err(errno) => return Err(errno),
+        }
+        rest = rest.split_once('/').map_or("", |(_, rest)| rest);
     }
-    Ok(())
+    Ok(None)
+}
+
+fn collect(top: BorrowedFd<'_>, processes: &mut Vec<Pid>) -> Result<(), Errno> {
+    let mut list = |directory: BorrowedFd<'_>| match read(directory, "cgroup.procs") {
+        // Zero is a process of another pid namespace, which has no number here.
+        Ok(text) => {
+            processes.extend(
+                text.lines()
+                    .filter_map(|line| line.parse().ok())
+                    .filter(|number| *number > 0)
+                    .map(Pid::from_raw),
+            );
+            Ok(())
+        }
+        // A threaded one: its processes are listed at the root of the threaded
+        // domain. Or one that was removed in the meantime.
+        Err(Errno::EOPNOTSUPP | Errno::ENODEV | Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(errno),
+    };
+    list(top)?;
+    walk(top, list, |_, _| Ok(()))
 }

@@ -57,7 +57,8 @@ const FLAGS: &[Flag] = &[
     flag("diratime", 0, MOUNT_ATTR_NODIRATIME),
     // The kinds of access time exclude each other: setting one clears all.
     flag("relatime", 0, MOUNT_ATTR_ATIME),
-    flag("norelatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR_ATIME),
+    // What is left without a kind is the kernel's default, which is relatime.
+    flag("norelatime", 0, MOUNT_ATTR_ATIME),
     flag("noatime", MOUNT_ATTR_NOATIME, MOUNT_ATTR_ATIME),
     flag("atime", 0, MOUNT_ATTR_ATIME),
     flag("strictatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR_ATIME),

@@ -2,10 +2,10 @@
 //! SELinux's.
 
 use std::ffi::CStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::AccessFlags;
 use oci_spec::runtime::Process;
@@ -13,8 +13,10 @@ use oci_spec::runtime::Process;
 use crate::error::{Error, Step};
 use crate::report::{At, Failure};
 
-const APPARMOR: &CStr = c"/proc/thread-self/attr/apparmor/exec";
-const SELINUX: &CStr = c"/proc/thread-self/attr/exec";
+const PROC: &CStr = c"/proc";
+/// Below it.
+const APPARMOR: &CStr = c"thread-self/attr/apparmor/exec";
+const SELINUX: &CStr = c"thread-self/attr/exec";
 /// Exists if the kernel has SELinux and it was not switched off.
 const SELINUX_IS_ON: &CStr = c"/sys/fs/selinux/enforce";
 
@@ -61,13 +63,28 @@ impl Label {
         }
     }
 
-    /// While the host's `/proc` is in place: the container's could be anything.
-    pub fn open(&self) -> Result<Opened, Failure<'_>> {
-        let opened = if self.apparmor {
-            open(APPARMOR, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-        } else {
-            nix::unistd::access(SELINUX_IS_ON, AccessFlags::F_OK)
-                .and_then(|()| open(SELINUX, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()))
+    /// While the host's `/sys` is in place: whether the kernel has SELinux. Its
+    /// file in `/proc` is another module's otherwise.
+    pub fn check(&self) -> Result<(), Failure<'_>> {
+        if self.apparmor {
+            return Ok(());
+        }
+        match nix::unistd::access(SELINUX_IS_ON, AccessFlags::F_OK) {
+            Err(Errno::ENOENT) => Err(Errno::EOPNOTSUPP),
+            result => result,
+        }
+        .at(self.step(), &self.text)
+    }
+
+    /// `proc` is the host's, or else that is in place: the container's could be
+    /// anything.
+    pub fn open(&self, proc: Option<BorrowedFd<'_>>) -> Result<Opened, Failure<'_>> {
+        let file = if self.apparmor { APPARMOR } else { SELINUX };
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let opened = match proc {
+            Some(proc) => openat(proc, file, flags, Mode::empty()),
+            None => open(PROC, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+                .and_then(|proc| openat(proc, file, flags, Mode::empty())),
         };
         match opened {
             // The kernel has none.

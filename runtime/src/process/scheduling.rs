@@ -65,12 +65,19 @@ impl Plan {
         self
     }
 
-    /// As soon as the process exists.
+    /// As soon as the process exists. Without CPUs of its own it may use all of
+    /// its cgroup: the caller's may be fewer.
     pub fn begin(&self) -> Result<(), Failure<'static>> {
-        match self.initial.as_deref().map(sys::set_affinity) {
+        const ALL: [u64; CPUS / 64] = [u64::MAX; CPUS / 64];
+        let Some(initial) = &self.initial else {
+            // What a security module or a filter forbids stays as it is.
+            let _ = sys::set_affinity(&ALL);
+            return Ok(());
+        };
+        match sys::set_affinity(initial) {
             // It is born in the container's cgroup, whose CPUs may differ.
-            None | Some(Ok(()) | Err(Errno::EINVAL)) => Ok(()),
-            Some(Err(errno)) => Err(errno).at(Step::Affinity, b"process.execCPUAffinity.initial"),
+            Ok(()) | Err(Errno::EINVAL) => Ok(()),
+            Err(errno) => Err(errno).at(Step::Affinity, b"process.execCPUAffinity.initial"),
         }
     }
 

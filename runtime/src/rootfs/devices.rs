@@ -4,8 +4,8 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat, mknodat};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{Mode, SFlag, fstat, mknodat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 
 use super::Plan;
@@ -106,30 +106,13 @@ fn make_node(directory: &OwnedFd, node: &Node, keep: bool) -> Result<(), Errno> 
         Ok(()) if node.owner == (0, 0) => return Ok(()),
         Ok(()) => {}
         Err(Errno::EEXIST) => {
-            let there = fstatat(
+            let there = openat(
                 directory,
                 node.name.as_c_str(),
-                AtFlags::AT_SYMLINK_NOFOLLOW,
+                OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+                Mode::empty(),
             )?;
-            let kind = SFlag::from_bits_truncate(there.st_mode) & SFlag::S_IFMT;
-            if kind != node.kind || there.st_rdev != node.number {
-                return Err(Errno::EEXIST);
-            }
-            if keep {
-                return Ok(());
-            }
-            if there.st_mode & 0o7777 != node.mode.bits() {
-                // Not a link: the check above saw a device.
-                fchmodat(
-                    directory,
-                    node.name.as_c_str(),
-                    node.mode,
-                    FchmodatFlags::FollowSymlink,
-                )?;
-            }
-            if (there.st_uid, there.st_gid) == node.owner {
-                return Ok(());
-            }
+            return adopt_node(&there, node, keep);
         }
         // The caller itself is in a user namespace, where the host's node is
         // still visible.
@@ -147,5 +130,31 @@ fn make_node(directory: &OwnedFd, node: &Node, keep: bool) -> Result<(), Errno> 
         Some(Uid::from_raw(node.owner.0)),
         Some(Gid::from_raw(node.owner.1)),
         AtFlags::AT_SYMLINK_NOFOLLOW,
+    )
+}
+
+/// Gives an identical node its mode and owner. By its descriptor: a container
+/// that shares the root could put a link in its place meanwhile.
+fn adopt_node(there: &OwnedFd, node: &Node, keep: bool) -> Result<(), Errno> {
+    let found = fstat(there)?;
+    let kind = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT;
+    if kind != node.kind || found.st_rdev != node.number {
+        return Err(Errno::EEXIST);
+    }
+    if keep {
+        return Ok(());
+    }
+    if found.st_mode & 0o7777 != node.mode.bits() {
+        sys::change_mode(there.as_fd(), node.mode.bits())?;
+    }
+    if (found.st_uid, found.st_gid) == node.owner {
+        return Ok(());
+    }
+    fchownat(
+        there,
+        c"",
+        Some(Uid::from_raw(node.owner.0)),
+        Some(Gid::from_raw(node.owner.1)),
+        AtFlags::AT_EMPTY_PATH,
     )
 }

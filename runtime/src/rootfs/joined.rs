@@ -1,7 +1,9 @@
-//! The root in an existing mount namespace, joined by path.
+//! The root in an existing mount namespace: one joined by path, or the caller's,
+//! which a container inherits if its specification lists none (runtime-spec,
+//! config-linux.md, "Namespaces").
 //!
 //! Mounts, devices and masks of the specification would affect all processes of
-//! that namespace, so they are refused. For the same reason the root is changed
+//! that namespace, and stay when the container is gone, so they are refused. For the same reason the root is changed
 //! by chroot(2), not pivot_root(2).
 
 use std::ffi::CString;
@@ -19,13 +21,14 @@ use crate::text::absolute;
 /// A mount namespace, and the root directory in it.
 #[derive(Debug)]
 pub(crate) struct Joined {
-    namespace: CString,
+    /// The caller's, without a path.
+    namespace: Option<CString>,
     root: CString,
 }
 
 impl Joined {
     /// Checks `root`, and that nothing has to be made.
-    pub fn new(spec: &Spec, namespace: CString) -> Result<Joined, Error> {
+    pub fn new(spec: &Spec, namespace: Option<CString>) -> Result<Joined, Error> {
         let Some(root) = spec.root() else {
             return Err(Error::invalid("root", "is missing"));
         };
@@ -61,7 +64,12 @@ impl Joined {
             if is_set {
                 return Err(Error::invalid(
                     field,
-                    "would change a joined mount namespace for all its processes",
+                    match namespace {
+                        Some(_) => "would change a joined mount namespace for all its processes",
+                        None => {
+                            "would change the caller's own mounts: linux.namespaces has no mount namespace"
+                        }
+                    },
                 ));
             }
         }
@@ -73,9 +81,11 @@ impl Joined {
 
     /// In the container's process: joins the namespace, and changes the root in it.
     pub fn enter(&self) -> Result<(), Failure<'_>> {
-        open_namespace(&self.namespace)
-            .and_then(|fd| nix::sched::setns(fd, CloneFlags::CLONE_NEWNS))
-            .at(Step::JoinNamespace, self.namespace.as_bytes())?;
+        if let Some(namespace) = &self.namespace {
+            open_namespace(namespace)
+                .and_then(|fd| nix::sched::setns(fd, CloneFlags::CLONE_NEWNS))
+                .at(Step::JoinNamespace, namespace.as_bytes())?;
+        }
         self.change_root().at(Step::Root, self.root.as_bytes())
     }
 

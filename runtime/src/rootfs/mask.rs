@@ -63,7 +63,7 @@ impl Cover {
 
 fn empty_directory() -> Result<OwnedFd, Errno> {
     let context = sys::fsopen(c"tmpfs")?;
-    sys::fsconfig_set(context.as_fd(), c"mode", Some(c"0"))?;
+    sys::fsconfig_set(context.as_fd(), c"mode", Some(c"555"))?;
     sys::fsconfig_set(context.as_fd(), c"nr_inodes", Some(c"1"))?;
     sys::fsconfig_create(context.as_fd())?;
     sys::fsmount(

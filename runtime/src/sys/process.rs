@@ -174,8 +174,9 @@ pub fn new_session_keyring() -> Result<(), Errno> {
         )
     });
     match joined {
-        // A kernel without keys.
-        Ok(_) | Err(Errno::ENOSYS) => Ok(()),
+        // A kernel without keys; or a user whose keys are used up, who would
+        // otherwise keep every container of that user from starting.
+        Ok(_) | Err(Errno::ENOSYS | Errno::EDQUOT) => Ok(()),
         Err(errno) => Err(errno),
     }
 }

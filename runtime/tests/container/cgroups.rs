@@ -277,3 +277,24 @@ fn a_limit_that_the_kernel_does_not_have_is_an_error_that_names_the_field() {
     );
     cgroup.remove().unwrap();
 }
+
+/// Hostile: a container leaves a tree of cgroups that is deeper and wider than its keeper has descriptors. Outcome: it is listed and removed with a few of them.
+#[test]
+fn a_tree_of_any_depth_and_width_is_listed_and_removed() {
+    if !can_run() {
+        return;
+    }
+    let cgroup = new_cgroup(&Default::default());
+    let path = cgroup2().join(cgroup.name());
+    let mut deep = path.clone();
+    for _ in 0..400 {
+        deep.push("d");
+        fs::create_dir(&deep).unwrap();
+    }
+    for index in 0..1100 {
+        fs::create_dir(path.join(format!("w{index}"))).unwrap();
+    }
+    assert_eq!(cgroup.processes().unwrap(), []);
+    remove(&cgroup);
+    assert!(!path.exists());
+}

@@ -1,12 +1,14 @@
 //! Roots and specifications that try to reach the host.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use nix::sys::stat::{SFlag, makedev};
 
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::harness::{Container, can_run};
+use crate::harness::{Container, can_run, make_node};
 
 #[test]
 fn a_mount_target_behind_a_link_to_the_host_stays_inside_the_root() {
@@ -213,4 +215,36 @@ fn the_old_root_cannot_be_reached() {
         marker.path().display()
     );
     assert_eq!(Container::new(&script).run().success(), "0\n");
+}
+
+/// Hostile: an image has a device in the place of one that is asked for, with another mode and owner. Outcome: the node itself gets the asked ones; a link in its place to a file of the machine is an error and the file keeps its mode.
+#[test]
+fn a_node_that_is_there_gets_its_mode_by_no_name() {
+    if !can_run() {
+        return;
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o600)).unwrap();
+    let with = |script: &str| {
+        Container::new(script)
+            .without_mount("/dev/pts")
+            .without_mount("/dev")
+            .set(
+                "/linux/devices",
+                json!([{ "path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 7, "gid": 8 }]),
+            )
+    };
+    let container = with("stat -c '%a %u %g %t %T' /dev/null");
+    make_node(
+        &container.root.path().join("dev/null"),
+        SFlag::S_IFCHR,
+        makedev(1, 3),
+    );
+    assert_eq!(container.run().success(), "640 7 8 1 3\n");
+    let container = with("true");
+    symlink(file.path(), container.root.path().join("dev/null")).unwrap();
+    let message = container.run().failure();
+    assert!(message.contains("/dev/null"), "{message}");
+    let mode = fs::metadata(file.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
 }

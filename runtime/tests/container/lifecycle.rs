@@ -323,3 +323,67 @@ fn hooks_of_the_runtime_have_their_environment_and_no_descriptor_of_ours() {
         "{text}"
     );
 }
+
+#[test]
+fn hooks_without_an_environment_have_the_callers_and_every_signal_is_the_kernels() {
+    let scratch = TempDir::new().unwrap();
+    let log = scratch.path().join("log");
+    let script = format!(
+        "env > {0}; grep -E '^Sig(Blk|Ign)' /proc/self/status >> {0}",
+        log.display()
+    );
+    let mut hook = hook(scratch.path(), "post", &script);
+    let state = json!({ "ociVersion": "1.2.0", "id": "one", "status": "stopped", "bundle": "/" });
+    let state = serde_json::from_value(state).unwrap();
+    for (env, has) in [(json!(null), true), (json!([]), false)] {
+        hook["env"] = env;
+        let hooks = [serde_json::from_value(hook.clone()).unwrap()];
+        runtime::hooks::run("poststop", &hooks, &state).unwrap();
+        let text = fs::read_to_string(&log).unwrap();
+        assert_eq!(text.contains("CARGO"), has, "{text}");
+        // This process ignores SIGPIPE, as every Rust program does.
+        for line in ["SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000"] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+}
+
+/// Hostile: an image has a startContainer hook that prints its environment. Outcome: it sees that of the container's process, not the caller's.
+#[test]
+fn hooks_in_the_container_do_not_see_the_callers_environment() {
+    if !can_run() {
+        return;
+    }
+    let hook = json!({ "path": "/usr/bin/env", "args": ["env", "sh", "-c", "env > /tmp/seen"] });
+    let container =
+        Container::new("cat /tmp/seen").set("/hooks", json!({ "startContainer": [hook] }));
+    let created = Created::new(container);
+    assert_eq!(next(&created.started.setup), Setup::Created);
+    let _connection = created.start();
+    let (_, output) = created.end();
+    assert!(
+        output.contains("LC_ALL=C") && !output.contains("CARGO"),
+        "{output}"
+    );
+}
+
+#[test]
+fn a_create_container_hook_may_write_into_a_read_only_root() {
+    if !can_run() {
+        return;
+    }
+    let scratch = TempDir::new().unwrap();
+    let container = Container::new("cat /etc/made; touch /etc/other || echo read-only");
+    let made = container.root.path().join("etc/made");
+    let hook = hook(
+        scratch.path(),
+        "make",
+        &format!("echo by the hook > {}", made.display()),
+    );
+    let created = Created::new(container.set("/hooks", json!({ "createContainer": [hook] })));
+    assert_eq!(next(&created.started.setup), Setup::Created);
+    let _connection = created.start();
+    let (_, output) = created.end();
+    assert!(output.contains("by the hook"), "{output}");
+    assert!(output.contains("read-only"), "{output}");
+}

@@ -504,3 +504,35 @@ fn the_cgroups_are_those_of_the_containers_namespace() {
     namespaces.retain(|namespace| namespace["type"] != "cgroup");
     assert_eq!(container.run().success(), "there\n");
 }
+
+#[test]
+fn a_mount_without_relatime_has_the_kernels_default_which_is_relatime() {
+    if !can_run() {
+        return;
+    }
+    let output = Container::new("grep -E ' /(a|b) ' /proc/self/mountinfo | cut -d' ' -f5,6 | sort")
+        .set("/root/readonly", json!(false))
+        .mount("/a", "tmpfs", "tmpfs", &["norelatime"])
+        .mount("/b", "tmpfs", "tmpfs", &["rnorelatime"])
+        .run()
+        .success();
+    assert_eq!(output, "/a rw,relatime\n/b rw,relatime\n");
+}
+
+#[test]
+fn a_masked_directory_is_an_empty_one_for_every_user() {
+    if !can_run() {
+        return;
+    }
+    let output = Container::new("ls -A /etc/secret && cat /etc/secret/key; echo $?")
+        .set("/process/user", json!({ "uid": 1000, "gid": 1000 }))
+        .set("/linux/maskedPaths", json!(["/etc/secret"]));
+    let secret = output.root.path().join("etc/secret");
+    fs::create_dir(&secret).unwrap();
+    fs::write(secret.join("key"), "hidden").unwrap();
+    let output = output.run().success();
+    assert!(
+        output.ends_with("No such file or directory\n1\n"),
+        "{output}"
+    );
+}

@@ -170,3 +170,43 @@ fn a_mount_namespace_is_joined_with_the_root_that_it_has() {
     first.cgroup.kill().unwrap();
     first.finish();
 }
+
+#[test]
+fn a_mount_namespace_that_is_not_listed_is_the_callers_and_nothing_changes_in_it() {
+    if !can_run() {
+        return;
+    }
+    let namespaces = json!([{ "type": "pid" }, { "type": "uts" }]);
+    let own = std::fs::read_link("/proc/self/ns/mnt").unwrap();
+    let bare = |script: &str| {
+        Container::new(script)
+            .set("/root", json!({ "path": "/" }))
+            .set("/mounts", json!([]))
+            .set("/linux/maskedPaths", json!([]))
+            .set("/linux/readonlyPaths", json!([]))
+            .set("/linux/namespaces", namespaces.clone())
+    };
+    // The caller's /proc shows no process of the new pid namespace as "self".
+    let running = bare("sleep 60").start(&[], &[]);
+    let link = format!("/proc/{}/ns/mnt", running.started.pid);
+    assert_eq!(std::fs::read_link(link).unwrap(), own);
+    running.cgroup.kill().unwrap();
+    running.finish();
+    for (field, value) in [
+        ("/root/readonly", json!(true)),
+        (
+            "/mounts",
+            json!([{ "destination": "/x", "type": "tmpfs", "source": "x" }]),
+        ),
+        ("/linux/maskedPaths", json!(["/x"])),
+    ] {
+        let text = runtime::prepare(&bare("true").set(field, value).spec())
+            .unwrap_err()
+            .to_string();
+        let name = field[1..].replace('/', ".");
+        assert!(
+            text.starts_with(&format!("{name}: would change the caller")),
+            "{text}"
+        );
+    }
+}

@@ -154,7 +154,23 @@ fn a_value_that_cannot_be_enforced_is_refused_by_the_name_of_its_field() {
         (
             "/linux/namespaces",
             json!([{ "type": "uts" }]),
-            "linux.namespaces",
+            "root.readonly: would change the caller's own mounts",
+        ),
+        // To the kernel these mean "unchanged": the program would stay root.
+        (
+            "/process/user/uid",
+            json!(4_294_967_295_u32),
+            "process.user.uid",
+        ),
+        (
+            "/process/user/gid",
+            json!(4_294_967_295_u32),
+            "process.user.gid",
+        ),
+        (
+            "/process/user/additionalGids",
+            json!([5, 4_294_967_295_u32]),
+            "process.user.additionalGids[1]",
         ),
         (
             "/linux/namespaces/0/path",

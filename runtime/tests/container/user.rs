@@ -259,3 +259,31 @@ fn a_cgroup_that_it_can_write_is_its_own() {
     assert_eq!(run(&["nosuid"]), "made\n");
     assert_eq!(run(&["nosuid", "ro"]), "");
 }
+
+/// Hostile: a container with a user namespace and the machine's network asks for sysfs, which it may not mount. Outcome: it gets the machine's, read-only with everything below, or an error that names the option.
+#[test]
+fn without_a_network_of_its_own_its_sysfs_is_the_machines_and_read_only() {
+    if !can_run() {
+        return;
+    }
+    let shared = |options: &[&str]| {
+        let mut container = mapped(
+            "ls /sys/class/net | head -c1 | wc -c; \
+             grep ' /sys' /proc/self/mountinfo | cut -d' ' -f6 | cut -d, -f1 | sort -u",
+        )
+        .without_mount("/sys")
+        .mount("/sys", "sysfs", "sysfs", options)
+        .set("/linux/maskedPaths", json!([]));
+        container.spec["linux"]["namespaces"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|namespace| namespace["type"] != "network");
+        container
+    };
+    let output = shared(&["nosuid", "noexec", "nodev", "ro"]).run().success();
+    assert_eq!(output, "1\nro\n");
+    let text = runtime::prepare(&shared(&["nosuid"]).spec())
+        .unwrap_err()
+        .to_string();
+    assert!(text.contains(".options: need \"ro\""), "{text}");
+}

@@ -1,6 +1,6 @@
 //! `exec`.
 
-use std::fs;
+use std::fs::File;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -9,7 +9,7 @@ use runtime::cgroup::Cgroup;
 use runtime::{Exec as Start, Listener, Setup};
 
 use crate::arguments::Exec;
-use crate::bundle::{Bundle, parse_process};
+use crate::bundle::{Bundle, parse_process, read_bounded};
 use crate::cgroup::Place;
 use crate::console::Console;
 use crate::create::{listener, standard, write_pid};
@@ -105,7 +105,10 @@ fn exec(store: &Store, options: &Exec) -> Result<u8> {
 /// options.
 fn process(options: &Exec, spec: &Spec) -> Result<Process> {
     if let Some(path) = &options.process {
-        let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        // A pipe will do: the caller of this program waits for what it names.
+        let text = File::open(path)
+            .and_then(read_bounded)
+            .with_context(|| format!("read {}", path.display()))?;
         let mut process = parse_process(&text)
             .with_context(|| format!("parse the process {}", path.display()))?;
         if options.tty {

@@ -130,7 +130,9 @@ fn for_user(spec: &mut Value, uid: u32, gid: u32) {
         }
         mounts.push(json!({
             "destination": "/sys", "type": "none", "source": "/sys",
-            "options": ["rbind", "nosuid", "noexec", "nodev", "ro"],
+            // Also what is mounted below it, such as cgroups that the user may
+            // write.
+            "options": ["rbind", "nosuid", "noexec", "nodev", "rro"],
         }));
     }
 }

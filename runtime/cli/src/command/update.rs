@@ -1,6 +1,7 @@
 //! `update`.
 
-use std::io::{Read, stdin};
+use std::fs::File;
+use std::io::stdin;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -8,6 +9,7 @@ use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value, json};
 
 use crate::arguments::Update;
+use crate::bundle::read_bounded;
 use crate::state::{Container, Status};
 use crate::store::{NoSuchContainer, Store};
 
@@ -40,14 +42,13 @@ pub fn run(store: &Store, options: &Update) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<LinuxResources> {
-    let mut text = Vec::new();
-    if path == Path::new("-") {
-        stdin()
-            .read_to_end(&mut text)
-            .context("read the resources")?;
+    let text = if path == Path::new("-") {
+        read_bounded(stdin()).context("read the resources")?
     } else {
-        text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-    }
+        File::open(path)
+            .and_then(read_bounded)
+            .with_context(|| format!("read {}", path.display()))?
+    };
     serde_json::from_slice(&text).context("parse the resources")
 }
 
