@@ -90,7 +90,7 @@ pub enum ServiceCommand {
     /// Start services and what they require, and wait until they are ready
     Start(Change),
     /// Stop services and what requires them, and wait until they are stopped
-    Stop(Change),
+    Stop(Stop),
     /// Stop and start services, and wait until they are ready
     Restart(Change),
     /// Show the log of one service
@@ -177,6 +177,16 @@ pub struct Shutdown {
     /// Even while it is inhibited
     #[arg(long)]
     pub force: bool,
+}
+
+/// Which services to stop.
+#[derive(Debug, Args)]
+pub struct Stop {
+    #[command(flatten)]
+    pub change: Change,
+    /// Do not ask, even where only the power key is left afterwards
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Which services to change, and how long to wait for the outcome.

@@ -1,12 +1,13 @@
 //! `wherry service …`
 
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use control::{Client, Health, Reply, Request, ServiceDetail};
 
 use serde::Serialize;
 
-use crate::arguments::{Place, ServiceCommand};
+use crate::arguments::{Place, ServiceCommand, Stop};
 use crate::failure::Failure;
 use crate::outcome::{self, Wish};
 use crate::output;
@@ -19,7 +20,10 @@ pub fn run(place: &Place, command: &ServiceCommand) -> Result<(), Failure> {
         ServiceCommand::List => list(place),
         ServiceCommand::Show { name } => show(place, name),
         ServiceCommand::Start(change) => outcome::bring_about(place, Wish::Start, change),
-        ServiceCommand::Stop(change) => outcome::bring_about(place, Wish::Stop, change),
+        ServiceCommand::Stop(stop) => {
+            confirm(stop)?;
+            outcome::bring_about(place, Wish::Stop, &stop.change)
+        }
         ServiceCommand::Restart(change) => outcome::bring_about(place, Wish::Restart, change),
         ServiceCommand::Logs { name, selection } => {
             logs::show(place, std::slice::from_ref(name), selection)
@@ -28,6 +32,34 @@ pub fn run(place: &Place, command: &ServiceCommand) -> Result<(), Failure> {
         ServiceCommand::Reload => reload(place),
         ServiceCommand::Define { name, file, root } => define(place, name, file, root.as_deref()),
         ServiceCommand::Remove { name } => remove(place, name),
+    }
+}
+
+/// The service whose shells are the only way into a machine that has no other.
+const CONSOLE: &str = "console";
+
+/// Asks before the last way into the machine is closed; refuses where nobody can be
+/// asked.
+fn confirm(stop: &Stop) -> Result<(), Failure> {
+    const WHAT: &str =
+        "stopping the console ends every shell on it, and only the power key is left";
+    if stop.yes || !stop.change.names.iter().any(|name| name == CONSOLE) {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        let message = format!("{WHAT}; add --yes to do it, or use `wherry service restart`");
+        return Err(Failure::Refused(message));
+    }
+    eprint!("{WHAT}. Stop it? [y/N] ");
+    let mut answer = String::new();
+    std::io::stderr()
+        .flush()
+        .and_then(|()| std::io::stdin().read_line(&mut answer))
+        .map_err(|error| Failure::io("terminal", &error))?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(Failure::Refused("nothing was stopped".to_owned()))
     }
 }
 

@@ -126,6 +126,18 @@ fn a_stop_waits_until_the_service_is_down() {
 }
 
 #[test]
+fn the_console_is_not_stopped_without_a_word() {
+    let script = [(S::Stopping, ""), (S::Stopped, "")];
+    with_script(S::Ready, &script, |socket| {
+        let ended = wherry(socket, &["service", "stop", "web", "console"]);
+        assert_eq!(ended.code, 4, "{}", ended.errors);
+        assert!(ended.errors.contains("add --yes"), "{}", ended.errors);
+        let ended = wherry(socket, &["service", "stop", "web", "--yes"]);
+        assert_eq!(ended.code, 0, "{}", ended.errors);
+    });
+}
+
+#[test]
 fn a_wait_ends_when_its_time_is_over() {
     let script = [(S::Starting, "asks for an address")];
     with_script(S::Stopped, &script, |socket| {

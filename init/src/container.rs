@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use definition::Share;
 use definition::spec::{self, Provided};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 use runtime::{Exec, ExecProcess, HostPaths, Prepared, Setup, Start, Stdio};
@@ -84,6 +87,7 @@ impl Containers {
         for socket in &service.sockets {
             listening::set_blocking(socket, true);
         }
+        kill_as_a_whole(cgroup.fd(), service.name());
         let (listen, names) = descriptors(service, outputs);
         let mut env = Vec::new();
         if !names.is_empty() {
@@ -176,6 +180,8 @@ pub fn prepare(
         Provided {
             root: &service.entry.root,
             notify: &notify_path(service.name()),
+            memory: mount::memory(),
+            protected: !service.operator && definition.policy.essential,
             devices: &devices,
             seccomp: runtime::default_seccomp(&definition.capabilities),
         },
@@ -236,19 +242,49 @@ pub fn take_setup(service: &mut Service, sources: &Sources) -> Option<u32> {
 
 /// Asks a service's process to end. One that cannot hear it is killed.
 pub fn terminate(service: &Service) {
-    let signal = service.entry.definition.stop_signal.0;
+    let signal = service.entry.definition.stop_signal;
     let Some((pid, pidfd)) = service.run.as_ref().and_then(|run| run.process.as_ref()) else {
         return;
     };
     // The first process of a pid namespace is not ended by a signal that it has
     // no handler for (pid_namespaces(7)). Elsewhere it would be, and there is
     // nothing to wait for.
-    if service.entry.definition.pid == Share::Private && is_deaf(*pid, signal) {
+    if service.entry.definition.pid == Share::Private && is_deaf(*pid, signal.0) {
         return kill(service);
     }
-    if let Err(error) = sys::signal_process(pidfd.as_fd(), signal) {
+    if let Err(error) = sys::signal_process(pidfd.as_fd(), signal.0) {
         log!(Warning, "{}: cannot send {signal}: {error}", service.name());
     }
+    // One that is stopped (SIGSTOP) hears the signal only now.
+    let _ = sys::signal_process(pidfd.as_fd(), Signal::SIGCONT as i32);
+}
+
+/// Makes the kernel kill all of a service where one of its processes takes too much
+/// memory: a service without one of its parts would still look ready.
+fn kill_as_a_whole(cgroup: BorrowedFd<'_>, name: &str) {
+    const FILE: &str = "memory.oom.group";
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let written =
+        openat(cgroup, FILE, flags, Mode::empty()).and_then(|file| nix::unistd::write(&file, b"1"));
+    match written {
+        // Without the kernel's controller no memory is limited.
+        Ok(_) | Err(Errno::ENOENT) => {}
+        Err(error) => log!(Warning, "{name}: cannot write {FILE}: {}", error.desc()),
+    }
+}
+
+/// How the service's run ended: the kernel kills with SIGKILL where memory runs out,
+/// and counts that.
+pub fn exit_of(run: &Run) -> Exit {
+    let exit = run.exit.unwrap_or(Exit::Code(0));
+    let is_killed = exit == Exit::Signal(Signal::SIGKILL as i32);
+    let kills = run
+        .cgroup
+        .as_ref()
+        .filter(|_| is_killed)
+        .and_then(|cgroup| cgroup.stats().ok())
+        .map_or(0, |stats| stats.oom_kills);
+    if kills > 0 { Exit::OutOfMemory } else { exit }
 }
 
 /// Kills all of a service's processes.
@@ -262,7 +298,7 @@ pub fn kill(service: &Service) {
         log!(Error, "{}: {}", service.name(), explain(&error));
     }
     if let Some((_, pidfd)) = &run.process {
-        let _ = sys::signal_process(pidfd.as_fd(), Signal::SIGKILL);
+        let _ = sys::signal_process(pidfd.as_fd(), Signal::SIGKILL as i32);
     }
 }
 
@@ -342,7 +378,7 @@ fn descriptors<'a>(
 /// Whether the process neither handles nor blocks nor ignores the signal, nor
 /// waits for it: its lines of `/proc/PID/status` are masks with bit 0 for
 /// signal 1.
-fn is_deaf(pid: Pid, signal: Signal) -> bool {
+fn is_deaf(pid: Pid, signal: i32) -> bool {
     // While a process waits in sigwait(3), the kernel takes the signals that it
     // waits for out of the mask of blocked ones (signal.c, do_sigtimedwait).
     let waits = fs::read_to_string(format!("/proc/{pid}/syscall")).is_ok_and(|line| {
@@ -354,7 +390,7 @@ fn is_deaf(pid: Pid, signal: Signal) -> bool {
     let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
         return false;
     };
-    let bit = 1u64 << (signal as u32 - 1);
+    let bit = 1u64 << (signal - 1);
     ["SigBlk:", "SigIgn:", "SigCgt:"].iter().all(|key| {
         status
             .lines()
@@ -394,7 +430,7 @@ mod tests {
         {
             std::thread::yield_now();
         }
-        assert!(is_deaf(pid, Signal::SIGTERM));
+        assert!(is_deaf(pid, Signal::SIGTERM as i32));
         child.kill().unwrap();
         child.wait().unwrap();
     }

@@ -95,6 +95,7 @@ impl EventLoop {
             init.end_delay();
             foreign::close_dropped(&mut init.children);
             init.unmute();
+            init.announce();
             if let Some(ending) = &init.ending {
                 ending.end(machine::now(), init.watchdog.as_mut());
             }
@@ -121,6 +122,7 @@ impl EventLoop {
             .chain(init.trial.deadline())
             .chain(init.inhibitors.deadline())
             .chain(init.clients.deadline())
+            .chain(init.announcements.deadline())
             .chain(remains)
             .min()
     }

@@ -26,7 +26,7 @@ use crate::listening;
 use crate::machine::{self, Machine};
 use crate::service::{Id, Run, Service};
 use crate::services::Services;
-use crate::shutdown::Ending;
+use crate::shutdown::{Announcements, Ending};
 use crate::source::{Source, Sources};
 use crate::state_partition::{News, StatePartition};
 use crate::status::View;
@@ -68,6 +68,8 @@ pub struct Init {
     pub watchdog: Option<Watchdog>,
     /// The end, once the services are stopped.
     pub ending: Option<Ending>,
+    /// What is said while the services stop.
+    pub announcements: Announcements,
     /// How often a fresh program has taken over.
     pub reexecuted: u32,
     /// Whether one is to take over at the end of this turn of the loop.
@@ -150,6 +152,7 @@ impl Init {
             sources,
             watchdog,
             ending: None,
+            announcements: Announcements::default(),
             reexecuted,
             reexecution_wanted: false,
             events: VecDeque::new(),
@@ -489,11 +492,12 @@ impl Init {
         let Some(service) = self.services.get_mut(id) else {
             return;
         };
-        let Some(run) = service.end_run(&self.sources) else {
+        // Before its cgroup goes, which counts it.
+        let exit = service.run.as_ref().map(container::exit_of);
+        let Some((run, exit)) = service.end_run(&self.sources).zip(exit) else {
             return;
         };
         let name = service.entry.name.clone();
-        let exit = run.exit.unwrap_or(Exit::Code(0));
         let how = run.failure.clone().unwrap_or_else(|| describe(exit));
         if service.role() == Some(Role::State) && self.state.is_preparing() {
             // The service goes on: now the partition is mounted.
@@ -748,6 +752,16 @@ impl Init {
         }
         if let Some(shutdown) = self.inhibitors.due(machine::now()) {
             self.feed(Event::Shutdown(shutdown));
+        }
+    }
+
+    /// Says on the console which services keep the machine from ending, and for how
+    /// long at most.
+    pub fn announce(&mut self) {
+        let awaited = self.supervisor.awaited();
+        if let Some(line) = self.announcements.due(machine::now(), awaited) {
+            log!(Notice, "{line}");
+            crate::console::say(&format!("wherry: {line}\n"));
         }
     }
 

@@ -196,8 +196,27 @@ pub fn cgroup_tree() -> Result<OwnedFd, String> {
     let path = format!("{CGROUP}/{SERVICES}");
     make_folder(Path::new(&path), 0o755)?;
     let services = folder(&path)?;
+    let limit = limit_of_services(memory());
+    match fs::write(format!("{path}/memory.max"), limit.to_string()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            log!(Warning, "cannot limit the memory of the services: {error}");
+        }
+        Ok(()) | Err(_) => {}
+    }
     runtime::cgroup::enable_controllers(services.as_fd()).map_err(|error| error.to_string())?;
     Ok(services)
+}
+
+/// The machine's memory in bytes.
+pub fn memory() -> u64 {
+    nix::sys::sysinfo::sysinfo().map_or(u64::MAX, |information| information.ram_total())
+}
+
+/// How much memory all services together may use, of so many bytes: the rest is for
+/// PID 1 and the kernel, so that the services run out of memory before the machine
+/// does, and the kernel chooses among them.
+fn limit_of_services(memory: u64) -> u64 {
+    memory - (memory / 16).clamp(24 << 20, 256 << 20).min(memory / 2)
 }
 
 /// Opens a folder.
@@ -226,6 +245,20 @@ pub fn null() -> Result<OwnedFd, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Hostile: two services without limits take all memory that they get. Outcome: all services together have a limit below the machine's memory, so one of them is killed as a whole, and never PID 1.
+    #[test]
+    fn the_services_together_leave_memory_to_pid_1_and_the_kernel() {
+        for (memory, left) in [
+            (256 << 20, 24 << 20),
+            (1 << 30, 64 << 20),
+            (64 << 30, 256 << 20),
+        ] {
+            assert_eq!(limit_of_services(memory), memory - left);
+        }
+        assert_eq!(limit_of_services(16 << 20), 8 << 20);
+        assert!(memory() > 0);
+    }
 
     #[test]
     fn only_what_is_on_another_file_system_is_a_mount_point() {

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::unistd::sync;
-use supervisor::Shutdown;
+use supervisor::{ServiceName, Shutdown};
 
 use crate::children::{Child, Children};
 use crate::clock;
@@ -24,6 +24,47 @@ use crate::{sys, trial};
 /// How long writing back and unmounting may take. A disk that takes longer does
 /// not answer any more; ext4's journal keeps the state whole.
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// The services stop before the machine ends, and a person in front of it sees nothing
+/// happen: when to say next what is waited for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Announcements {
+    next: Option<Duration>,
+}
+
+impl Announcements {
+    /// Most machines are stopped before the first one.
+    const FIRST: Duration = Duration::from_secs(3);
+    const NEXT: Duration = Duration::from_secs(10);
+
+    /// When the next one is due.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.next
+    }
+
+    /// What to say now, where these services are awaited until these times.
+    pub fn due<'a>(
+        &mut self,
+        now: Duration,
+        awaited: impl Iterator<Item = (&'a ServiceName, Duration)>,
+    ) -> Option<String> {
+        let awaited: Vec<String> = awaited
+            .map(|(name, until)| {
+                let left = until.saturating_sub(now).as_millis().div_ceil(1000);
+                format!("{name} ({left} s at most)")
+            })
+            .collect();
+        if awaited.is_empty() {
+            self.next = None;
+            return None;
+        }
+        if now < *self.next.get_or_insert(now + Self::FIRST) {
+            return None;
+        }
+        self.next = Some(now + Self::NEXT);
+        Some(format!("waiting for the end of {}", awaited.join(", ")))
+    }
+}
 
 /// The machine is ending.
 #[derive(Clone, Copy, Debug)]
@@ -134,6 +175,26 @@ fn put_away(trial_expired: Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_waited_for_is_said_after_a_while_and_again() {
+        let name: ServiceName = "web".parse().unwrap();
+        let mut announcements = Announcements::default();
+        let mut said = |second: u64, until: Option<u64>| {
+            let awaited = until.map(|until| (&name, Duration::from_secs(until)));
+            announcements.due(Duration::from_secs(second), awaited.into_iter())
+        };
+        assert_eq!(said(10, None), None);
+        assert_eq!(said(10, Some(70)), None);
+        assert_eq!(
+            said(13, Some(70)).as_deref(),
+            Some("waiting for the end of web (57 s at most)")
+        );
+        assert_eq!(said(14, Some(70)), None);
+        assert!(said(23, Some(70)).is_some());
+        assert_eq!(said(30, None), None);
+        assert_eq!(announcements.deadline(), None);
+    }
 
     #[test]
     fn the_end_waits_for_unmounting_and_no_longer_than_its_limit() {

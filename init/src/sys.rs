@@ -14,13 +14,13 @@ use nix::unistd::{ForkResult, Pid, fork};
 
 /// Sends `signal` to the process that `pidfd` refers to, which no reuse of the
 /// process id can make another one (pidfd_send_signal(2)).
-pub fn signal_process(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
+pub fn signal_process(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     // SAFETY: plain integers and a null siginfo, which the call allows.
     let result = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
             pidfd.as_raw_fd(),
-            signal as libc::c_int,
+            signal,
             std::ptr::null::<libc::siginfo_t>(),
             0,
         )

@@ -13,7 +13,7 @@ use crate::value::{
     Backoff, CapabilityName, CpuLimit, Dependency, Device, Listen, RestartLimit, SocketMode,
     StopSignal, User, Variable,
 };
-use crate::{Definition, Limits};
+use crate::{Definition, Limits, MemoryLimit};
 
 /// `service.toml`.
 #[derive(Debug, Deserialize)]
@@ -154,7 +154,7 @@ pub struct Mount {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct LimitsTable {
-    memory: Option<Size>,
+    memory: Option<OrNone<Size>>,
     swap: Option<Size>,
     pids: Option<OrNone<u64>>,
     cpu: Option<CpuLimit>,
@@ -196,11 +196,24 @@ impl File {
                 return Err(fault.at(name.as_str()).at("environment"));
             }
         }
-        for (key, size) in [("memory", self.limits.memory), ("swap", self.limits.swap)] {
-            if size == Some(Size(0)) {
+        let memory = match self.limits.memory {
+            None => MemoryLimit::Half,
+            Some(OrNone(Some(Size(bytes)))) => MemoryLimit::Bytes(bytes),
+            Some(OrNone(None)) => MemoryLimit::None,
+        };
+        let swap = self.limits.swap.map(|size| size.0);
+        for (key, is_zero) in [
+            ("memory", memory == MemoryLimit::Bytes(0)),
+            ("swap", swap == Some(0)),
+        ] {
+            if is_zero {
                 let fault = Fault::new("0 is no limit that can be kept, expected more");
                 return Err(fault.at(key).at("limits"));
             }
+        }
+        if swap.is_some() && memory == MemoryLimit::None {
+            let fault = Fault::new("swap is limited only in addition to a limit of the memory");
+            return Err(fault.at("swap").at("limits"));
         }
         let pids = self.limits.pids.unwrap_or(OrNone(Some(PIDS))).0;
         for (key, number, least) in [
@@ -272,7 +285,10 @@ impl File {
                 .working_directory
                 .map_or_else(|| "/".to_owned(), Into::into),
             user: self.user.unwrap_or_default(),
-            stop_signal: self.stop.signal.unwrap_or(StopSignal(Signal::SIGTERM)),
+            stop_signal: self
+                .stop
+                .signal
+                .unwrap_or(StopSignal(Signal::SIGTERM as i32)),
             probe: self.health.map(|health| health.command),
             capabilities: self.capabilities.into_iter().map(|name| name.0).collect(),
             network: self.namespaces.network,
@@ -284,8 +300,8 @@ impl File {
             socket_mode: self.socket_mode.unwrap_or_default().0,
             stored_descriptors: self.stored_descriptors,
             limits: Limits {
-                memory: self.limits.memory.map(|size| size.0),
-                swap: self.limits.swap.map(|size| size.0),
+                memory,
+                swap,
                 pids,
                 cpu: self.limits.cpu,
                 open_files: self.limits.open_files,

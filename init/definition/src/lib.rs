@@ -78,8 +78,8 @@ pub struct Definition {
 /// What a service may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Memory in bytes.
-    pub memory: Option<u64>,
+    /// Memory.
+    pub memory: MemoryLimit,
     /// Swap in bytes, beside the memory.
     pub swap: Option<u64>,
     /// Tasks: processes and threads.
@@ -88,6 +88,31 @@ pub struct Limits {
     pub cpu: Option<CpuLimit>,
     /// Open files of a process.
     pub open_files: Option<u64>,
+}
+
+/// How much memory a service may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemoryLimit {
+    /// Half of the machine's.
+    #[default]
+    Half,
+    /// So many bytes.
+    Bytes(u64),
+    /// As much as all services together.
+    None,
+}
+
+impl MemoryLimit {
+    /// In bytes, on a machine with so many; `None` where there is no limit of its
+    /// own.
+    pub fn bytes(self, machine: u64) -> Option<u64> {
+        match self {
+            Self::Half => Some(machine / 2),
+            Self::Bytes(bytes) => Some(bytes),
+            Self::None => None,
+        }
+    }
 }
 
 /// Parses a definition. `path` is only for the error.

@@ -45,6 +45,10 @@ pub struct Provided<'a> {
     pub root: &'a Path,
     /// The notification socket on the machine.
     pub notify: &'a Path,
+    /// The machine's memory in bytes.
+    pub memory: u64,
+    /// Whether memory is taken from others first.
+    pub protected: bool,
     /// The definition's devices.
     pub devices: &'a [Device],
     /// The seccomp profile for the definition's capabilities.
@@ -67,13 +71,18 @@ pub fn build(
         .set_readonly(Some(true));
     spec.set_root(Some(root))
         .set_hostname(Some(name.to_owned()))
-        .set_process(Some(process(definition)?))
+        .set_process(Some(process(definition, provided.protected)?))
         .set_mounts(Some(all_mounts(definition, provided.notify)))
-        .set_linux(Some(linux(definition, provided.devices, provided.seccomp)));
+        .set_linux(Some(linux(definition, &provided)));
     Ok(spec)
 }
 
-fn process(definition: &Definition) -> Result<Process, OciSpecError> {
+/// How much less likely than others a protected service is killed where all
+/// services together run out of memory, in thousandths of that memory. Not 1000:
+/// then it could never be killed, not even at its own limit.
+const PROTECTED: i32 = -900;
+
+fn process(definition: &Definition, protected: bool) -> Result<Process, OciSpecError> {
     let capabilities: &Capabilities = &definition.capabilities;
     let mut sets = LinuxCapabilities::default();
     // A program that does not run as user 0 keeps capabilities over exec only
@@ -116,6 +125,7 @@ fn process(definition: &Definition) -> Result<Process, OciSpecError> {
         .set_cwd(PathBuf::from(&definition.working_directory))
         .set_capabilities(Some(sets))
         .set_rlimits(Some(vec![files]))
+        .set_oom_score_adj(protected.then_some(PROTECTED))
         .set_no_new_privileges(Some(true));
     Ok(process)
 }
@@ -216,7 +226,9 @@ fn namespace(kind: LinuxNamespaceType) -> LinuxNamespace {
     namespace
 }
 
-fn linux(definition: &Definition, devices: &[Device], mut seccomp: LinuxSeccomp) -> Linux {
+fn linux(definition: &Definition, provided: &Provided<'_>) -> Linux {
+    let devices = provided.devices;
+    let mut seccomp = provided.seccomp.clone();
     let mut namespaces = vec![
         namespace(LinuxNamespaceType::Mount),
         namespace(LinuxNamespaceType::Uts),
@@ -237,7 +249,7 @@ fn linux(definition: &Definition, devices: &[Device], mut seccomp: LinuxSeccomp)
     let mut linux = Linux::default();
     linux
         .set_namespaces(Some(namespaces))
-        .set_resources(Some(resources(definition, devices)))
+        .set_resources(Some(resources(definition, devices, provided.memory)))
         .set_devices(Some(devices.iter().map(node).collect()))
         .set_seccomp(Some(seccomp))
         .set_masked_paths(Some(get_default_maskedpaths()))
@@ -261,7 +273,7 @@ fn node(device: &Device) -> LinuxDevice {
     node
 }
 
-fn resources(definition: &Definition, devices: &[Device]) -> LinuxResources {
+fn resources(definition: &Definition, devices: &[Device], memory: u64) -> LinuxResources {
     let mut resources = LinuxResources::default();
     let mut deny = LinuxDeviceCgroup::default();
     deny.set_allow(false).set_access(Some("rwm".to_owned()));
@@ -284,16 +296,12 @@ fn resources(definition: &Definition, devices: &[Device]) -> LinuxResources {
     }
     resources.set_devices(Some(rules));
     let limits = &definition.limits;
-    if limits.memory.is_some() || limits.swap.is_some() {
+    if let Some(limit) = limits.memory.bytes(memory) {
         let bytes = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let mut memory = LinuxMemory::default();
-        memory.set_limit(limits.memory.map(bytes));
+        memory.set_limit(Some(bytes(limit)));
         // The specification's `swap` is memory and swap together.
-        memory.set_swap(
-            limits
-                .memory
-                .map(|limit| bytes(limit.saturating_add(limits.swap.unwrap_or(0)))),
-        );
+        memory.set_swap(Some(bytes(limit.saturating_add(limits.swap.unwrap_or(0)))));
         resources.set_memory(Some(memory));
     }
     if let Some(count) = limits.pids {
@@ -360,6 +368,8 @@ mod tests {
             Provided {
                 root: Path::new("/root"),
                 notify: Path::new("/run/wherry/notify/x"),
+                memory: 256 << 20,
+                protected: false,
                 devices,
                 seccomp: runtime::default_seccomp(&definition.capabilities),
             },
@@ -442,6 +452,19 @@ mod tests {
         assert_eq!(resources["pids"]["limit"], 9);
         assert_eq!(resources["cpu"]["quota"], 50_000);
         assert_eq!(spec["process"]["rlimits"][0]["hard"], 7);
+    }
+
+    /// Hostile: takes memory without end where its definition names no limit. Outcome: it has half of the machine's memory, and no swap.
+    #[test]
+    fn who_names_no_limit_of_memory_has_half_of_the_machines() {
+        let memory = |text: &str| spec(text)["linux"]["resources"]["memory"].clone();
+        assert_eq!(memory("")["limit"], 128 << 20);
+        assert_eq!(memory("")["swap"], 128 << 20);
+        assert_eq!(
+            memory("limits = { memory = \"300M\" }\n")["limit"],
+            300 << 20
+        );
+        assert!(memory("limits = { memory = \"none\" }\n").is_null());
     }
 
     #[test]

@@ -22,6 +22,7 @@ fn what_is_not_said_is_the_strictest() {
     assert!(definition.devices.is_empty());
     assert_eq!(definition.stored_descriptors, 0);
     assert_eq!(definition.limits.pids, Some(512));
+    assert_eq!(definition.limits.memory, MemoryLimit::Half);
     assert!(definition.policy.enabled);
     assert!(!definition.policy.essential);
 }
@@ -51,7 +52,7 @@ essential = true
     .unwrap();
     assert_eq!(definition.policy.ready, Ready::Notify);
     assert_eq!(definition.policy.restart.policy, RestartPolicy::OnFailure);
-    assert_eq!(definition.limits.memory, Some(32 << 20));
+    assert_eq!(definition.limits.memory, MemoryLimit::Bytes(32 << 20));
     assert_eq!(definition.limits.cpu, Some(CpuLimit { percent: 50 }));
     assert_eq!(definition.network, Share::Host);
     assert!(definition.policy.essential);
@@ -104,6 +105,18 @@ fn a_value_that_cannot_be_used_is_named_with_its_place_and_key() {
             "0 is no limit",
         ),
         ("[limits]\nswap = 0", 4, "limits.swap", "0 is no limit"),
+        (
+            "limits = { memory = \"none\", swap = \"1G\" }",
+            3,
+            "limits.swap",
+            "only in addition",
+        ),
+        (
+            "stop = { signal = \"SIGRTMIN+31\" }",
+            3,
+            "stop.signal",
+            "no signal 'SIGRTMIN+31'",
+        ),
         (
             "limits = { cpu = \"0%\" }",
             3,
@@ -353,10 +366,38 @@ fn a_definition_without_end_is_refused() {
 }
 
 #[test]
+fn a_stop_signal_may_be_one_of_the_real_time_ones() {
+    for (text, number, shown) in [
+        ("SIGTERM", 15, "SIGTERM"),
+        ("SIGRTMIN", 34, "SIGRTMIN+0"),
+        ("SIGRTMIN+3", 37, "SIGRTMIN+3"),
+        ("SIGRTMAX-14", 50, "SIGRTMIN+16"),
+        ("SIGRTMAX", 64, "SIGRTMIN+30"),
+    ] {
+        let signal = with(&format!("stop = {{ signal = \"{text}\" }}\n"))
+            .unwrap()
+            .stop_signal;
+        assert_eq!(signal, StopSignal(number));
+        assert_eq!(signal.to_string(), shown);
+        assert_eq!(shown.parse(), Ok(signal));
+    }
+    for text in [
+        "SIGRTMIN3",
+        "SIGRTMIN+-1",
+        "SIGRTMIN++1",
+        "SIGRTMAX-31",
+        "SIGRT",
+        "37",
+    ] {
+        assert!(text.parse::<StopSignal>().is_err(), "{text}");
+    }
+}
+
+#[test]
 fn memory_is_counted_in_powers_of_1024() {
     for (text, bytes) in [("1", 1), ("4K", 4096), ("2GiB", 2 << 30), ("1.5M", 3 << 19)] {
         let definition = with(&format!("limits = {{ memory = \"{text}\" }}\n")).unwrap();
-        assert_eq!(definition.limits.memory, Some(bytes));
+        assert_eq!(definition.limits.memory, MemoryLimit::Bytes(bytes));
     }
 }
 

@@ -2,6 +2,7 @@
 //! [`config::value`].
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -258,25 +259,56 @@ impl FromStr for SocketMode {
     }
 }
 
-/// A signal by its name: `"SIGTERM"`.
+/// A signal by its name: `"SIGTERM"`, `"SIGRTMIN+3"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StopSignal(pub Signal);
+pub struct StopSignal(pub i32);
 
 text!(StopSignal: Display);
+
+/// The real-time signals that programs count from: the C library keeps the first
+/// two of the kernel's for itself (signal(7)).
+const REAL_TIME: RangeInclusive<i32> = 34..=64;
 
 impl FromStr for StopSignal {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        text.parse()
+        let number = match (text.strip_prefix("SIGRTMIN"), text.strip_prefix("SIGRTMAX")) {
+            (Some(""), _) => Some(*REAL_TIME.start()),
+            (_, Some("")) => Some(*REAL_TIME.end()),
+            (Some(more), _) => number(more, '+').map(|more| REAL_TIME.start() + more),
+            (_, Some(less)) => number(less, '-').map(|less| REAL_TIME.end() - less),
+            (None, None) => {
+                return match text.parse::<Signal>() {
+                    Ok(signal) => Ok(Self(signal as i32)),
+                    Err(_) => Err(no_signal(text)),
+                };
+            }
+        };
+        number
+            .filter(|number| REAL_TIME.contains(number))
             .map(Self)
-            .map_err(|_| format!("there is no signal '{text}', expected one as SIGTERM"))
+            .ok_or_else(|| no_signal(text))
     }
+}
+
+fn no_signal(text: &str) -> String {
+    format!("there is no signal '{text}', expected one as SIGTERM or SIGRTMIN+3")
+}
+
+/// A number of one or two digits behind a sign.
+fn number(text: &str, sign: char) -> Option<i32> {
+    let digits = text.strip_prefix(sign)?;
+    let is_number = digits.len() <= 2 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_number)
 }
 
 impl fmt::Display for StopSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_str())
+        match Signal::try_from(self.0) {
+            Ok(signal) => f.write_str(signal.as_str()),
+            Err(_) => write!(f, "SIGRTMIN+{}", self.0 - REAL_TIME.start()),
+        }
     }
 }
 

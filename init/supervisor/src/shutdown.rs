@@ -2,7 +2,7 @@
 
 use crate::service::{Cause, Phase, Stage};
 use crate::step::{Ending, Step, Supervisor};
-use crate::{Action, Shutdown};
+use crate::{Action, ServiceName, Shutdown};
 use std::time::Duration;
 
 impl Supervisor {
@@ -40,6 +40,26 @@ impl Supervisor {
         (0..self.services.len())
             .any(to_kill)
             .then_some(ending.deadline)
+    }
+
+    /// While the machine ends: each service whose end is waited for, and when it is
+    /// killed, or given up where it was killed already, at the latest.
+    pub fn awaited(&self) -> impl Iterator<Item = (&ServiceName, Duration)> {
+        let ending = self.ending.iter();
+        ending.flat_map(|ending| {
+            self.services.iter().filter_map(|service| {
+                let Phase::Stopping { stage, .. } = &service.phase else {
+                    return None;
+                };
+                let until = match stage {
+                    Stage::Held => ending.deadline,
+                    Stage::Terminated { until } => ending.deadline.min(*until),
+                    Stage::Killed { until } => *until,
+                    Stage::GivenUp => return None,
+                };
+                Some((&service.name, until))
+            })
+        })
     }
 
     fn is_to_kill(&self, at: usize) -> bool {

@@ -81,6 +81,7 @@ fn trials() -> Vec<Trial> {
             a_service_that_fails_is_started_again_after_a_growing_wait_until_its_limit
             a_service_that_is_not_ready_in_time_or_cannot_be_set_up_has_failed
             a_service_that_does_not_stop_is_killed
+            a_stopped_service_hears_its_stop_signal_and_a_real_time_one_is_sent
             a_service_whose_probe_fails_is_unhealthy_and_started_again
             what_a_container_leaves_behind_ends_with_its_first_process
             ten_thousand_orphans_are_reaped_while_the_machine_answers;

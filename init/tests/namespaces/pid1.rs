@@ -118,8 +118,13 @@ fn limits() -> &'static str {
         let path = Hierarchy::find().unwrap().mount_point().to_owned();
         let controllers = fs::read_to_string(path.join("cgroup.controllers")).unwrap();
         let mut limits = Vec::new();
-        if !controllers.split_whitespace().any(|name| name == "pids") {
-            limits.push("pids = \"none\"");
+        for (controller, limit) in [("pids", "pids = \"none\""), ("memory", "memory = \"none\"")] {
+            if !controllers
+                .split_whitespace()
+                .any(|name| name == controller)
+            {
+                limits.push(limit);
+            }
         }
         let (_, open_files) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         if open_files < 524_288 {

@@ -123,6 +123,32 @@ pub fn a_service_that_does_not_stop_is_killed() {
     assert!((500..20_000).contains(&taken), "{taken} ms");
 }
 
+pub fn a_stopped_service_hears_its_stop_signal_and_a_real_time_one_is_sent() {
+    let mut pid1 = Pid1::boot(&[]);
+    let keys = "stop = { timeout = \"1h\" }";
+    let steps = [
+        "block SIGTERM",
+        "notify STATUS=waiting",
+        "until SIGTERM",
+        "exit 5",
+    ];
+    pid1.define("web", &service(&steps, keys));
+    // No handler: the signal ends it, as the kernel would outside a container.
+    let keys = "stop = { signal = \"SIGRTMIN+3\", timeout = \"1h\" }";
+    pid1.define("deaf", &service(&["forever"], keys));
+    pid1.reload();
+    until("it waits", || pid1.service("web").detail == "waiting");
+    let pid = pid1.service("web").pid.unwrap();
+    pid1.send(pid, nix::sys::signal::Signal::SIGSTOP);
+    pid1.wait_for_state("deaf", ServiceState::Ready);
+    for name in ["web", "deaf"] {
+        pid1.order(|service| Request::Stop { service }, name);
+        pid1.wait_for_state(name, ServiceState::Stopped);
+    }
+    let exit = pid1.show("web").last_exit;
+    assert_eq!(exit.as_deref(), Some("exited with 5"));
+}
+
 pub fn a_service_whose_probe_fails_is_unhealthy_and_started_again() {
     let mut pid1 = Pid1::boot(&[]);
     let health = "health = { command = [\"/program\", \"exit-if /run/shared/ill 1\"], interval = \"50ms\", timeout = \"5s\", retries = 2 }\n";

@@ -94,6 +94,8 @@ pub fn the_machine_ends_in_bounded_time_with_services_that_will_not_stop() {
     pid1.wait_for_state("stuck-two", ServiceState::Ready);
     let begin = Instant::now();
     pid1.ask(&Request::Poweroff);
+    pid1.wait_for_console("waiting for the end of stuck-one (");
+    pid1.wait_for_console("stuck-two (");
     assert_eq!(pid1.end(), End::Poweroff);
     // 60 s for all services together, 20 s for the disks.
     let taken = begin.elapsed();

@@ -144,3 +144,29 @@ fn a_second_shutdown_gives_no_more_time() {
     machine.passes(secs(1));
     assert_eq!(machine.done(), "kill a");
 }
+
+#[test]
+fn what_is_awaited_is_told_with_the_time_of_its_kill() {
+    let slow = Policy {
+        stop_timeout: secs(1000),
+        ..daemon("")
+    };
+    let mut machine = Machine::running([("a", daemon("")), ("b", slow), ("c", daemon(""))]);
+    assert_eq!(machine.supervisor.awaited().count(), 0);
+    shut_down(&mut machine);
+    machine.exits("c", 0);
+    let begin = machine.now;
+    let awaited = |machine: &Machine| -> Vec<(String, Duration)> {
+        let awaited = machine.supervisor.awaited();
+        awaited
+            .map(|(name, until)| (name.to_string(), until - begin))
+            .collect()
+    };
+    let both = [("a".to_owned(), secs(10)), ("b".to_owned(), secs(60))];
+    assert_eq!(awaited(&machine), both);
+    machine.exits("a", 0);
+    machine.passes(secs(60));
+    assert_eq!(awaited(&machine), [("b".to_owned(), secs(65))]);
+    machine.exits("b", 0);
+    assert_eq!(awaited(&machine), []);
+}
