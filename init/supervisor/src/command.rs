@@ -105,7 +105,7 @@ impl Supervisor {
         let next = match &service.phase {
             Phase::Stopped | Phase::Ended if left => {
                 service.failure = Some(Failure::ClientLeft);
-                service.restart_later(step.now)
+                service.after_end(step.now)
             }
             Phase::Stopped | Phase::Ended => Phase::Stopped,
             // Its window may be over.

@@ -120,8 +120,7 @@
 //! client waits ([`Event::Client`]). A service that is Stopped or Ended is
 //! started for it, with its count of restarts as it was. Where the client has
 //! waited since the last run, that run ended without taking it (`ClientLeft`):
-//! the service is restarted as after a failure, whatever its policy, with the
-//! same wait and within the same limit. One that has failed turns its clients
+//! that is a failure, and what follows is in `restart`. One that has failed turns its clients
 //! away ([`Action::Refuse`]) instead of leaving them waiting; after
 //! `RestartLimit` it is started for the first client for which the window has
 //! room again.

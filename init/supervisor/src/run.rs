@@ -120,7 +120,7 @@ impl Supervisor {
 
 impl Service {
     /// What follows on a run that ended by itself.
-    fn after_end(&mut self, now: Duration) -> Phase {
+    pub(crate) fn after_end(&mut self, now: Duration) -> Phase {
         match (self.policy.restart.policy, &self.failure) {
             (RestartPolicy::Never | RestartPolicy::OnFailure, None) => {
                 self.ends = 0;
@@ -133,7 +133,7 @@ impl Service {
         }
     }
 
-    pub(crate) fn restart_later(&mut self, now: Duration) -> Phase {
+    fn restart_later(&mut self, now: Duration) -> Phase {
         let wait = self.backoff();
         self.ends = self.ends.saturating_add(1);
         if !self.may_restart(now) {

@@ -81,6 +81,8 @@ pub(super) enum Choice {
     Start(usize),
     Stop(usize),
     Restart(usize),
+    /// A client waits; it may have waited since the last run.
+    Client(usize, bool),
     Change(usize),
     Remove(ServiceName),
     Shutdown(Shutdown),
@@ -273,6 +275,10 @@ impl<'a> World<'a> {
                 choices.push(Choice::Start(at));
                 choices.push(Choice::Stop(at));
                 choices.push(Choice::Restart(at));
+                if self.processes[at].is_none() {
+                    choices.push(Choice::Client(at, false));
+                    choices.push(Choice::Client(at, true));
+                }
             }
         }
         choices.extend((0..self.setup.changes.len()).map(Choice::Change));
@@ -285,6 +291,23 @@ impl<'a> World<'a> {
     /// An operator's command or a changed definition: from now on nothing is
     /// said about restarts that came before.
     fn command(&mut self, event: Event) -> Result<(), String> {
+        self.forget_restarts();
+        self.tell(event)
+    }
+
+    /// A run that left its client waiting has failed, whatever it said.
+    fn client(&mut self, at: usize, left: bool) -> Result<(), String> {
+        let service = self.names[at].clone();
+        let state = self.supervisor.state(&service);
+        let rests = matches!(state, Some(State::Stopped | State::Ended));
+        self.forget_restarts();
+        if left && rests {
+            self.records[at].own_end = Some((self.now, false));
+        }
+        self.tell(Event::Client { service, left })
+    }
+
+    fn forget_restarts(&mut self) {
         self.commands -= 1;
         for record in &mut self.records {
             record.own_end = None;
@@ -293,7 +316,6 @@ impl<'a> World<'a> {
         for process in self.processes.iter_mut().flatten() {
             process.own_end = false;
         }
-        self.tell(event)
     }
 
     fn exits(&mut self, at: usize, exit: Exit) -> Result<(), String> {
@@ -363,6 +385,7 @@ impl Model for World<'_> {
             Choice::Start(at) => return self.command(Event::Start(named(at))),
             Choice::Stop(at) => return self.command(Event::Stop(named(at))),
             Choice::Restart(at) => return self.command(Event::Restart(named(at))),
+            Choice::Client(at, left) => return self.client(*at, *left),
             Choice::Change(change) => {
                 let definitions = self.setup.changes[*change].clone();
                 self.unchanged = false;
