@@ -60,7 +60,7 @@ pub fn read(folder: &Path) -> Vec<Reading> {
         let Some(text) = config::read(&path, definition::MAX_LENGTH).transpose() else {
             continue;
         };
-        let root = place.join("root");
+        let root = without_links(place.join("root"), Path::new(crate::storage::STATE));
         let found = Found {
             path: path.display().to_string(),
             text,
@@ -129,6 +129,16 @@ fn folders(folder: &Path) -> Vec<Folder> {
     folders
 }
 
+/// The path to which an operator's links lead now, if that is below `folder`. A
+/// container's root is opened without following any link, so one that leads elsewhere,
+/// and one that is put there later, is an error of the service's start.
+fn without_links(path: PathBuf, folder: &Path) -> PathBuf {
+    let found = path.canonicalize().ok();
+    found
+        .filter(|found| found.starts_with(folder))
+        .unwrap_or(path)
+}
+
 fn images() -> Vec<(String, PathBuf)> {
     let names = |folder| {
         folders(folder)
@@ -137,7 +147,10 @@ fn images() -> Vec<(String, PathBuf)> {
     };
     let system = names(Path::new(SYSTEM))
         .map(|name| (name.clone(), Path::new(SYSTEM).join(name).join("root")));
-    let own = names(Path::new(IMAGES)).map(|name| (name.clone(), Path::new(IMAGES).join(name)));
+    let own = names(Path::new(IMAGES)).map(|name| {
+        let root = without_links(Path::new(IMAGES).join(&name), Path::new(IMAGES));
+        (name, root)
+    });
     system.chain(own).collect()
 }
 
@@ -209,6 +222,18 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_root_is_where_its_links_lead_as_long_as_that_is_inside() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        fs::create_dir_all(folder.join("images/web-2")).unwrap();
+        symlink("web-2", folder.join("images/web")).unwrap();
+        symlink("/", folder.join("images/host")).unwrap();
+        let root = |name: &str| without_links(folder.join(name), &folder.join("images"));
+        assert_eq!(root("images/web"), folder.join("images/web-2"));
+        assert_eq!(root("images/host"), folder.join("images/host"));
     }
 
     #[test]

@@ -100,6 +100,9 @@ enum Report {
 
 /// Reads the operator's definitions. It may block.
 fn read_operator() -> Vec<Reading> {
+    for complaint in storage::sort_configurations(&Path::new(storage::STATE).join("config")) {
+        log!(Warning, "{complaint}");
+    }
     catalog::read(Path::new(catalog::OPERATOR))
 }
 

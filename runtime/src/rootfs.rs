@@ -50,6 +50,8 @@ pub(crate) struct Plan {
     path: CString,
     /// How the path is opened if no link in it may be followed.
     guarded: Option<Guarded>,
+    /// No link from elsewhere may lead into these.
+    closed: Vec<CString>,
     read_only: bool,
     /// The propagation that the root gets at the end, and whether everything
     /// below gets it too.
@@ -116,6 +118,7 @@ impl Plan {
         Ok(Plan {
             path: absolute("root.path", root.path())?,
             guarded: None,
+            closed: Vec::new(),
             read_only: root.readonly().unwrap_or(false),
             propagation,
             // As mount(2) would do it after the whole tree got this propagation.
@@ -154,6 +157,11 @@ impl Plan {
                 bind.optional = host.optional.contains(&number);
             }
         }
+        self.closed = host
+            .guarded
+            .iter()
+            .map(|folder| absolute("a guarded folder", Path::new(folder)))
+            .collect::<Result<_, _>>()?;
         self.cwd = None;
         Ok(())
     }

@@ -135,7 +135,7 @@ fn assert_runs(machine: &mut Machine, version: &str) {
 /// Tells the updater which channel to follow, and waits until it does.
 fn follow(machine: &mut Machine, channel: &str) {
     let script = format!(
-        "echo 'channel = \"{channel}\"' > /state/config/update.toml && \
+        "echo 'channel = \"{channel}\"' > /state/config/updater/update.toml && \
          wherry service restart updater && \
          for i in $(seq 30); do wherry update check && break; sleep 1; done"
     );

@@ -44,7 +44,7 @@ pub struct Run {
     #[arg(long, value_name = "DIR", default_value = "/state/updater")]
     pub state: PathBuf,
     /// The folder of the machine's update.toml and update-root.json
-    #[arg(long, value_name = "DIR", default_value = "/state/config")]
+    #[arg(long, value_name = "DIR", default_value = "/state/config/updater")]
     pub config: PathBuf,
     /// The folder of the image's update.toml and update-root.json
     #[arg(long, value_name = "DIR", default_value = "/usr/lib/wherry")]

@@ -41,7 +41,7 @@ impl Asking {
         if config.repositories.is_empty() {
             return Err(Error::Setting(
                 "no repository is set: put `repository = \"https://…\"` into \
-                 /state/config/update.toml"
+                 /state/config/updater/update.toml"
                     .to_owned(),
             ));
         }

@@ -147,8 +147,8 @@ impl<'a> Site<'a> {
         self.shell(
             &mut machine,
             &format!(
-                "grep -qs '\"{0}\"' /state/config/update.toml || \
-                 {{ echo 'channel = \"{0}\"' > /state/config/update.toml; \
+                "grep -qs '\"{0}\"' /state/config/updater/update.toml || \
+                 {{ echo 'channel = \"{0}\"' > /state/config/updater/update.toml; \
                  wherry service restart updater; }}; \
                  for i in $(seq 60); do wherry update check && break; sleep 1; done",
                 scenario.channel

@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use mount::{Growth, grow_mounted};
+pub use mount::{Growth, grow_mounted, sort_configurations};
 pub use report::REPORT;
 
 use block_device::sysfs::SysfsError;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -18,6 +18,21 @@ const DIRECTORIES: [(&str, u32); 6] = [
     ("log", 0o750),
     ("updater", 0o700),
     ("var", 0o755),
+];
+
+/// Files of the state that are in the folder of the service that reads them, with the
+/// places beside those folders where they may be put too, and whether such a place
+/// is a link to them. A link to what is not there yet cannot be copied to, so what
+/// is copied as a whole has none.
+const CONFIGURATIONS: [(&str, &str, &str, bool); 3] = [
+    ("network.toml", "network", "network/network.toml", true),
+    ("update.toml", "updater", "updater/update.toml", true),
+    (
+        "update-root.json",
+        "updater",
+        "updater/update-root.json",
+        false,
+    ),
 ];
 
 /// A file system that is smaller than its partition by less than this is left
@@ -131,6 +146,46 @@ pub fn furnish(paths: &Paths) -> Vec<String> {
     failures
 }
 
+/// Moves configurations into the folder of the service that reads them: it sees no
+/// other one. Returns what could not be moved, a sentence each.
+pub fn sort_configurations(config: &Path) -> Vec<String> {
+    let mut failures = Vec::new();
+    for (name, folder, target, is_link) in CONFIGURATIONS {
+        let place = config.join(name);
+        let own = config.join(target);
+        let found = fs::symlink_metadata(&place);
+        let moved = match found {
+            Ok(found) if found.is_symlink() => continue,
+            Ok(_) if fs::symlink_metadata(&own).is_ok_and(|own| own.len() > 0) => {
+                failures.push(format!(
+                    "{} is not read, because there is {}; remove one of them",
+                    place.display(),
+                    own.display()
+                ));
+                continue;
+            }
+            Ok(_) => make_folder(&config.join(folder)).and_then(|()| fs::rename(&place, &own)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        let linked = moved.and_then(|()| match is_link {
+            true => make_folder(&config.join(folder)).and_then(|()| symlink(target, &place)),
+            false => Ok(()),
+        });
+        if let Err(error) = linked {
+            failures.push(format!("cannot sort {}: {error}", place.display()));
+        }
+    }
+    failures
+}
+
+fn make_folder(path: &Path) -> std::io::Result<()> {
+    match fs::DirBuilder::new().mode(0o755).create(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
 fn bind_var(paths: &Paths) -> Result<(), Error> {
     if is_mounted(&paths.var)? {
         return Ok(());
@@ -179,4 +234,36 @@ pub fn grow_mounted(device: &Path, target: &Path) -> Result<Growth, Error> {
     })?;
     let to = superblock::read(device)?.map_or(from, |after| after.size());
     Ok(Growth { from, to })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hostile: reads the configuration of another service, which can hold secrets. Outcome: each service of the OS image sees its own folder only, and files put beside the folders are moved into them.
+    #[test]
+    fn configurations_are_in_the_folder_of_the_service_that_reads_them() {
+        let config = tempfile::tempdir().unwrap();
+        let at = |name: &str| config.path().join(name);
+        fs::write(at("network.toml"), "a").unwrap();
+        fs::write(at("update-root.json"), "b").unwrap();
+        fs::write(at("authority.pem"), "c").unwrap();
+        assert_eq!(sort_configurations(config.path()), Vec::<String>::new());
+        assert_eq!(fs::read_to_string(at("network/network.toml")).unwrap(), "a");
+        assert_eq!(
+            fs::read_to_string(at("updater/update-root.json")).unwrap(),
+            "b"
+        );
+        // The old names lead there, before there is a file too.
+        assert_eq!(fs::read_to_string(at("network.toml")).unwrap(), "a");
+        fs::write(at("update.toml"), "d").unwrap();
+        assert_eq!(fs::read_to_string(at("updater/update.toml")).unwrap(), "d");
+        assert_eq!(sort_configurations(config.path()), Vec::<String>::new());
+        // Two of them are told, and nothing is lost.
+        fs::remove_file(at("network.toml")).unwrap();
+        fs::write(at("network.toml"), "e").unwrap();
+        let told = sort_configurations(config.path());
+        assert!(told[0].contains("network.toml is not read"), "{told:?}");
+        assert_eq!(fs::read_to_string(at("network/network.toml")).unwrap(), "a");
+    }
 }

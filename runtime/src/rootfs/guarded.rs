@@ -7,7 +7,7 @@
 //! no container can replace.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -15,6 +15,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, mkdirat};
 
 use crate::Error;
+use crate::sys;
 use crate::text::{absolute, c_string};
 
 /// How paths of the host are opened ([`crate::Prepared::guard`]).
@@ -83,6 +84,48 @@ fn below<'a>(path: &'a Path, folders: &[&'a str]) -> Option<(&'a str, &'a Path)>
     folders.find_map(|folder| Some((*folder, path.strip_prefix(folder).ok()?)))
 }
 
+/// Opens a path that is not below any of the folders. ELOOP: links lead into one.
+/// Does not allocate.
+pub(super) fn open_outside(path: &CStr, folders: &[CString]) -> Result<OwnedFd, Errno> {
+    let place = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    // What procfs says, not what the path says.
+    let own = nix::fcntl::open(
+        c"/proc/self/fd",
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
+    let mut digits = [0_u8; 12];
+    let mut target = [0_u8; libc::PATH_MAX as usize];
+    let target = sys::read_link(
+        own.as_fd(),
+        decimal(place.as_raw_fd(), &mut digits),
+        &mut target,
+    )?;
+    let is_inside = |folder: &CString| {
+        let rest = target.strip_prefix(folder.as_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    };
+    if folders.iter().any(is_inside) {
+        return Err(Errno::ELOOP);
+    }
+    Ok(place)
+}
+
+/// A descriptor's number as text.
+fn decimal(number: RawFd, digits: &mut [u8; 12]) -> &CStr {
+    let mut rest = number.unsigned_abs();
+    let mut start = digits.len() - 1;
+    digits[start] = 0;
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return CStr::from_bytes_with_nul(&digits[start..]).unwrap_or_default();
+        }
+    }
+}
+
 fn how() -> OpenHow {
     OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
@@ -131,6 +174,23 @@ mod tests {
         );
         assert!(open(folder.path(), "x/y", true).is_ok());
         assert!(folder.path().join("x/y").is_dir());
+    }
+
+    /// Hostile: puts a link into a folder that another path of the host leads through. Outcome: a mount by way of that path is refused.
+    #[test]
+    fn no_link_leads_from_elsewhere_into_a_guarded_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        std::fs::create_dir_all(folder.join("guarded/a")).unwrap();
+        std::fs::create_dir(folder.join("guarded-not")).unwrap();
+        symlink("guarded/a", folder.join("link")).unwrap();
+        symlink("guarded-not", folder.join("other")).unwrap();
+        let c = |path: &Path| CString::new(path.to_str().unwrap()).unwrap();
+        let guarded = [c(&folder.join("guarded"))];
+        let open = |name: &str| open_outside(&c(&folder.join(name)), &guarded).map(drop);
+        assert_eq!(open("link"), Err(Errno::ELOOP));
+        assert_eq!(open("other"), Ok(()));
+        assert_eq!(open("nothing"), Err(Errno::ENOENT));
     }
 
     #[test]

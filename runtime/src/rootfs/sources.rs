@@ -5,7 +5,7 @@
 //! before the container's process loses both; they are detached, so that any
 //! process that may mount can attach them in its own namespace.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -15,6 +15,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 use nix::unistd::AccessFlags;
 
 use super::Plan;
+use super::guarded::open_outside;
 use super::resolve::kind;
 use crate::birth::{Birth, Kept};
 use crate::device::Node;
@@ -94,7 +95,7 @@ impl Sources {
         for (mount, place) in plan.mounts.iter().zip(&mut self.mounts) {
             let label = mount.label.as_bytes();
             *place = match &mount.source {
-                Source::Bind(bind) => match open_bind(bind, &self.id_maps, label) {
+                Source::Bind(bind) => match open_bind(bind, &plan.closed, &self.id_maps, label) {
                     // What is optional and cannot even be made is not there.
                     Err(failure)
                         if bind.optional
@@ -123,7 +124,12 @@ impl Sources {
     }
 }
 
-fn open_bind<'a>(bind: &Bind, maps: &[Kept], label: &'a [u8]) -> Result<OwnedFd, Failure<'a>> {
+fn open_bind<'a>(
+    bind: &Bind,
+    closed: &[CString],
+    maps: &[Kept],
+    label: &'a [u8],
+) -> Result<OwnedFd, Failure<'a>> {
     if bind.copy_link {
         let link = nix::fcntl::open(
             bind.path.as_c_str(),
@@ -136,8 +142,13 @@ fn open_bind<'a>(bind: &Bind, maps: &[Kept], label: &'a [u8]) -> Result<OwnedFd,
         }
     }
     let tree = match &bind.guarded {
-        Some(guarded) => {
-            let place = guarded.open().map_err(|errno| Failure {
+        None if closed.is_empty() => sys::clone_tree(&bind.path, bind.recursive),
+        guarded => {
+            let place = match guarded {
+                Some(guarded) => guarded.open(),
+                None => open_outside(&bind.path, closed),
+            };
+            let place = place.map_err(|errno| Failure {
                 step: match errno {
                     Errno::ELOOP => Step::MountSourceLink,
                     _ => Step::MountSource,
@@ -147,7 +158,6 @@ fn open_bind<'a>(bind: &Bind, maps: &[Kept], label: &'a [u8]) -> Result<OwnedFd,
             })?;
             sys::clone_tree_of(place.as_fd(), bind.recursive)
         }
-        None => sys::clone_tree(&bind.path, bind.recursive),
     };
     let tree = tree.at(Step::MountSource, label)?;
     if let Some((index, recursive)) = bind.id_map {

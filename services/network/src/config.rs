@@ -1,4 +1,4 @@
-//! What the operator asked for: `/state/config/network.toml`.
+//! What the operator asked for: `/state/config/network/network.toml`.
 //!
 //! [`parse`] is pure. `docs/network.md` is the manual page; a test compares its
 //! tables of keys with the ones here. What becomes of a file with an error is

@@ -33,7 +33,7 @@ impl Options {
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, String> {
         let mut options = Self {
             command: Command::Run,
-            config: PathBuf::from("/state/config/network.toml"),
+            config: PathBuf::from("/state/config/network/network.toml"),
             last_good: PathBuf::from("/var/lib/network/last-good.toml"),
             directory: PathBuf::from("/run/network"),
         };

@@ -19,7 +19,7 @@ health-limit = "20m"
 rate-limit = "1.5 MiB/s"
 connections = 2
 proxy = "http://proxy.example.org:3128"
-certificates = "/state/config/authority.pem"
+certificates = "/state/config/updater/authority.pem"
 time-zone = "Europe/Berlin"
 reboot-delay = "0s"
 reboot-spread = "20m"
@@ -54,7 +54,7 @@ id = "pump-7"
     );
     assert_eq!(
         config.certificates.as_deref(),
-        Some(Path::new("/state/config/authority.pem"))
+        Some(Path::new("/state/config/updater/authority.pem"))
     );
     assert_eq!(config.windows.zone.iana_name(), Some("Europe/Berlin"));
     assert_eq!(
