@@ -16,15 +16,16 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lifecycle::{Lifecycle, Machine, News, Now, Order, Traces};
+use lifecycle::{Lifecycle, Machine, Now, Order, Traces};
 use nix::time::{ClockId, clock_gettime};
 use policy::MachineId;
 use service::Server;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use updater_control::{Reply, Request, Updater};
+use updater_control::Updater;
 
 use crate::arguments::Run;
+use crate::event::Event;
 use crate::record::Keeper;
 use crate::say::{self, Level, Notify};
 use crate::settings::{self, Loaded};
@@ -32,28 +33,6 @@ use crate::worker::{self, Place};
 use crate::{health, pid1, pstore};
 
 use clients::Clients;
-
-/// Something has happened.
-#[derive(Debug)]
-pub enum Event {
-    /// A client asks.
-    Asked {
-        /// What.
-        request: Request,
-        /// Where the answers go.
-        answers: UnboundedSender<Reply>,
-    },
-    /// PID 1 reports a service.
-    Service(Box<control::Service>),
-    /// The worker reports.
-    Worker(News),
-    /// The FleetLock server has answered, or the request failed.
-    LockAnswered(policy::Answer),
-    /// PID 1 restarts the machine, or refuses.
-    RestartAnswered(Result<(), String>),
-    /// PID 1 has accepted the blessing, or could not be reached.
-    BootConfirmed(Result<(), String>),
-}
 
 /// Between two attempts to reach PID 1 at the start.
 const RETRY_PID1: Duration = Duration::from_secs(1);

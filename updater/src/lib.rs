@@ -9,6 +9,7 @@
 mod arguments;
 mod daemon;
 mod error;
+mod event;
 mod health;
 mod install;
 mod lock_client;

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::daemon::Event;
+use crate::event::Event;
 
 /// Before PID 1 is asked again: a fresh one takes over within milliseconds.
 const RETRY: Duration = Duration::from_secs(1);

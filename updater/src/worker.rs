@@ -22,8 +22,8 @@ use system_disk::SystemDisk;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::daemon::Event;
 use crate::error::Error;
+use crate::event::Event;
 use crate::install::{self, Source};
 use crate::source;
 

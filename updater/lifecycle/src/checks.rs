@@ -1,4 +1,4 @@
-//! When the repositories are asked, and what is known from them.
+//! When the repositories are asked, and what follows from their answers.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use crate::action::{Applied, Notice, Refusal, Reply};
 use crate::decision::Decision;
 use crate::event::{Now, RestartWhen};
 use crate::lifecycle::{Lifecycle, Stage};
+use crate::offers::Offers;
 use crate::record::{Check, Kind};
 use crate::running::Running;
 use crate::work::Task;
@@ -18,33 +19,6 @@ use crate::work::Task;
 const RETRY: Duration = Duration::from_secs(300);
 /// On trial the answer of a repository is needed soon.
 const RETRY_ON_TRIAL: Duration = Duration::from_secs(15);
-
-/// What is on offer, as far as it is known since the start.
-#[derive(Clone, Debug)]
-pub(crate) enum Offers {
-    /// No repository was asked yet.
-    Unasked,
-    /// None has answered.
-    Unknown,
-    /// What the last check that worked has found.
-    Known(Box<Channel>),
-}
-
-impl Offers {
-    /// Why a staged release is not to be booted any more, as far as is known.
-    pub(crate) fn withdrawn(&self, version: &Version) -> Option<String> {
-        match self {
-            Self::Known(channel) => policy::withdrawn(channel, version),
-            Self::Unasked | Self::Unknown => None,
-        }
-    }
-
-    fn asked_without_answer(&mut self) {
-        if matches!(self, Self::Unasked) {
-            *self = Self::Unknown;
-        }
-    }
-}
 
 impl Lifecycle {
     /// When a check begins, if nothing changes.

@@ -126,6 +126,7 @@
 //!   what may be restarted into runs.
 
 mod action;
+mod boot;
 mod boot_evidence;
 mod checks;
 mod decision;
@@ -133,11 +134,15 @@ mod disk;
 mod event;
 mod health;
 mod lifecycle;
+mod offers;
+mod orders;
 mod outcomes;
 mod record;
 mod requests;
 mod restart;
+mod restarting;
 mod running;
+mod trial;
 mod work;
 
 #[cfg(test)]

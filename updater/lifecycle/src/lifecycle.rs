@@ -7,11 +7,11 @@ use policy::{Config, Event as LockEvent, FleetLock, Mode};
 use release::Version;
 
 use crate::action::{Action, Notice, Order};
-use crate::checks::Offers;
 use crate::disk::Disk;
 use crate::event::{ClientId, Event, Machine, Now, Phase, Progress, Request, RestartWhen, Traces};
 use crate::health::Condition;
-use crate::record::Record;
+use crate::offers::Offers;
+use crate::record::{HistoryEntry, Kind, Record};
 use crate::restart::Restart;
 use crate::running::{Confirmation, Running};
 use crate::work::{Task, Work};
@@ -269,6 +269,27 @@ impl Lifecycle {
     /// Whether the running release has not proven itself yet.
     pub fn is_on_trial(&self) -> bool {
         self.running.is_on_trial()
+    }
+
+    /// Adds to the history.
+    pub(crate) fn note(
+        &mut self,
+        now: Now,
+        kind: Kind,
+        from: Option<Version>,
+        to: Version,
+        reason: &str,
+        (fetched, reused): (u64, u64),
+    ) {
+        self.record.note(HistoryEntry {
+            time: now.clock,
+            kind,
+            from,
+            to,
+            reason: reason.to_owned(),
+            fetched,
+            reused,
+        });
     }
 
     pub(crate) fn version(&self) -> Version {

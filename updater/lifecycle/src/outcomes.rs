@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use release::{Channel, Manifest};
 
 use crate::action::{Action, Applied, Notice, Refusal, Reply};
-use crate::checks::Offers;
 use crate::event::{Done, Failed, News, Now, RestartWhen, Spent};
 use crate::lifecycle::Lifecycle;
+use crate::offers::Offers;
 use crate::record::{Kind, Staged};
 use crate::work::{Job, Task};
 

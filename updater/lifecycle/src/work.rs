@@ -2,13 +2,10 @@
 
 use std::collections::VecDeque;
 
-use policy::Standing;
 use release::{Manifest, RootHash};
 use slots::Tries;
 
-use crate::action::{Action, Asking, Order};
 use crate::event::{ClientId, Phase, Progress, RestartWhen};
-use crate::lifecycle::Lifecycle;
 
 /// Something for the worker, with what follows from it.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,72 +99,25 @@ impl Work {
         self.queue.push_back(task);
     }
 
-    /// The worker has ended its task.
-    pub(crate) fn take_job(&mut self) -> Option<Job> {
-        self.job.take()
-    }
-}
-
-impl Lifecycle {
-    /// Gives the worker what is next, unless it is busy.
-    pub(crate) fn begin_next(&mut self) {
-        if self.work.job.is_none()
-            && let Some(task) = self.work.queue.pop_front()
-        {
-            self.begin(task, None);
+    /// What comes next, unless the worker is busy.
+    pub(crate) fn take_next(&mut self) -> Option<Task> {
+        match self.job {
+            Some(_) => None,
+            None => self.queue.pop_front(),
         }
     }
 
-    /// Gives the worker a task. It is not busy.
+    /// The worker, which was not busy, has a task.
     pub(crate) fn begin(&mut self, task: Task, client: Option<ClientId>) {
-        let order = self.order_for(&task);
-        self.work.job = Some(Job {
+        self.job = Some(Job {
             progress: Progress::begun(task.phase()),
             task,
             client,
         });
-        self.order(order);
     }
 
-    fn order_for(&self, task: &Task) -> Order {
-        match task {
-            Task::Look => Order::Look,
-            Task::Check => Order::Check(self.asking(self.record.standing.clone())),
-            Task::Update { restart } => Order::Update {
-                asking: self.asking(self.record.standing.clone()),
-                extent: restart.extent(),
-            },
-            // A release installed before may be fetched again, whatever its wave.
-            Task::Repair(root_hash) => Order::Repair {
-                asking: self.asking(Standing {
-                    wish: None,
-                    ..self.record.standing.clone()
-                }),
-                root_hash: *root_hash,
-            },
-            Task::Publish(manifest) => Order::Publish(manifest.clone()),
-            Task::Withdraw => Order::Withdraw,
-            Task::Bless => Order::Bless,
-            Task::RollBack { .. } => Order::RollBack,
-            Task::Credit(tries) => Order::Credit(*tries),
-            Task::Examine(root_hash) => Order::Examine(*root_hash),
-        }
-    }
-
-    fn asking(&self, standing: Standing) -> Box<Asking> {
-        Box::new(Asking {
-            config: self.config.clone(),
-            standing,
-        })
-    }
-
-    /// The client whose task is under way hears that somebody is there.
-    pub(crate) fn tell_client(&mut self) {
-        if let Some(job) = &self.work.job
-            && let Some(client) = job.client
-        {
-            let progress = job.progress.clone();
-            self.act(Action::Progress(client, progress));
-        }
+    /// The worker has ended its task.
+    pub(crate) fn take_job(&mut self) -> Option<Job> {
+        self.job.take()
     }
 }

@@ -6,8 +6,8 @@ use policy::{Endpoint, Mode, Pending, Reboot, may_reboot};
 use super::world::{World, lock_client};
 use crate::action::{Action, Order};
 use crate::boot_evidence::Ended;
-use crate::checks::Offers;
 use crate::event::{ClientId, Event, RestartWhen};
+use crate::offers::Offers;
 use crate::restart::Restart;
 use crate::running::Running;
 

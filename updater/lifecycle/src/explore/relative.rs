@@ -10,9 +10,9 @@ use slots::{Label, Proof, View};
 
 use super::world::World;
 use crate::action::{Extent, Order};
-use crate::checks::Offers;
 use crate::event::Now;
 use crate::lifecycle::Lifecycle;
+use crate::offers::Offers;
 use crate::record::Record;
 use crate::restart::Restart;
 use crate::running::{Confirmation, Guard, Running};
