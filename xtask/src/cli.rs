@@ -16,7 +16,7 @@ use xtask::workspace::Workspace;
 use xtask::{bench, guest, image, programs, release, run, test, tools};
 
 /// Each command, its arguments, what it does, and its options.
-const HELP: [(&str, &str, &str, &str); 8] = [
+const HELP: [(&str, &str, &str, &str); 9] = [
     (
         "run",
         "[OPTIONS] [-- QEMU ARGUMENTS]",
@@ -72,6 +72,12 @@ const HELP: [(&str, &str, &str, &str); 8] = [
         "",
     ),
     (
+        "hostile-matrix",
+        "",
+        "Writes the table of hostile tests in docs/security.md",
+        "",
+    ),
+    (
         "power-cut",
         "[OPTIONS]",
         "Cuts the power at every moment of an update, as a machine in QEMU wrote it",
@@ -118,6 +124,8 @@ pub enum Stage {
     Run(run::Options),
     /// `test`
     Test(test::Selection),
+    /// `hostile-matrix`
+    HostileMatrix,
     /// `power-cut`
     PowerCut(bench::PowerCut),
     /// `bench`
@@ -247,6 +255,10 @@ impl Stage {
                 }
                 Ok(Self::Guest(at_most_one(commands)?))
             }
+            "hostile-matrix" => match parser.next()? {
+                None => Ok(Self::HostileMatrix),
+                Some(other) => Err(other.unexpected().into()),
+            },
             "power-cut" => {
                 let mut options = bench::PowerCut::default();
                 while let Some(argument) = parser.next()? {

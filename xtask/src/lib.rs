@@ -11,6 +11,7 @@ pub mod crates;
 pub mod elf;
 pub mod fingerprint;
 pub mod guest;
+pub mod hostile;
 pub mod image;
 pub mod kernel;
 pub mod kernel_config;

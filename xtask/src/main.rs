@@ -6,7 +6,7 @@ use anyhow::Result;
 use cli::Stage;
 use std::process::ExitCode;
 use xtask::workspace::Workspace;
-use xtask::{bench, release, run, test};
+use xtask::{bench, hostile, release, run, test};
 
 fn main() -> ExitCode {
     match run_stage() {
@@ -34,6 +34,11 @@ fn run_stage() -> Result<()> {
         Stage::Guest(script) => cli::guest(&workspace, script),
         Stage::Run(options) => run::run(&workspace, options),
         Stage::Test(selection) => test::test(&workspace, &selection),
+        Stage::HostileMatrix => {
+            let count = hostile::write(&workspace)?;
+            eprintln!("docs/security.md has {count} hostile tests");
+            Ok(())
+        }
         Stage::PowerCut(options) => bench::power_cut(&workspace, options),
         Stage::Bench {
             what,

@@ -1,12 +1,11 @@
 //! Builds the image a second time, elsewhere, and compares.
 
+use crate::fingerprint;
 use crate::image::{self, Image};
-use crate::workspace::Workspace;
-use crate::{fingerprint, process};
+use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 /// The test's name, for the filter.
 pub const NAME: &str = "two_builds_in_different_folders_are_bit_identical";
@@ -54,19 +53,8 @@ fn outputs(image: &Image) -> Result<Vec<(&'static str, String)>> {
 }
 
 fn copy_checkout(from: &Path, to: &Path) -> Result<()> {
-    let files = process::output(
-        Command::new("git")
-            .args([
-                "ls-files",
-                "-z",
-                "--cached",
-                "--others",
-                "--exclude-standard",
-            ])
-            .current_dir(from),
-    )?;
-    for file in files.split_terminator('\0') {
-        let (source, target) = (from.join(file), to.join(file));
+    for file in workspace::files(from)? {
+        let (source, target) = (from.join(&file), to.join(&file));
         // A deleted file stays in the list until that is committed.
         if !source.exists() {
             continue;

@@ -1,5 +1,6 @@
 //! Where things lie: the checkout, its build folder, the user's cache.
 
+use crate::process;
 use crate::progress::Progress;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -97,6 +98,15 @@ impl Workspace {
     pub fn version(&self) -> &str {
         &self.version
     }
+}
+
+/// The files of the checkout at `root`, uncommitted new ones included.
+pub fn files(root: &Path) -> Result<Vec<String>> {
+    let mut git = Command::new("git");
+    git.args(["ls-files", "-z", "--cached", "--others"]);
+    git.arg("--exclude-standard").current_dir(root);
+    let files = process::output(&mut git)?;
+    Ok(files.split_terminator('\0').map(str::to_owned).collect())
 }
 
 fn epoch(root: &Path) -> Result<u64> {
