@@ -7,6 +7,8 @@ use crate::libtest::{Clock, Lists};
 use crate::workspace::Workspace;
 use crate::{crates, guest, image, kernel, process, reproduce, skipped, test_releases, tools};
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use std::fmt;
 use std::io::Write;
 use std::path::Path;
@@ -143,9 +145,13 @@ impl Run<'_> {
     }
 
     fn stage(&mut self, name: &str, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
-        let start = Instant::now();
+        let (start, worked) = (Instant::now(), cpu_of_children()?);
         let outcome = work(self);
-        self.times.stages.push((name.to_owned(), start.elapsed()));
+        self.times.stages.push(Stage {
+            name: name.to_owned(),
+            took: start.elapsed(),
+            cpu: cpu_of_children()?.saturating_sub(worked),
+        });
         outcome
     }
 
@@ -263,18 +269,39 @@ impl Run<'_> {
 /// What took how long.
 #[derive(Debug, Default)]
 struct Times {
-    stages: Vec<(String, Duration)>,
+    stages: Vec<Stage>,
     tests: Vec<(String, Duration)>,
+}
+
+#[derive(Debug)]
+struct Stage {
+    name: String,
+    took: Duration,
+    /// CPU time of the programs that it ran: what it would cost on an idle host.
+    cpu: Duration,
+}
+
+/// CPU time of all programs that this one started and that have ended.
+fn cpu_of_children() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("read the CPU time of children")?;
+    let all = usage.user_time() + usage.system_time();
+    Ok(Duration::from_micros(u64::try_from(
+        all.num_microseconds(),
+    )?))
 }
 
 impl fmt::Display for Times {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nstages:")?;
-        for (name, took) in &self.stages {
-            writeln!(f, "  {:>5}  {name}", minutes(*took))?;
+        writeln!(f, "\nstages (time, CPU time):")?;
+        let mut line = |name: &str, took, cpu| {
+            writeln!(f, "  {:>5} {:>6}  {name}", minutes(took), minutes(cpu))
+        };
+        for stage in &self.stages {
+            line(&stage.name, stage.took, stage.cpu)?;
         }
-        let all = self.stages.iter().map(|(_, took)| *took).sum();
-        writeln!(f, "  {:>5}  together", minutes(all))?;
+        let took = self.stages.iter().map(|stage| stage.took).sum();
+        let cpu = self.stages.iter().map(|stage| stage.cpu).sum();
+        line("together", took, cpu)?;
         if self.tests.is_empty() {
             return Ok(());
         }
@@ -354,19 +381,29 @@ fn words(command: &Command) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Times;
+    use super::{Stage, Times};
     use std::time::Duration;
 
     #[test]
     fn stages_and_the_slowest_tests_are_told() {
         let of = |name: &str, seconds| (name.to_owned(), Duration::from_millis(seconds));
         let mut times = Times::default();
-        assert_eq!(times.to_string(), "\nstages:\n   0:00  together\n");
-        times.stages = vec![of("clippy", 62_400), of("image", 9_000)];
+        assert_eq!(
+            times.to_string(),
+            "\nstages (time, CPU time):\n   0:00   0:00  together\n"
+        );
+        times.stages = [("clippy", 62_400, 111_000), ("image", 9_000, 8_000)]
+            .map(|(name, took, cpu)| Stage {
+                name: name.to_owned(),
+                took: Duration::from_millis(took),
+                cpu: Duration::from_millis(cpu),
+            })
+            .into();
         times.tests = (0..12).map(|n| of(&format!("test {n}"), 100 * n)).collect();
         assert_eq!(
             times.to_string(),
-            "\nstages:\n   1:02  clippy\n   0:09  image\n   1:11  together\n\
+            "\nstages (time, CPU time):\n   1:02   1:51  clippy\n   0:09   0:08  image\n   \
+             1:11   1:59  together\n\
              the slowest of 12 tests:\n    1.1 s  test 11\n    1.0 s  test 10\n    \
              0.9 s  test 9\n    0.8 s  test 8\n    0.7 s  test 7\n    0.6 s  test 6\n    \
              0.5 s  test 5\n    0.4 s  test 4\n    0.3 s  test 3\n    0.2 s  test 2\n"
