@@ -28,10 +28,11 @@ const HELP: [(&str, &str, &str, &str); 9] = [
     ),
     (
         "test",
-        "[--changed | NAME]",
+        "[--changed | --no-run | NAME]",
         "Checks and tests everything, the image in QEMU included",
         "  --changed             only what the changes since main can affect,
                         uncommitted ones included
+  --no-run              builds what the tests need, and runs none
   NAME                  only the tests whose name contains this",
     ),
     (
@@ -217,20 +218,22 @@ impl Stage {
                 Ok(Self::Run(options))
             }
             "test" => {
-                let (mut names, mut changed) = (rest, false);
+                let (mut names, mut changed, mut no_run) = (rest, false, false);
                 while let Some(argument) = parser.next()? {
                     match argument {
                         Long("changed") => changed = true,
+                        Long("no-run") => no_run = true,
                         Value(name) => names.push(name),
                         other => return Err(other.unexpected().into()),
                     }
                 }
                 let name = at_most_one(names)?.map(OsString::string).transpose()?;
-                Ok(Self::Test(match (changed, name) {
-                    (false, None) => test::Selection::All,
-                    (false, Some(name)) => test::Selection::Named(name),
-                    (true, None) => test::Selection::Changed,
-                    (true, Some(_)) => bail!("--changed and a name exclude each other"),
+                Ok(Self::Test(match (changed, no_run, name) {
+                    (false, false, None) => test::Selection::All,
+                    (false, false, Some(name)) => test::Selection::Named(name),
+                    (true, false, None) => test::Selection::Changed,
+                    (false, true, None) => test::Selection::Nothing,
+                    _ => bail!("--changed, --no-run and a name exclude each other"),
                 }))
             }
             "image" => {

@@ -4,6 +4,7 @@
 //! depends on none of the workspace, so that it builds in seconds.
 
 pub mod apt;
+pub mod background;
 pub mod bench;
 pub mod cargo;
 pub mod changed;

@@ -14,14 +14,20 @@ pub const NAME: &str = "two_builds_in_different_folders_are_bit_identical";
 /// name, builds the image there from nothing but tools tree and kernel, and
 /// compares every output with this checkout's.
 pub fn test(workspace: &Workspace) -> Result<()> {
-    let root = workspace.build.join("a second checkout");
+    let folder = workspace.build.join("reproduced");
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let _lock = workspace::lock(&folder)?;
+    let root = folder.join("a second checkout");
     if root.exists() {
         fs::remove_dir_all(&root).context("remove the former second checkout")?;
     }
     copy_checkout(&workspace.root, &root)?;
     let second = workspace.moved_to(&root)?;
     eprintln!("\ntest {NAME}: building in {}", root.display());
-    let ours = outputs(&image::make(workspace)?)?;
+    let ours = {
+        let _lock = workspace.lock()?;
+        outputs(&image::make(workspace)?)?
+    };
     let theirs = outputs(&image::make(&second)?)?;
     let differing: Vec<&str> = ours
         .iter()

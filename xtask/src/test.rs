@@ -1,6 +1,11 @@
 //! `cargo xtask test`: everything that has to hold before a change lands, the
 //! quickest to fail first.
+//!
+//! While tests run that need no machine, what machines need is built in the
+//! background; while those on machines run, the second build is made. Tests wait for
+//! time to pass now and then, so that costs little, and saves the whole run minutes.
 
+use crate::background::Background;
 use crate::bench::{self, PowerCut};
 use crate::changed::{self, Affected};
 use crate::libtest::{Clock, Lists};
@@ -36,11 +41,26 @@ pub enum Selection {
     Named(String),
     /// Those that what changed since `main` can affect.
     Changed,
+    /// None: what they need is built.
+    Nothing,
+}
+
+impl Selection {
+    /// Whether it has tests that may be skipped.
+    fn may_skip(&self) -> bool {
+        match self {
+            Self::All | Self::Changed => true,
+            Self::Named(name) => name != reproduce::NAME,
+            Self::Nothing => false,
+        }
+    }
 }
 
 /// Runs tests, and tells at the end which were skipped and what took how long.
 pub fn test(workspace: &Workspace, selection: &Selection) -> Result<()> {
-    skipped::forget(workspace)?;
+    if selection.may_skip() {
+        skipped::forget(workspace)?;
+    }
     let mut run = Run {
         workspace,
         times: Times::default(),
@@ -49,8 +69,11 @@ pub fn test(workspace: &Workspace, selection: &Selection) -> Result<()> {
         Selection::All => run.all(),
         Selection::Named(name) => run.named(name),
         Selection::Changed => run.changed(),
+        Selection::Nothing => run.nothing(),
     };
-    if let Some(summary) = skipped::summary(workspace) {
+    if selection.may_skip()
+        && let Some(summary) = skipped::summary(workspace)
+    {
         eprintln!("\n{summary}");
     }
     eprint!("{}", run.times);
@@ -67,14 +90,29 @@ impl Run<'_> {
         self.stage("format", Self::format)?;
         self.stage("clippy", |run| run.lint(&["--workspace".to_owned()]))?;
         self.make("tools", |workspace| tools::make(workspace).map(drop))?;
-        let packages = ["--workspace", "--exclude", "tests"].map(str::to_owned);
+        let packages = without_machines();
+        self.build_tests(&packages)?;
+        let made = self.background("what machines need", &["test", "--no-run"])?;
         self.programs(&packages, None)?;
+        self.stage("what machines need", |_| made.finish())?;
         self.make_image()?;
         self.make_guest()?;
+        let second = self.background("second build", &["test", reproduce::NAME])?;
         self.machines(&[])?;
         self.built_image()?;
         self.power_cut()?;
-        self.reproduce()
+        self.stage("second build", |_| second.finish())?;
+        eprintln!("test {} ... ok", reproduce::NAME);
+        Ok(())
+    }
+
+    /// Builds what all tests need.
+    fn nothing(&mut self) -> Result<()> {
+        self.make("tools", |workspace| tools::make(workspace).map(drop))?;
+        self.build_tests(&without_machines())?;
+        self.make_image()?;
+        self.make_guest()?;
+        self.build_tests(&with_machines())
     }
 
     fn named(&mut self, name: &str) -> Result<()> {
@@ -83,8 +121,7 @@ impl Run<'_> {
             return self.reproduce();
         }
         self.make("tools", |workspace| tools::make(workspace).map(drop))?;
-        let packages = ["--workspace", "--exclude", "tests"].map(str::to_owned);
-        self.programs(&packages, Some(name))?;
+        self.programs(&without_machines(), Some(name))?;
         self.make_image()?;
         self.make_guest()?;
         self.machines(&[name])?;
@@ -204,9 +241,8 @@ impl Run<'_> {
     /// The tests on machines. Each boots machines of one CPU, so as many run at a
     /// time as there are CPUs.
     fn machines(&mut self, words: &[&str]) -> Result<()> {
-        let package = ["--package", "tests"].map(str::to_owned);
         self.stage("tests on machines", |run| {
-            run.tests(&package, words)
+            run.tests(&with_machines(), words)
                 .context("a test of the image failed; the machines' consoles are in build/console")
         })
     }
@@ -220,11 +256,18 @@ impl Run<'_> {
         })
     }
 
+    fn background(&self, name: &'static str, words: &[&str]) -> Result<Background> {
+        let log = self.workspace.log(&name.replace(' ', "-"));
+        Background::start(name, log, words)
+    }
+
+    fn build_tests(&mut self, packages: &[String]) -> Result<()> {
+        self.stage("building tests", |run| build(run.workspace, packages))
+    }
+
     /// `cargo test PACKAGES WORDS`, built first, with the time of each test.
     fn tests(&mut self, packages: &[String], words: &[&str]) -> Result<()> {
-        let mut build = cargo(self.workspace, "test", "cargo")?;
-        build.args(packages).arg("--no-run");
-        crate::cargo::build(self.workspace, &mut build, "tests", "the tests")?;
+        build(self.workspace, packages)?;
 
         // Words for cargo end at `--`; `--list` and the others are libtest's.
         let own = words.iter().position(|word| *word == "--");
@@ -262,8 +305,24 @@ impl Run<'_> {
     }
 
     fn reproduce(&mut self) -> Result<()> {
-        self.make("second build", reproduce::test)
+        self.stage("second build", |run| reproduce::test(run.workspace))
     }
+}
+
+/// All packages but the one whose tests are those on machines.
+fn without_machines() -> [String; 3] {
+    ["--workspace", "--exclude", changed::TESTS].map(str::to_owned)
+}
+
+fn with_machines() -> [String; 2] {
+    ["--package", changed::TESTS].map(str::to_owned)
+}
+
+/// Builds the test programs of some packages.
+fn build(workspace: &Workspace, packages: &[String]) -> Result<()> {
+    let mut build = cargo(workspace, "test", "cargo")?;
+    build.args(packages).arg("--no-run");
+    crate::cargo::build(workspace, &mut build, "tests", "the tests").map(drop)
 }
 
 /// What took how long.

@@ -126,7 +126,9 @@ fn epoch(root: &Path) -> Result<u64> {
     )
 }
 
-fn lock(folder: &Path) -> Result<Flock<File>> {
+/// Waits until nobody else holds the lock of a folder; it ends with the returned
+/// value.
+pub fn lock(folder: &Path) -> Result<Flock<File>> {
     let path = folder.join(".lock");
     let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
     let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
