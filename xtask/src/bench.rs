@@ -1,8 +1,9 @@
 //! `cargo xtask bench` and `power-cut`: builds what is measured, then runs the
 //! program `bench` on it.
 
+use crate::crates::{self, Profile};
 use crate::workspace::Workspace;
-use crate::{crates, guest, image, pairs, programs, rootfs, test_releases, tools, youki};
+use crate::{guest, image, pairs, programs, rootfs, test_releases, tools, youki};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +15,12 @@ pub fn boot(workspace: &Workspace, runs: u32, json: bool) -> Result<()> {
     let mut command = {
         let _lock = workspace.lock()?;
         let image = image::make(workspace)?;
-        let floor = crates::build(workspace, &["floor".to_owned()].into())?;
+        let floor = crates::build(
+            workspace,
+            &["floor".to_owned()].into(),
+            Profile::Release,
+            &[],
+        )?;
         let mut command = bench(workspace, "boot", json)?;
         command
             .arg("--build")
@@ -76,7 +82,7 @@ pub fn runtime(
         let _lock = workspace.lock()?;
         let mut command = bench(workspace, "runtime", json)?;
         if in_guest {
-            guest::make(workspace)?;
+            guest::make_to_measure(workspace)?;
             command.arg("--guest").arg(&workspace.build);
         } else {
             let tree = tools::make(workspace)?;
@@ -159,10 +165,10 @@ fn bench(workspace: &Workspace, what: &str, json: bool) -> Result<Command> {
 
 /// A folder with the programs that `bench runtime` measures on this host.
 fn runtimes(workspace: &Workspace) -> Result<PathBuf> {
-    let names = ["runtime-bench", "wherry-runtime"];
+    let names = ["runtime-bench", "wherry-runtime"].map(str::to_owned);
     let folder = workspace.build.join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    let mut programs = crates::build(workspace, &names.map(str::to_owned).into())?;
+    let mut programs = crates::build(workspace, &names.into(), Profile::Release, &[])?;
     if let Some(youki) = youki::make(workspace) {
         programs.insert("youki".to_owned(), youki);
     }

@@ -229,7 +229,7 @@ impl Map {
             let Recipe { binaries, .. } = recipe;
             map.image.extend(binaries.iter().filter_map(owner));
         }
-        let programs = guest::PROGRAMS.map(str::to_owned);
+        let programs = guest::TESTED.map(str::to_owned);
         map.guest = programs.iter().filter_map(owner).collect();
         Ok(map)
     }

@@ -13,25 +13,36 @@ pub const STAGE: &str = "programs";
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Builds the named binaries and returns where each one is.
-pub fn build(workspace: &Workspace, names: &BTreeSet<String>) -> Result<BTreeMap<String, PathBuf>> {
-    build_with(workspace, names, &[])
+/// How programs are compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// As they are in the image: small.
+    Release,
+    /// Quickly, with checks.
+    Dev,
 }
 
-/// The same with settings that replace those of cargo's configuration
-/// (`profile.release.package.network.opt-level=2`).
-pub fn build_with(
+/// Builds the named binaries and returns where each one is. `settings` replace those
+/// of cargo's configuration (`profile.release.package.network.opt-level=2`).
+pub fn build(
     workspace: &Workspace,
     names: &BTreeSet<String>,
+    profile: Profile,
     settings: &[String],
 ) -> Result<BTreeMap<String, PathBuf>> {
     let folder = workspace.build.join("cargo");
     let owners = owners(workspace)?;
     let mut command = Command::new("cargo");
     command
-        .args(["build", "--release", "--target", TARGET, "--target-dir"])
+        .args(["build", "--target", TARGET, "--target-dir"])
         .arg(&folder)
         .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace)?.join("\u{1f}"));
+    match profile {
+        Profile::Release => {
+            command.arg("--release");
+        }
+        Profile::Dev => {}
+    }
     for setting in settings {
         command.args(["--config", setting]);
     }

@@ -5,23 +5,22 @@
 //! under test are a disk of their own, so that a changed one costs no new guest.
 
 use crate::apt::PrivateApt;
+use crate::crates::{self, Profile};
 use crate::fingerprint::Fingerprint;
 use crate::progress::Stage;
 use crate::tools::Tools;
 use crate::workspace::Workspace;
-use crate::{crates, kernel, process, tools};
+use crate::{kernel, process, tools};
 use anyhow::{Context, Result};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The programs that go into the guest.
-pub const PROGRAMS: [&str; 4] = [
-    "guest-agent",
-    "runtime-bench",
-    "runtime-conformance",
-    "wherry-runtime",
-];
+/// The programs that go into the guest that tests use.
+pub const TESTED: [&str; 3] = ["guest-agent", "runtime-conformance", "wherry-runtime"];
+
+/// Those that go into the one that measures.
+const MEASURED: [&str; 3] = ["guest-agent", "runtime-bench", "wherry-runtime"];
 
 /// The finished guest.
 #[derive(Debug, Clone)]
@@ -41,9 +40,21 @@ impl Guest {
     }
 }
 
-/// Makes sure that guest, kernel and programs are there, and points
+/// Makes sure that guest, kernel and the programs for tests are there, and points
 /// `build/guest` at them. Returns the disk of the guest.
+///
+/// The programs are those of the profile `dev`, which compiles in a fraction of the
+/// time and checks more.
 pub fn make(workspace: &Workspace) -> Result<PathBuf> {
+    make_with(workspace, &TESTED, Profile::Dev)
+}
+
+/// The same with the programs that measure, optimised as those in the image are.
+pub fn make_to_measure(workspace: &Workspace) -> Result<PathBuf> {
+    make_with(workspace, &MEASURED, Profile::Release)
+}
+
+fn make_with(workspace: &Workspace, names: &[&str], profile: Profile) -> Result<PathBuf> {
     let tree = tools::make(workspace)?;
     kernel::make(workspace, &tree)?;
     let guest = debian(workspace, &tree)?;
@@ -51,7 +62,9 @@ pub fn make(workspace: &Workspace) -> Result<PathBuf> {
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let disk = folder.join("guest.erofs");
     tools::link(&guest.disk(), &disk)?;
-    programs(workspace, &tree, &folder)?;
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    let programs = crates::build(workspace, &names, profile, &[])?;
+    programs_disk(&programs, &tree, &folder, &workspace.log("guest"))?;
     Ok(disk)
 }
 
@@ -113,18 +126,21 @@ fn build(workspace: &Workspace, tree: &Tools, recipe: &Path, guest: &Guest) -> R
 
 /// The second disk, `programs.erofs` in `folder`: our programs, as the guest's
 /// `/usr/local`.
-fn programs(workspace: &Workspace, tree: &Tools, folder: &Path) -> Result<()> {
-    let names: BTreeSet<String> = PROGRAMS.map(str::to_owned).into();
-    let programs = crates::build(workspace, &names)?;
+fn programs_disk(
+    programs: &BTreeMap<String, PathBuf>,
+    tree: &Tools,
+    folder: &Path,
+    log: &Path,
+) -> Result<()> {
     let root = folder.join("programs");
     tools::remove(&root)?;
     fs::create_dir_all(root.join("bin")).context("lay out the programs' disk")?;
-    for (name, program) in &programs {
+    for (name, program) in programs {
         fs::copy(program, root.join("bin").join(name))
             .with_context(|| format!("copy {}", program.display()))?;
     }
     let (new, disk) = ("programs.erofs.new", folder.join("programs.erofs"));
-    mkfs(tree, folder, new, "programs", &workspace.log("guest"))?;
+    mkfs(tree, folder, new, "programs", log)?;
     tools::remove(&root)?;
     // A guest that runs keeps the disk that it was booted with.
     fs::rename(folder.join(new), &disk).with_context(|| format!("replace {}", disk.display()))

@@ -1,16 +1,18 @@
 //! Programs of the workspace that `cargo xtask` runs on this host. It calls them,
 //! so that it builds without what they depend on.
 
+use crate::cargo;
 use crate::workspace::Workspace;
-use crate::{cargo, crates};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A command for the program `name` of the package `name`, built if it has to be.
+/// A command for the program `name` of the workspace, built if it has to be.
 pub fn command(workspace: &Workspace, name: &'static str) -> Result<Command> {
     let mut build = Command::new("cargo");
-    build.args(["build", "--package", &crates::exactly(name), "--bin", name]);
+    // Of all packages, so that what it depends on has the features that the tests
+    // build it with, and is not compiled twice.
+    build.args(["build", "--workspace", "--bin", name]);
     let what = format!("the program {name}");
     let programs = cargo::build(workspace, &mut build, name, &what)?;
     let program: &PathBuf = programs

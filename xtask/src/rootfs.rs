@@ -5,13 +5,14 @@
 //! `root.toml`; a folder `root/` beside it, if there is one, is copied over the
 //! result. Nothing of a service is outside its folder.
 
+use crate::crates::{self, Profile};
 use crate::kernel::Kernel;
 use crate::recipe::Recipe;
 use crate::sbom::{self, Contents};
 use crate::tools::Tools;
 use crate::variant::Variant;
 use crate::workspace::Workspace;
-use crate::{crates, elf, tools};
+use crate::{elf, tools};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -82,7 +83,7 @@ pub fn stage(
         .iter()
         .flat_map(|root| root.recipe.binaries.iter().cloned())
         .collect();
-    let binaries = crates::build_with(workspace, &names, &variant.cargo)?;
+    let binaries = crates::build(workspace, &names, Profile::Release, &variant.cargo)?;
 
     let staged = Staged {
         root: workspace.build.join("rootfs"),
