@@ -107,13 +107,21 @@ fn table(rows: &[(&str, Vec<Row>)]) -> String {
             "\n### {what}\n\n| what is done | what happens | test |\n|---|---|---|\n"
         );
         for row in rows {
-            let cell = |text: &str| text.trim_end_matches('.').replace('|', "\\|");
+            let cell = |text: &str| capitalised(text.trim_end_matches('.')).replace('|', "\\|");
             let (attack, outcome) = (cell(&row.attack), cell(&row.outcome));
             let _ = writeln!(table, "| {attack} | {outcome} | {} |", row.test);
         }
     }
     table.push('\n');
     table
+}
+
+/// Some of the sentences begin with what a container does, without a subject.
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
 }
 
 /// The page with `table` between its markers.
