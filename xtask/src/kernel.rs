@@ -130,10 +130,10 @@ impl Recipe {
     }
 
     fn key(&self) -> String {
-        Fingerprint::of("kernel 1")
+        Fingerprint::of("kernel 2")
             .text("source", &self.source)
             .text("compiler", &self.compiler)
-            .text("fragments", self.fragments.merged())
+            .text("options", &self.fragments.options())
             .text("pinned", &self.pinned.join("\n"))
             .finish()
     }

@@ -80,6 +80,13 @@ impl Fragments {
         &self.merged
     }
 
+    /// What is asked for, an option a line, without the reasons: two texts that differ
+    /// in comments only ask for the same kernel.
+    pub fn options(&self) -> String {
+        let line = |(option, wish): (&String, &Wish)| format!("{option}={}\n", wish.value);
+        self.wishes.iter().map(line).collect()
+    }
+
     /// How many options are asked for.
     pub fn len(&self) -> usize {
         self.wishes.len()
@@ -164,6 +171,18 @@ mod tests {
         let mut fragments = Fragments::default();
         fragments.add("10-a.config", FRAGMENT).unwrap();
         fragments
+    }
+
+    #[test]
+    fn reasons_ask_for_nothing() {
+        let mut others = Fragments::default();
+        let text = "\nCONFIG_C=\"text\"\nCONFIG_A=y\n# another reason\n# CONFIG_B is not set\n";
+        others.add("20-b.config", text).unwrap();
+        assert_eq!(others.options(), fragments().options());
+        assert_eq!(
+            others.options(),
+            "CONFIG_A=y\nCONFIG_B=n\nCONFIG_C=\"text\"\n"
+        );
     }
 
     #[test]
