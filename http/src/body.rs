@@ -8,8 +8,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::{Client, Failure, Fault};
 
-/// The body of an answer: never longer than it may be, and an error where it is
-/// shorter than it has to be, stalls or drips.
+/// The body of an answer: never too long, and an error if it is too short,
+/// stalls or drips.
 #[derive(Debug)]
 pub struct Body {
     client: Client,
@@ -50,7 +50,7 @@ impl Body {
     }
 
     /// Whether it is the whole file, although a part may have been asked for: the
-    /// server knows no ranges.
+    /// server does not support ranges.
     pub fn is_whole(&self) -> bool {
         self.is_whole
     }
@@ -109,12 +109,12 @@ impl Body {
     }
 
     /// A connection can serve the next request only when its body's end was seen.
-    /// With a known length it is there already; otherwise nobody waits for it.
+    /// With a known length it is there already; otherwise it is not waited for.
     async fn give_back(&mut self) {
         let _ = timeout(Duration::ZERO, self.response.chunk()).await;
     }
 
-    /// What came is not what the caller expects.
+    /// The body is not what the caller expects.
     pub fn wrong(&self, what: String) -> Failure {
         Failure {
             address: self.address.clone(),

@@ -61,7 +61,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that goes by the settings alone, not by the environment.
+    /// A client that uses only the settings, not the environment.
     ///
     /// # Errors
     /// A setting cannot be used.
@@ -108,8 +108,8 @@ impl Client {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Counts bytes that came, and waits as the rate limit asks. Bodies do it by
-    /// themselves; this is for what comes another way under the same limit.
+    /// Counts received bytes, and waits for the rate limit. Bodies do this
+    /// themselves; this is for other transfers under the same limit.
     pub async fn count(&self, bytes: usize) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
         if let Some(bucket) = &self.bucket {
@@ -117,7 +117,7 @@ impl Client {
         }
     }
 
-    /// Counts a request that goes another way.
+    /// Counts a request made by other means.
     pub fn count_request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
@@ -125,7 +125,7 @@ impl Client {
     /// Asks `url` for `wanted`.
     ///
     /// # Errors
-    /// The answer is not what was asked for, or does not come in time.
+    /// The answer does not match the request, or is late.
     pub async fn get(&self, url: &Url, wanted: &Wanted) -> Result<Body, Failure> {
         self.count_request();
         self.ask(url, wanted).await.map_err(|fault| Failure {
@@ -178,7 +178,7 @@ impl Client {
             (StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::FORBIDDEN, _) => {
                 return Err(Fault::NotFound);
             }
-            // One that the client would not even try.
+            // A redirect that the client would refuse.
             _ if status.is_redirection() => {
                 let to = response.headers().get(LOCATION);
                 let to = to.map_or_else(Default::default, |to| {

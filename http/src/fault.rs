@@ -1,4 +1,4 @@
-//! What can go wrong, and where it went wrong.
+//! Errors and where they occurred.
 
 use url::Url;
 
@@ -34,13 +34,13 @@ pub enum Fault {
     /// Fewer bytes a second than [`crate::Patience::least_rate`].
     #[error("stalled: only {0} bytes a second")]
     Slow(u64),
-    /// Not answered as a whole within this many seconds.
+    /// No complete answer within this many seconds.
     #[error("no answer within {0} s")]
     Late(u64),
     /// The connection broke, or a file could not be read.
     #[error("{0}")]
     Broken(String),
-    /// HTTP's status says no.
+    /// The HTTP status is an error.
     #[error("the server answers with HTTP status {0}")]
     Status(u16),
     /// There is no such file.
@@ -112,7 +112,7 @@ impl Fault {
     }
 }
 
-/// An error with its sources, without those that only repeat what was said.
+/// An error with its sources, without repetitions.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,11 +1,11 @@
-//! Requests over HTTP in which nothing is without a bound.
+//! HTTP requests in which everything is bounded.
 //!
 //! A server is not trusted: how long an answer may be, and how long it may take,
 //! is known before it is asked for ([`Wanted`], [`Patience`], [`Bounds`]). A
-//! request goes by its [`Settings`] alone and not by the environment: proxy,
+//! request uses only its [`Settings`], not the environment: proxy,
 //! trusted authorities, rate limit. Redirects are followed a few times, and never
-//! from HTTPS to HTTP. Answers are taken as the bytes themselves, without
-//! compression. What goes wrong is a [`Failure`], which names the address and
+//! from HTTPS to HTTP. Answers are taken without compression. An error is
+//! a [`Failure`], which names the address and
 //! the [`Fault`]; [`Fault::may_pass`] and [`Retry`] say whether and when to ask
 //! again, which is the caller's to do.
 //!

@@ -16,8 +16,7 @@ pub(crate) fn policy(most: usize) -> Policy {
     )
 }
 
-/// Whether a redirect to `next` is followed. One that would take what was asked
-/// for safely over a line that anybody can read is not.
+/// Whether a redirect to `next` is followed. One from HTTPS to HTTP is not.
 fn may_follow(previous: &[Url], next: &Url, most: usize) -> Result<(), String> {
     let was_safe = previous.iter().any(|url| url.scheme() == "https");
     match next.scheme() {

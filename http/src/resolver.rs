@@ -1,8 +1,8 @@
-//! Names to addresses, without the C library: its lookup blocks a thread that
-//! nobody can take back when the server does not answer.
+//! Resolves names without the C library: its lookup blocks a thread that cannot
+//! be cancelled when the server does not answer.
 //!
 //! reqwest's own use of hickory reads `/etc/resolv.conf` once, and asks public
-//! servers where it finds none. Here each lookup goes by the file as it is now
+//! servers where it finds none. Here each lookup uses the current file
 //! (the network service rewrites it), and without one a lookup fails.
 
 use std::net::SocketAddr;

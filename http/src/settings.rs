@@ -1,8 +1,8 @@
-//! What a client goes by.
+//! A client's settings.
 
 use std::time::Duration;
 
-/// What a client goes by. [`Settings::new`] has the usual values.
+/// A client's settings. [`Settings::new`] has the usual values.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// What the client calls itself, as `program/version`.
@@ -39,14 +39,14 @@ impl Settings {
 /// When a server counts as stalled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// A connection must stand within this time.
+    /// A connection must be established within this time.
     pub connect: Duration,
     /// The next byte must come within this time.
     pub idle: Duration,
     /// The time over which `least_rate` is measured.
     pub window: Duration,
     /// Bytes a second that a server must send, so that one that drips a byte now
-    /// and then does not hold a request up for ever.
+    /// and then does not hold up a request forever.
     pub least_rate: u64,
 }
 
@@ -61,8 +61,8 @@ impl Default for Patience {
     }
 }
 
-/// What follows a failure that may pass: no connection, a broken one, a server
-/// that is busy.
+/// Retries after a temporary failure: no connection, a broken one, a busy
+/// server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// Requests to one server that may fail in a row.

@@ -13,7 +13,7 @@ use crate::operator::build;
 /// Firmware, loader and boot, emulated, on a host with other things to do.
 const FIRMWARE_BOOT: Duration = Duration::from_secs(240);
 
-/// The root hash that the kernel is told.
+/// The root hash on the kernel's command line.
 fn root_hash(build: &Build) -> String {
     let line = build.command_line().unwrap();
     let mut words = line.split_whitespace();

@@ -38,7 +38,7 @@ fn a_fresh_pid_1_takes_over_and_no_service_notices() {
         );
         assert_eq!(service(&after, name)["state"], "ready");
     }
-    // Supervision goes on: what dies is started again, what is stopped stops.
+    // Supervision continues: a dead service is restarted, a stopped one stops.
     let pid = service(&after, "ticker")["pid"].clone();
     run(&mut machine, &format!("kill -9 {pid}; sleep 1"));
     wait_for_state(&mut machine, "ticker", "ready");
@@ -149,7 +149,7 @@ fn a_pid_1_that_hangs_is_reset_by_the_hardware_watchdog() {
 #[test]
 fn the_power_key_and_ctrl_alt_del_end_the_machine_at_any_moment_of_the_boot() {
     let build = build();
-    // From the kernel's first moments, where nobody listens yet, until all runs.
+    // From the start of the kernel, before anything listens, until all runs.
     for tenths in [10, 15, 18, 21, 24, 27, 30, 34, 40, 60] {
         let name = format!("init-power-{tenths}");
         let mut machine = Machine::builder(&build, &name).start().unwrap();

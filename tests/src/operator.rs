@@ -45,7 +45,7 @@ pub fn booted() -> &'static Snapshot {
     })
 }
 
-/// A machine that goes on where [`booted`] was saved: its shell waits.
+/// A machine restored from where [`booted`] was saved: its shell waits.
 pub fn restored(machine: MachineBuilder<'_>) -> Machine {
     machine.restore(booted()).start().unwrap()
 }

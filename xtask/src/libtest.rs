@@ -33,7 +33,7 @@ impl Lists {
         self.0.values().map(Vec::len).sum()
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

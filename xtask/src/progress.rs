@@ -10,7 +10,7 @@ use std::io::IsTerminal;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// How often a plain line is written while a stage goes on.
+/// How often a plain line is written while a stage runs.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A stage that will be needed, and how long it usually takes on 2 cores.
@@ -171,7 +171,7 @@ impl Stage {
         }
     }
 
-    /// What is done, what is left, and what goes on.
+    /// What is done, what is left, and what is running.
     fn message(&self, what: &str) -> String {
         let elapsed = self.started.elapsed();
         let left = match self.total {
@@ -195,7 +195,7 @@ impl Stage {
     }
 }
 
-/// The time left when steps go on taking as long as they did.
+/// The time left if steps keep taking as long as they did.
 fn left(elapsed: Duration, position: u64, total: u64) -> Duration {
     let per_step = elapsed.as_secs_f64() / position.max(1) as f64;
     Duration::from_secs_f64(per_step * total.saturating_sub(position) as f64)

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// The program that boots the machine.
 const MACHINE: &str = "machine";
 
-/// What `cargo xtask run` can be told.
+/// The options of `cargo xtask run`.
 #[derive(Debug)]
 pub struct Options {
     /// Boots the kernel without firmware and boot loader.

@@ -77,13 +77,13 @@ impl Workspace {
         }
     }
 
-    /// Waits until nobody else builds in this checkout; the lock ends with the
+    /// Waits until no other process builds in this checkout; the lock ends with the
     /// returned value. Who needs the cache's lock too takes this one first.
     pub fn lock(&self) -> Result<Flock<File>> {
         lock(&self.build)
     }
 
-    /// Waits until nobody else makes something for the cache.
+    /// Waits until no other process makes something for the cache.
     pub fn lock_cache(&self) -> Result<Flock<File>> {
         lock(&self.cache)
     }

@@ -16,7 +16,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What nobody else can have.
+    /// What no other process can have.
     fn in_use(self) -> f64 {
         self.total - self.available
     }

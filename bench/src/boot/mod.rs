@@ -4,7 +4,7 @@
 //! the floor (our kernel, a verified root, a PID 1 that prints and stops), Wherry
 //! started directly, and Wherry through firmware and boot loader. Runs are
 //! interleaved, so that a host that gets busier slows all three. Times are those
-//! of the fastest run, because what else goes on only ever adds to them; memory
+//! of the fastest run, because other load only ever adds to them; memory
 //! is the median. The disk has been booted before: a first boot grows the state
 //! partition, and is shown beside.
 //!

@@ -86,7 +86,7 @@ impl Checker {
         })
     }
 
-    /// What `medium` boots; the error is why nothing that is whole is booted.
+    /// What `medium` boots; the error is why no complete release is booted.
     pub fn check(&mut self, medium: &Medium) -> Result<Standing, String> {
         let key = medium.fingerprints_but(self.state);
         if let Some(found) = self.found.get(&key) {

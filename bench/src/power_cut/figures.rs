@@ -20,7 +20,7 @@ pub struct Figures {
     pub converged: u64,
     /// Contents that were booted in QEMU.
     pub booted_samples: u64,
-    /// Points that boot nothing that is whole, or lost a release that had to stay.
+    /// Points that boot no complete release, or lost a release that had to stay.
     pub bricked: u64,
     /// Contents on which the updater does not end in the same place.
     pub not_converged: u64,

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// What a disk writes whole or not at all.
+/// What a disk writes atomically.
 pub const SECTOR: usize = 512;
 
 /// The content of a disk in memory. Regions of it have fingerprints that follow

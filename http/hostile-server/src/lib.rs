@@ -1,4 +1,4 @@
-//! A web server for tests that does what it is told, good or bad: it stalls,
+//! A web server for tests that misbehaves on request: it stalls,
 //! truncates, redirects, and lies about lengths, ranges and encodings.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)] // A test fails by it.
 
@@ -43,13 +43,13 @@ pub enum Answer {
     OtherRange,
     /// A body without end or length.
     Endless,
-    /// Bytes of the test's own.
+    /// Bytes from the test.
     Bytes(Vec<u8>),
     /// To another address.
     Redirect(String),
-    /// The right bytes, said to be compressed.
+    /// The right bytes, labelled as compressed.
     Encoded,
-    /// A length that nobody can have.
+    /// An impossible length.
     Claims(u64),
 }
 
@@ -113,7 +113,7 @@ impl Server {
                 count.fetch_add(1, Ordering::SeqCst);
                 let serve = serve.clone();
                 std::thread::spawn(move || {
-                    // A client that goes away is the client's business.
+                    // A client may disconnect.
                     let _ = serve.connection(connection.unwrap());
                 });
             }
@@ -127,12 +127,12 @@ impl Server {
         }
     }
 
-    /// A server that does nothing wrong.
+    /// A server that behaves correctly.
     pub fn good(folder: &Path) -> Self {
         Self::start(folder, |_| Answer::Good)
     }
 
-    /// What was asked so far.
+    /// The requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
@@ -194,7 +194,7 @@ impl Serving {
         Ok(())
     }
 
-    /// Whether the connection can go on.
+    /// Whether the connection can be reused.
     fn answer(
         &self,
         stream: &mut impl Write,

@@ -17,7 +17,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::Duration;
 
-/// The port's name, which QEMU was told.
+/// The port's name, as given to QEMU.
 const PORT: &str = "wherry.guest-agent";
 /// Where outputs go.
 const OUTPUT: &str = "/run/guest-agent.output";

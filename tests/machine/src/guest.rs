@@ -160,7 +160,7 @@ impl Guest {
     }
 }
 
-/// A disk that nobody writes to, so that several machines can have it at once.
+/// A disk that is never written, so that several machines can have it at once.
 fn disk(id: &str, file: &Path) -> Vec<OsString> {
     let file = file.display().to_string().replace(',', ",,");
     [

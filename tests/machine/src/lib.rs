@@ -8,7 +8,7 @@
 //! - [`Tools`]: the tools tree, and how one of its programs runs on this host;
 //! - [`Qemu`]: a description of a virtual machine, turned into a [`Command`];
 //! - [`Machine`]: one that runs, driven over its serial console and QMP;
-//! - [`Snapshot`]: a booted machine from which others go on, in place of a boot;
+//! - [`Snapshot`]: a booted machine from which others are restored without a boot;
 //! - [`Guest`]: a machine with Debian instead of Wherry, driven by scripts;
 //! - [`Server`]: a web server that machines reach, and that can misbehave;
 //! - [`Fault`]: what is wrong with a machine's disk.

@@ -59,7 +59,7 @@ pub struct Qemu {
     pub arguments: Vec<OsString>,
 }
 
-/// The network of a machine that reaches nobody.
+/// An isolated machine's network.
 const NO_WAY_OUT: &str = "user,id=net,restrict=on";
 
 impl Qemu {

@@ -112,13 +112,13 @@ impl<'a> MachineBuilder<'a> {
     }
 
     /// What follows QEMU's `-netdev`; its id has to be `net`. Without it the
-    /// machine is on a network that reaches nobody; `None` leaves out the card.
+    /// machine is on an isolated network; `None` leaves out the card.
     pub fn network(mut self, netdev: Option<&str>) -> Self {
         self.network = Some(netdev.map(str::to_owned));
         self
     }
 
-    /// Lets the machine reach this server, and nobody else, at
+    /// Lets the machine reach this server only, at
     /// [`Server::ADDRESS`].
     pub fn server(mut self, server: &Server) -> Self {
         self.server = Some(server.port());

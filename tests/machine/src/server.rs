@@ -313,7 +313,7 @@ fn parse_range(text: &str) -> Option<Asked> {
     })
 }
 
-/// What follows `-netdev` for a machine that reaches the server and nobody else.
+/// What follows `-netdev` for a machine that reaches only the server.
 pub(crate) fn network(tools: &Tools, port: u16) -> Result<String, Error> {
     let busybox = tools.file("usr/bin/busybox")?.display().to_string();
     Ok(format!(

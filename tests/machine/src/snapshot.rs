@@ -1,4 +1,4 @@
-//! A booted machine, saved, from which further machines go on.
+//! A booted machine, saved, from which further machines are restored.
 //!
 //! A boot takes an emulated machine many seconds, a restored one about one. What
 //! is saved is everything but the disk's content (QEMU's migration to a file)
@@ -42,7 +42,7 @@ impl Snapshot {
 
     /// Saves a machine that has this snapshot's disk, and ends it.
     pub(crate) fn take(&self, mut machine: Machine) -> Result<(), Error> {
-        // So it flushes the disk, and what is restored waits until it may go on.
+        // So it flushes the disk, and what is restored waits until it may continue.
         machine.monitor("stop", &json!({}))?;
         let state = format!("file:{}", self.state().display());
         machine.monitor("migrate", &json!({ "uri": state }))?;
@@ -65,7 +65,7 @@ impl Snapshot {
     }
 }
 
-/// Waits until a restored machine has everything, and lets it go on.
+/// Waits until a restored machine has everything, and lets it continue.
 pub(crate) fn go_on(machine: &mut Machine) -> Result<(), Error> {
     wait_until(machine, "query-status", "paused")?;
     machine.monitor("cont", &json!({})).map(drop)

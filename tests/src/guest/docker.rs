@@ -51,7 +51,7 @@ fn docker_runs_real_work() {
     debian.end();
 }
 
-/// Starts docker anew, with the tested runtime and this cgroup driver.
+/// Restarts docker with the tested runtime and this cgroup driver.
 fn start(debian: &mut Debian, driver: &str, more: &str) {
     let runtime = debian.runtime.clone();
     debian.write(

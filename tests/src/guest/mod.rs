@@ -22,7 +22,7 @@ use machine::{Build, Guest, Snapshot};
 
 /// A script takes no longer, on the slowest of hosts.
 const SCRIPT: Duration = Duration::from_secs(240);
-/// Nor a whole table of behaviours.
+/// The same for a table of behaviours.
 const MACHINE: Duration = Duration::from_secs(1500);
 
 /// A Debian machine that runs.
@@ -46,7 +46,7 @@ macro_rules! behaviours {
 use behaviours;
 
 impl Debian {
-    /// A machine that goes on where the guest was saved after its only boot.
+    /// A machine restored from where the guest was saved after its only boot.
     fn restored(name: &str) -> Self {
         static BOOTED: OnceLock<Snapshot> = OnceLock::new();
         let build = Build::from_env().unwrap();

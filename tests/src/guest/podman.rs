@@ -266,7 +266,7 @@ fn ids_are_mapped_as_asked(debian: &mut Debian) {
 }
 
 fn limits_are_raised_in_a_user_namespace(debian: &mut Debian) {
-    // In there nobody may raise a limit above the runtime's own.
+    // In there no process may raise a limit above the runtime's own.
     let read = "grep '^Max msgqueue size' /proc/self/limits";
     let own = debian.run(read);
     let hard: u64 = own.split_whitespace().nth(4).unwrap().parse().unwrap();

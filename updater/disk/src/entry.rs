@@ -47,8 +47,8 @@ pub fn list<D: BlockDevice>(esp: &FileSystem<D>) -> Result<Vec<Entry>, DiskError
     Ok(entries)
 }
 
-/// The root that a kernel image's command line names; `None` where it is no
-/// whole image.
+/// The root that a kernel image's command line names; `None` if it is not a
+/// complete image.
 fn root_hash<D: BlockDevice>(image: &File<'_, D>) -> Result<Option<RootHash>, DiskError> {
     let mut head = vec![0; image.length().min(UKI_HEAD as u64) as usize];
     image.read_at(&mut head, 0)?;

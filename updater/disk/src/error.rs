@@ -28,13 +28,13 @@ pub enum DiskError {
         source: io::Error,
     },
     /// sysfs does not say which disk the root is on.
-    #[error("it cannot be told which disk the system was booted from: {0}")]
+    #[error("cannot find out which disk the system was booted from: {0}")]
     BootDisk(String),
     /// There is no valid partition table.
     #[error("the system disk has no valid GUID partition table: install it again")]
     NoTable,
     /// It is no system disk.
-    #[error("this is no system disk: {0}")]
+    #[error("this is not a system disk: {0}")]
     Layout(&'static str),
     /// The ESP's file system; where the disk failed, it is [`DiskError::Io`].
     #[error(transparent)]
@@ -42,15 +42,15 @@ pub enum DiskError {
     /// It holds what runs, and is not changed.
     #[error("slot {0} holds the running release: it is never written")]
     Running(SlotId),
-    /// It has not been read back as what it is to be named.
-    #[error("slot {slot} has not been read back as the root {root_hash}: it does not get its name")]
+    /// It has not been read back as the release whose name it was to get.
+    #[error("slot {slot} has not been read back as the root {root_hash}: it is not named")]
     Unproven {
         /// The slot.
         slot: SlotId,
         /// Whose name it was to get.
         root_hash: RootHash,
     },
-    /// The entry is the only one of what runs.
+    /// It is the running release's only entry.
     #[error("'{0}' is the only boot entry of the running release: it is not removed")]
     LastEntry(String),
     /// What is on the medium is not what was written.
@@ -59,14 +59,14 @@ pub enum DiskError {
     /// What was to be staged is not what the manifest says.
     #[error("the kernel image was not staged: {0}")]
     Stage(String),
-    /// No name of a file beside the boot entries.
-    #[error("'{}' is no name for a boot entry", .0.escape_debug())]
+    /// Not a valid name for a file beside the boot entries.
+    #[error("'{}' is not a valid name for a boot entry", .0.escape_debug())]
     Name(String),
     /// The boot loader cannot be replaced.
     #[error("the boot loader was not replaced: {0}")]
     Loader(String),
     /// The action needs more than the disk.
-    #[error("{0:?} needs the release and not the disk alone")]
+    #[error("{0:?} needs the release, not only the disk")]
     NeedsRelease(Action),
 }
 
@@ -92,7 +92,7 @@ fn advice(error: &io::Error) -> &'static str {
             " (the disk is write-protected: remove the protection)"
         }
         io::ErrorKind::NotFound => "",
-        _ => " (the kernel's log says more; a disk that fails is to be replaced)",
+        _ => " (the kernel's log says more; replace a failing disk)",
     }
 }
 

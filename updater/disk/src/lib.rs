@@ -3,11 +3,11 @@
 //!
 //! [`SystemDisk`] works on a whole disk, a device node or an image. Nothing is
 //! mounted. [`SystemDisk::view`] is what [`slots::next`] looks at,
-//! [`SystemDisk::perform`] does what it answers; what needs a release's bytes
+//! [`SystemDisk::perform`] performs its actions; what needs a release's bytes
 //! (filling a slot, staging a kernel image, another boot loader) has methods of
 //! its own.
 //!
-//! What holds whatever it is told to do:
+//! What always holds:
 //! - Nothing of the running release's slot is written, neither its content nor
 //!   its name.
 //! - A slot gets a release's name only when all of it was read back from the
@@ -15,7 +15,7 @@
 //! - The running release's last boot entry is not removed.
 //! - The boot loader is never replaced by an older one.
 //! - Each change is on the medium when the call returns, and a power cut within
-//!   it leaves the disk as it was or as it is to be ([`esp`],
+//!   it leaves the disk in the old or the new state ([`esp`],
 //!   [`partition_table`]).
 //!
 //! `docs/disk-layout.md` is the manual page. Sources: Boot Loader Specification
@@ -130,7 +130,7 @@ impl<D: BlockDevice> SystemDisk<D> {
         &self.esp
     }
 
-    /// The disk as it is.
+    /// The disk's current state.
     ///
     /// # Errors
     /// It could not be read, or its ESP is damaged.
@@ -227,7 +227,7 @@ impl<D: BlockDevice> SystemDisk<D> {
         }
     }
 
-    /// Gives both partitions of a slot a label and their ids, at one moment.
+    /// Gives both partitions of a slot a label and their ids, atomically.
     fn name(&self, slot: SlotId, label: &Label, ids: [[u8; 16]; 2]) -> Result<(), DiskError> {
         if self.guard.is_running(slot) {
             return Err(DiskError::Running(slot));
@@ -253,7 +253,7 @@ impl<D: BlockDevice> SystemDisk<D> {
         let (_, table) = places::read_table(Rc::clone(&self.disk.device))?;
         if Places::of(&table)? != self.places {
             return Err(DiskError::Layout(
-                "its partitions have been moved meanwhile; restart the updater",
+                "its partitions have been moved in the meantime; restart the updater",
             ));
         }
         self.table.replace(table);

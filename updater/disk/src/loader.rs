@@ -76,7 +76,7 @@ pub fn update<D: BlockDevice>(esp: &FileSystem<D>, loader: &[u8]) -> Result<bool
     };
     let Some(new) = version(loader.len() as u64, read)? else {
         return Err(DiskError::Loader(
-            "the release's is no systemd-boot with a version".to_owned(),
+            "the release's loader is not a systemd-boot with a version".to_owned(),
         ));
     };
     let mut changed = false;

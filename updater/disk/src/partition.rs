@@ -43,7 +43,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// What is known of the slots, shared by all who write to the disk.
+/// What is known of the slots, shared by all writers.
 #[derive(Debug)]
 pub struct Guard {
     running: Cell<Option<SlotId>>,
@@ -78,8 +78,8 @@ impl Guard {
 }
 
 /// A partition, as a device of its own. Nothing beyond it can be read or written
-/// through it, and one of the running slot cannot be written. What is written to
-/// a slot makes its proof void.
+/// through it, and those of the running slot cannot be written. Writing to a slot
+/// invalidates its proof.
 #[derive(Debug)]
 pub struct Partition<D> {
     device: Rc<D>,

@@ -1,4 +1,4 @@
-//! Where the ESP and the slots are, by the partition table.
+//! Finds the ESP and the slots in the partition table.
 
 use std::rc::Rc;
 
@@ -79,12 +79,12 @@ impl Places {
             .ok_or(DiskError::Layout("it has no EFI system partition"))?;
         let data = pair(
             ROOT,
-            "it has not two root partitions (type root x86-64)",
+            "it does not have two root partitions (type root x86-64)",
             Role::Data,
         )?;
         let tree = pair(
             ROOT_VERITY,
-            "it has not two hash tree partitions (type root verity x86-64)",
+            "it does not have two hash tree partitions (type root verity x86-64)",
             Role::Tree,
         )?;
         Ok(Self {

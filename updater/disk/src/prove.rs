@@ -1,4 +1,4 @@
-//! Reads a slot back from the medium: is it what it is said to be?
+//! Reads a slot back from the medium and checks its content.
 
 use block_device::BlockDevice;
 use release::{BLOCK, BlockHasher, RootHash, TreeBuilder, VerityParameters};
@@ -9,19 +9,19 @@ use crate::{DiskError, Slot, SystemDisk};
 /// What is read at once.
 const PIECE: u64 = 1 << 20;
 
-/// A block of the hash tree that is not what the data says.
+/// A block of the hash tree that does not match the data.
 enum Mismatch {
     Tree,
     Disk(DiskError),
 }
 
 impl<D: BlockDevice> SystemDisk<D> {
-    /// Reads all of a slot from the medium and hashes it. `progress` is told how
-    /// many bytes of data were read. The answer stays in [`SystemDisk::view`]
+    /// Reads all of a slot from the medium and hashes it. `progress` gets the
+    /// number of data bytes read. The answer stays in [`SystemDisk::view`]
     /// until the slot is written.
     ///
     /// # Errors
-    /// The disk could not be read. What does not fit is no error.
+    /// The disk could not be read. A mismatch is not an error.
     pub fn prove(
         &self,
         slot: SlotId,

@@ -1,4 +1,4 @@
-//! A kernel image that is being made ready beside the boot entries.
+//! A kernel image that is being staged beside the boot entries.
 
 use std::io;
 
@@ -40,7 +40,7 @@ impl<D: BlockDevice> SystemDisk<D> {
         })
     }
 
-    /// What is staged; read from the medium, where this has not been done.
+    /// What is staged; read from the medium, unless it was read already.
     pub(crate) fn staged(&self) -> Result<Option<Staged>, DiskError> {
         if let Some(staged) = self.staged.get() {
             return Ok(Some(staged));
@@ -76,10 +76,10 @@ impl<D: BlockDevice> SystemDisk<D> {
 }
 
 impl<D: BlockDevice> Stage<'_, D> {
-    /// Ends it: all of it is on the medium, and was read back.
+    /// Finishes: all of it is on the medium and was read back.
     ///
     /// # Errors
-    /// It is not what `expected` says, or the disk failed.
+    /// It does not match `expected`, or the disk failed.
     pub fn finish(self, expected: &Sha256Sum) -> Result<(), DiskError> {
         let Self { disk, writer, hash } = self;
         let sha256 = Sha256Sum(hash.finalize().into());

@@ -2,7 +2,7 @@
 
 use crate::Error;
 
-/// The most clusters that are looked after; a bit of memory for each.
+/// The most clusters that are supported; each takes a bit of memory.
 const MAX_CLUSTERS: u64 = 1 << 25;
 
 /// Where everything is, in bytes from the start of the partition.
@@ -43,11 +43,11 @@ impl Geometry {
             0 => u32_at(32),
             total => total,
         };
-        // Firmware and Linux go by these two fields, not by the number of
-        // clusters, when they tell FAT32 from its elders.
+        // Firmware and Linux use these two fields, not the number of clusters,
+        // to tell FAT32 from FAT12 and FAT16.
         if u16_at(22) != 0 || u16_at(17) != 0 {
             return wrong(
-                "its file system is FAT12 or FAT16, not FAT32; make it anew with mkfs.vfat -F 32",
+                "its file system is FAT12 or FAT16, not FAT32; make a new one with mkfs.vfat -F 32",
             );
         }
         if u16_at(42) != 0 {

@@ -1,4 +1,4 @@
-//! Is the file system sound? Walks through all of it once.
+//! Checks the file system: walks through all of it once.
 
 use block_device::BlockDevice;
 
@@ -10,7 +10,7 @@ use crate::table::{self, BAD, Bits, Chain, MASK, Tables, WINDOW};
 /// Folders deeper than this are not looked into.
 const DEPTH: usize = 32;
 
-/// A file or folder that is not as it should be.
+/// A damaged file or folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// Its path, without the first slash.
@@ -20,7 +20,7 @@ pub struct Damage {
 }
 
 /// What was found besides files and folders. All but [`Findings::damaged`] is
-/// what a power cut leaves, and what [`crate::FileSystem::repair`] puts right.
+/// what a power cut leaves, and what [`crate::FileSystem::repair`] repairs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     /// Clusters in use by no file: they are freed.
@@ -35,7 +35,7 @@ pub struct Findings {
     pub twins: Vec<String>,
     /// Folders that somebody was about to make longer: they get their end back.
     pub unended: Vec<String>,
-    /// The note about how many clusters are free is wrong: it is written anew.
+    /// The note about how many clusters are free is wrong: it is rewritten.
     pub wrong_count: bool,
     /// What is not repaired.
     pub damaged: Vec<Damage>,
@@ -71,7 +71,7 @@ pub struct Survey {
     pub free: u64,
     /// Clusters in use by no file.
     pub lost: Chain,
-    /// Two files have a cluster together.
+    /// Two files share a cluster.
     pub is_shared: bool,
 }
 

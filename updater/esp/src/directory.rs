@@ -25,7 +25,7 @@ const ARCHIVE: u8 = 0x20;
 const REMOVED: u8 = 0xe5;
 
 /// 1 January 1980, the first day that there is: what changes an ESP may have no
-/// clock, and nobody reads it.
+/// clock, and the date is never read.
 const DATE: [u8; 2] = [0x21, 0];
 
 /// A file or folder.
@@ -48,13 +48,13 @@ impl Record {
         self.slots.end - 1
     }
 
-    /// Whether `name` means it.
+    /// Whether `name` refers to it.
     pub fn is_called(&self, name: &str) -> bool {
         name::same(&self.name, name) || name::same(&name::text(&self.short, 0), name)
     }
 }
 
-/// A folder, read whole.
+/// A folder, read completely.
 #[derive(Clone, Debug)]
 pub struct Directory {
     /// For errors.
@@ -267,7 +267,7 @@ impl Directory {
             wanted[slot * ENTRY..(slot + 1) * ENTRY].copy_from_slice(entry);
         }
         // 2. All but what makes it visible. Entries that are now removed as well
-        // as written anew are in one block.
+        // as written again are in one block.
         let block = block_of(short);
         let mut hidden = wanted.clone();
         hidden[block.clone()].copy_from_slice(&self.bytes[block.clone()]);
@@ -421,7 +421,7 @@ struct Long {
 }
 
 impl Long {
-    /// Takes a part; gives the entries of parts that are thereby of no use.
+    /// Takes a part; returns the entries of parts that it makes useless.
     fn add(&mut self, slot: usize, entry: &[u8]) -> Range<usize> {
         let number = entry[0] & 0x3f;
         let is_first = entry[0] & 0x40 != 0;

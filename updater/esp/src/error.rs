@@ -38,27 +38,27 @@ pub enum Error {
     /// There is no such file or folder.
     #[error("there is no '/{0}' on the EFI system partition")]
     NotFound(String),
-    /// There is one of this name already.
+    /// This name exists already.
     #[error("'/{0}' is on the EFI system partition already")]
     Exists(String),
     /// It is a folder, and a file was asked for.
     #[error("'/{0}' on the EFI system partition is a folder")]
     IsFolder(String),
     /// It is a file, and a folder was asked for.
-    #[error("'/{0}' on the EFI system partition is no folder")]
+    #[error("'/{0}' on the EFI system partition is not a folder")]
     NotAFolder(String),
     /// A folder has something in it.
     #[error("the folder '/{0}' on the EFI system partition is not empty")]
     NotEmpty(String),
     /// No file can have this name.
-    #[error("'{}' can be no name on the EFI system partition", .0.escape_debug())]
+    #[error("'{}' cannot be a name on the EFI system partition", .0.escape_debug())]
     Name(String),
     /// A file got less or more bytes than it was to have.
     #[error("a file of {promised} bytes got {written}; nothing of it was kept")]
     Length {
-        /// What was said before.
+        /// The length that was announced.
         promised: u64,
-        /// What came.
+        /// The length that was written.
         written: u64,
     },
 }

@@ -8,8 +8,7 @@ use crate::boot_sector::Geometry;
 use crate::table::Chain;
 use crate::{Error, FileSystem};
 
-/// A file to read. What it reads is worth nothing once the file was replaced or
-/// removed.
+/// A file to read. Its reads are invalid once the file was replaced or removed.
 #[derive(Clone, Debug)]
 pub struct File<'a, D> {
     pub(crate) device: &'a D,
@@ -24,7 +23,7 @@ impl<D: BlockDevice> File<'_, D> {
         self.length
     }
 
-    /// Has the next reads come from the medium.
+    /// Makes the next reads come from the medium.
     ///
     /// # Errors
     /// The kernel refused.
@@ -83,8 +82,8 @@ impl<D: BlockDevice> ReadAt for File<'_, D> {
     }
 }
 
-/// A file that is being written. Nobody sees anything of it before
-/// [`Writer::finish`], and nothing is left of it without.
+/// A file that is being written. It is invisible before [`Writer::finish`], and
+/// without it nothing is left.
 #[derive(Debug)]
 pub struct Writer<'a, D: BlockDevice> {
     pub(crate) system: &'a FileSystem<D>,

@@ -1,4 +1,4 @@
-//! The file system: what can be done with it.
+//! The file system and its operations.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -108,7 +108,7 @@ impl<D: BlockDevice> FileSystem<D> {
         &self.device
     }
 
-    /// What is not as it should be.
+    /// What is wrong with it.
     pub fn findings(&self) -> Findings {
         self.state.borrow().findings.clone()
     }
@@ -205,7 +205,7 @@ impl<D: BlockDevice> FileSystem<D> {
         })
     }
 
-    /// The file that is in the way of a new one, if that may be.
+    /// The file that a new one may replace.
     fn target(
         &self,
         folder: &Directory,
@@ -399,7 +399,7 @@ impl<D: BlockDevice> FileSystem<D> {
 
     /// Frees a chain that nothing points to any more.
     fn release(&self, chain: &Chain) -> Result<(), Error> {
-        // What two files share is still one's.
+        // A cluster that two files share is still in use by one.
         if chain.0.is_empty() || self.state.borrow().is_shared {
             return Ok(());
         }

@@ -10,25 +10,25 @@
 //! | change | steps |
 //! |---|---|
 //! | a new file | data into free clusters · its chain in both tables · the parts of the long name · the short entry, in one sector: now it is there |
-//! | a file's content | data · chain · the short entry anew, in one sector: now it is the new content · the old chain is freed |
+//! | a file's content | data · chain · the short entry again, in one sector: now it is the new content · the old chain is freed |
 //! | another name | the old and the new entries in one sector, where both fit there; else the new ones as above, then the old ones' end |
 //! | removal | the short entry's end, in one sector: now it is gone · the long name's end · the chain is freed |
 //! | a longer folder | a zeroed cluster · its own end mark · the link to it |
 //!
-//! So a cut leaves each file as it was or as it will be, and besides at worst:
+//! So a cut leaves each file in its old or new state, and at worst also:
 //! clusters that no file uses, tables that differ, parts of a long name without
 //! a file, one file under two names, a wrong count of free clusters. Firmware,
 //! which renames a boot entry in no such order, may also leave a folder that was
 //! about to grow without its end. All of these are found by [`FileSystem::open`]
-//! and put right by [`FileSystem::repair`], which each change calls first; nobody
-//! who only reads is hindered by them.
+//! and repaired by [`FileSystem::repair`], which each change calls first; they do
+//! not affect readers.
 //!
 //! A file whose chain is broken, loops, is shared with another file's or is
 //! shorter than the file's length was not left behind by us. It is not repaired
-//! but told ([`Findings::damaged`]); its clusters are not touched, no cluster is
-//! reclaimed as long as it is there, and every other file can be changed as ever.
+//! but reported ([`Findings::damaged`]); its clusters are not touched, no cluster
+//! is reclaimed while it exists, and every other file can still be changed.
 //!
-//! Only a write of 512 aligned bytes is taken to be whole or not at all.
+//! Only a write of 512 aligned bytes is assumed to be atomic.
 //!
 //! Sources: *Microsoft FAT Specification* (2005), of which sections are named
 //! where they matter; UEFI specification 2.10, chapter 13.3 (file system format
@@ -49,6 +49,5 @@ pub use error::Error;
 pub use file::{File, Writer};
 pub use file_system::{Entry, FileSystem};
 
-/// What a disk writes whole or not at all, whatever the file system calls a
-/// sector.
+/// What a disk writes atomically, whatever the file system calls a sector.
 const ATOMIC: usize = 512;

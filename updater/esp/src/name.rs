@@ -17,11 +17,11 @@ pub fn is_valid(name: &str) -> bool {
     !name.is_empty()
         && name.encode_utf16().count() <= MAX
         && !name.contains(forbidden)
-        // Which other systems do not see.
+        // Which other systems ignore.
         && !name.ends_with(['.', ' '])
 }
 
-/// Whether two names are one.
+/// Whether two names are equal.
 pub fn same(a: &str, b: &str) -> bool {
     let fold = |name: &str| {
         name.chars()

@@ -1,4 +1,4 @@
-//! Puts right what a power cut has left.
+//! Repairs what a power cut has left.
 
 use block_device::BlockDevice;
 
@@ -17,9 +17,8 @@ pub(crate) mod info {
 }
 
 impl<D: BlockDevice> FileSystem<D> {
-    /// Puts right what [`FileSystem::findings`] names, [`Findings::damaged`]
-    /// excepted. Without anything to do it writes nothing. Each change does this
-    /// first.
+    /// Repairs what [`FileSystem::findings`] names, [`Findings::damaged`]
+    /// excepted. Without findings it writes nothing. Each change calls it first.
     ///
     /// # Errors
     /// The device failed.

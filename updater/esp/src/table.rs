@@ -26,7 +26,7 @@ pub enum Link {
     Next(u32),
     /// It is the last one of its chain.
     End,
-    /// It is bad, or the entry says nothing that makes sense.
+    /// It is bad, or the entry is invalid.
     Bad,
 }
 
@@ -41,7 +41,7 @@ impl Link {
     }
 }
 
-/// The first table, which is the one that everybody reads, and its copy.
+/// The first table, which all systems read, and its copy.
 #[derive(Debug)]
 pub struct Tables {
     geometry: Geometry,

@@ -104,7 +104,7 @@ mod tests {
             assert_eq!(folder.join(path), None, "{path}");
             assert_eq!(server.join(path), None, "{path}");
         }
-        // An address is no path.
+        // A URL is not a path.
         assert_eq!(
             server.join("http://evil/c").unwrap().shown(),
             "http://a/b/http:/evil/c".replace(":/e", "://e")

@@ -94,7 +94,7 @@ impl Datastore {
         self.spare.as_ref().unwrap_or(&self.folder).join("unproven")
     }
 
-    /// The root that trust begins with: the kept one where `anchor` leads to it or
+    /// The root that trust begins with: the kept one if `anchor` leads to it or
     /// it leads to `anchor`, whichever is newer, else `anchor`, and then metadata
     /// that hangs on another root is forgotten.
     pub(crate) fn begin(&self, anchor: &[u8]) -> Result<Vec<u8>, FetchError> {
@@ -151,7 +151,7 @@ impl Datastore {
         let folder = self.folder.join(DOCUMENTS);
         fs::create_dir_all(&folder)?;
         if self.document(name).is_none_or(|kept| kept != bytes) {
-            // Not half of it, where the disk is full.
+            // Not half of it if the disk is full.
             atomic_file::replace_volatile(&folder.join(name), bytes)?;
         }
         Ok(())

@@ -1,8 +1,8 @@
-//! Files and parts of files, from whichever mirror gives them.
+//! Files and parts of files, from any mirror that has them.
 //!
-//! Whoever asks says how bytes are proved ([`Prove`]); what does not prove right
-//! ends the mirror that gave it, and the rest is asked of another one, from the
-//! byte on that was not proved yet.
+//! The caller says how bytes are proved ([`Prove`]). A mirror whose bytes fail is
+//! dropped, and another one is asked for the rest, from the first unproved byte
+//! on.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ pub(crate) trait Prove {
 pub(crate) enum Refused {
     /// They are not what was signed. The first `taken` bytes were, and were taken.
     Wrong { taken: u64, what: String },
-    /// They were right, but there is nowhere to put them.
+    /// They were right, but could not be stored.
     Failed(FetchError),
 }
 
@@ -52,7 +52,7 @@ struct Work<'a> {
     prove: &'a dyn Prove,
     /// By their begin.
     parts: RefCell<BTreeMap<u64, u64>>,
-    /// Somebody reads the whole file from a mirror that knows no ranges, and picks
+    /// A connection reads the whole file from a mirror without ranges, and picks
     /// out what is in `parts`.
     sweeping: Cell<bool>,
 }
@@ -254,8 +254,8 @@ impl Repository {
         swept
     }
 
-    /// Cuts what came into whole pieces and has them proved; `rest` keeps what is
-    /// not a whole piece yet.
+    /// Cuts the received bytes into pieces and has them proved; `rest` keeps the
+    /// incomplete piece.
     #[expect(clippy::too_many_arguments)]
     fn feed(
         &self,

@@ -16,7 +16,7 @@ pub enum FetchError {
         /// Why not.
         why: String,
     },
-    /// The trust anchor is no root metadata that proves itself.
+    /// The trust anchor is not self-signed root metadata.
     #[error(
         "the trust anchor for updates (update-root.json) cannot be used: {0}; put the \
          repository's root metadata there"
@@ -33,7 +33,7 @@ pub enum FetchError {
     /// No repository gave metadata that can be trusted. One reason an address.
     #[error("no repository gave metadata that can be trusted{}", list(.0))]
     Metadata(Vec<Failure>),
-    /// The channel is not there, or is not what was signed, or cannot be used.
+    /// The channel is missing, does not match its signature, or cannot be used.
     #[error("channel '{name}': {why}")]
     Channel {
         /// Its name.

@@ -1,10 +1,10 @@
-//! Metadata and blocks of a release, from servers that nobody trusts.
+//! Metadata and blocks of a release, from untrusted servers.
 //!
 //! A repository is a tree of static files ([`release`] says which), on servers or
 //! in a folder. [`Repository::open`] reads its metadata, [`Repository::channel`]
 //! what is on offer, [`Repository::fill_slot`], [`Repository::uki`] and
-//! [`Repository::artifact`] the files of a release, each from whichever mirror
-//! gives what was signed.
+//! [`Repository::artifact`] the files of a release, each from any mirror
+//! that gives what was signed.
 //!
 //! Nothing that comes from a server is believed: how long an answer is, is known
 //! before it is asked for; each block is hashed as it arrives; a mirror that gives

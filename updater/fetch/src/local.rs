@@ -81,7 +81,7 @@ fn tree_of(slot: &Slot<'_>) -> Option<VerityParameters> {
     fits.then_some(verity)
 }
 
-/// Whether somebody began to fill a slot and did not come to the end.
+/// Whether filling the slot was interrupted.
 fn is_marked(slot: &Slot<'_>) -> bool {
     let mut begin = [0; MARK.len()];
     slot.tree.read_at(&mut begin, 0).is_ok() && begin == *MARK
@@ -198,8 +198,8 @@ impl Filling<'_> {
         .await;
     }
 
-    /// Reads and hashes blocks. What cannot be read is passed over: it is as good
-    /// as not there.
+    /// Reads and hashes blocks. Unreadable ones are skipped, as if they were not
+    /// there.
     async fn look(
         &self,
         device: &dyn BlockDevice,
@@ -285,7 +285,7 @@ impl Filling<'_> {
                 Step::Write(number) => (number, kept.take()),
                 Step::Move(number) => (number, read(number)),
             };
-            // Whatever became of it, it is not there any more.
+            // In any case it is not there any more.
             places[kinds[number]] = Place::default();
             if let Some(block) = block {
                 self.write_moved(&moves[number].to, &block)?;

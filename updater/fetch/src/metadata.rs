@@ -5,9 +5,9 @@
 //! - **The newest root that was ever seen is where the next run begins.** `tough`
 //!   begins at the trust anchor each time; a mirror that keeps later roots back
 //!   could then have keys accepted that were revoked long ago.
-//! - **What is kept is kept whole.** A run works on a copy of the kept metadata,
+//! - **Metadata is kept completely or not at all.** A run works on a copy of the kept metadata,
 //!   which takes the place of the old file by file, flushed, when the repository
-//!   turned out good as a whole. A mirror with half of it leaves no trace. A new
+//!   turned out to be valid. Incomplete metadata from a mirror leaves no trace. A new
 //!   root alone is kept at once.
 //! - **A clock that was wrong locks nobody out.** `tough` remembers the latest
 //!   time it has seen and refuses to work before it, which for a machine whose
@@ -21,7 +21,7 @@
 //!   that there is none.
 //! - **What has not changed is not fetched again.** Snapshot, targets and channels
 //!   have a version or a sum in their names; those of the last run are kept, so that
-//!   looking for news costs the timestamp and the question for a newer root.
+//!   a check costs the timestamp and the request for a newer root.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -171,7 +171,7 @@ struct Documents {
 struct Run {
     /// The latest document's address for people.
     address: String,
-    /// Why it could not be had.
+    /// Why it could not be fetched.
     failure: Option<Failure>,
     document: Vec<u8>,
     /// Roots.
@@ -224,7 +224,7 @@ impl Documents {
     fn keep_documents(&self) {
         let run = self.run();
         for (name, bytes) in &run.lasting {
-            // Whatever is in the way: it costs bytes, and nothing else.
+            // A failure here only costs bytes.
             if self.datastore.keep_document(name, bytes).is_err() {
                 return;
             }
@@ -314,7 +314,7 @@ fn expired(role: &str, document: &[u8]) -> String {
     let expires = document
         .as_ref()
         .and_then(|document| document["signed"]["expires"].as_str())
-        .unwrap_or("a time that cannot be read");
+        .unwrap_or("an unreadable time");
     let now = Timestamp::now().round(jiff::Unit::Second);
     let now = now.map_or_else(|error| error.to_string(), |now| now.to_string());
     format!(

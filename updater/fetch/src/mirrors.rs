@@ -1,4 +1,4 @@
-//! The mirrors of a repository: which one is asked next, and which no more.
+//! The mirrors of a repository: which one is asked next, and which are dropped.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ struct Mirror {
     since: u64,
 }
 
-/// A mirror that gives this much between two failures gets on, if not fast: the
-/// line breaks again and again, or the server closes each connection early.
+/// A mirror that gives this much between two failures makes progress: the line
+/// breaks again and again, or the server closes each connection early.
 const PROGRESS: u64 = 64 * 1024;
 
 impl Mirror {
@@ -55,7 +55,7 @@ pub(crate) enum Choice {
         /// It gives whole files only.
         whole: bool,
     },
-    /// All are to be left alone for so long.
+    /// Wait so long before asking any of them.
     Wait(Duration),
     /// None is left. Their reasons.
     Nobody(Vec<Failure>),
@@ -163,9 +163,9 @@ impl Mirrors {
         }
     }
 
-    /// A request failed. A mirror that gave what it should not is dropped; one
-    /// that stalls too, while there is another; one whose failure may pass is left
-    /// alone for a while, and dropped when it fails on and on.
+    /// A request failed. A mirror that gave wrong bytes is dropped; so is one that
+    /// stalls, if there is another; after a temporary failure it is retried later,
+    /// and dropped if it keeps failing.
     pub(crate) fn failed(
         &mut self,
         mirror: usize,

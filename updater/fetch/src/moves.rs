@@ -17,14 +17,14 @@ pub(crate) struct Move {
     pub to: Vec<u32>,
 }
 
-/// What is to be done next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// The block of this move is read and written where it belongs.
     Move(usize),
     /// The block of this move is read and kept. At most one is kept at a time.
     Keep(usize),
-    /// What is kept is written where it belongs.
+    /// The kept block is written where it belongs.
     Write(usize),
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn order(moves: &[Move]) -> Vec<Step> {
             }
         }
     }
-    // What is left are circles.
+    // Only circles are left.
     for number in 0..moves.len() {
         if done[number] {
             continue;

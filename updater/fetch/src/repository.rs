@@ -22,16 +22,16 @@ pub struct Slot<'a> {
     pub tree: &'a dyn BlockDevice,
 }
 
-/// How far something is, in bytes of what is to be there in the end.
+/// Progress, in bytes of the final content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Came from a mirror.
     pub fetched: u64,
     /// Was on this machine.
     pub reused: u64,
-    /// Proved right and where it belongs, of both kinds.
+    /// Proved and in place, of both kinds.
     pub verified: u64,
-    /// All there is to do.
+    /// The total.
     pub total: u64,
 }
 

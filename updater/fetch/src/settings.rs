@@ -1,4 +1,4 @@
-//! Where to fetch from, and how patiently.
+//! Where to fetch from, with which limits and retries.
 
 use http_client::{Patience, Retry};
 
@@ -18,7 +18,7 @@ pub struct Settings {
     pub certificates: Vec<u8>,
     /// When a server counts as stalled.
     pub patience: Patience,
-    /// What follows a failure that may pass.
+    /// What follows a temporary failure.
     pub retry: Retry,
 }
 
@@ -36,7 +36,7 @@ impl Settings {
         }
     }
 
-    /// What requests to a server go by.
+    /// The settings for requests to a server.
     pub fn http(&self) -> http_client::Settings {
         http_client::Settings {
             proxy: self.proxy.clone(),

@@ -1,6 +1,6 @@
 //! Fills a slot: what is on this machine is used, the rest is fetched.
 //!
-//! In this order, each step leaving a state from which the next run goes on:
+//! In this order; after each step the next run can continue:
 //!
 //! 1. What the root is to have: the block index, or the tree of a local slot with
 //!    the same root hash.
@@ -27,7 +27,7 @@ use crate::{FetchError, Fetched, Repository};
 
 impl Repository {
     /// Makes `target` the root of `manifest` and its hash tree: what it or `seeds`
-    /// have is used, the rest fetched. What was interrupted goes on where it was.
+    /// have is used, the rest fetched. An interrupted run is continued.
     /// `target` is none of the seeds.
     ///
     /// # Errors

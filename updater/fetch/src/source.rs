@@ -76,7 +76,7 @@ impl Body {
         }
     }
 
-    /// What came is not what was signed.
+    /// The bytes do not match the signed metadata.
     pub(crate) fn wrong(&self, what: String) -> Failure {
         match self {
             Self::Server(body) => body.wrong(what),
@@ -116,7 +116,7 @@ impl Reading {
             std::io::ErrorKind::NotFound => Fault::NotFound,
             _ => Fault::Broken(error.to_string()),
         };
-        // A pipe on the stick must not hold the updater up.
+        // A pipe on the stick must not block the updater.
         let file = File::options()
             .read(true)
             .custom_flags(OFlag::O_NONBLOCK.bits())

@@ -142,8 +142,7 @@ impl<'s> Simulation<'s> {
         self.happenings.insert(self.sequence, happening);
     }
 
-    /// Lets this happen to the machine after a while, unless it goes down
-    /// before.
+    /// Schedules this for the machine, unless it goes down before.
     fn tell(&mut self, number: usize, after: Moment, matter: Matter) {
         let boot = self.machines[number].boot;
         let at = self.now.saturating_add(after);
@@ -196,7 +195,7 @@ impl<'s> Simulation<'s> {
                 self.tell(number, after, Matter::Answered(answer));
             }
             Matter::Answered(answer) => {
-                // The window may have closed meanwhile.
+                // The window may have closed in the meantime.
                 self.consider(number);
                 self.lock_event(number, Event::Answered(answer));
             }

@@ -1,7 +1,7 @@
-//! When a machine looks for news.
+//! When a machine checks for updates.
 //!
-//! Not all at once: a server that serves each hour a thousand machines in turn is
-//! a small one, and one that serves them in the same second is not.
+//! Not all at once: a small server can serve a thousand machines in an hour, but
+//! not in the same second.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::reboot::later;
 use crate::{Config, MachineId};
 
-/// Over which time the machines of a wave come, at most.
+/// The longest time over which the machines of a wave are spread.
 const WAVE: Duration = Duration::from_secs(15 * 60);
 
 /// How long after the last check for news the next one is due: the interval,

@@ -1,7 +1,7 @@
 //! Which release, of those on offer, this machine takes.
 //!
 //! Rules, from the strongest:
-//! 1. On hold, nothing is taken, not even by the operator's wish.
+//! 1. On hold, nothing is taken, not even at the operator's request.
 //! 2. A halted release is never taken.
 //! 3. A barrier (`min_version`) is never skipped: the way to a release leads by an
 //!    intermediate one. Downwards too: a machine does not go below the
@@ -25,7 +25,7 @@ use crate::{Config, Failure, Hold, MachineId, Mode, Standing};
 /// What to do about the channel's offers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Choice<'a> {
-    /// The newest release runs that this machine may have; there is none newer.
+    /// The machine runs the newest release that it may have.
     UpToDate,
     /// This one is fetched and staged.
     Take {
@@ -71,9 +71,9 @@ pub enum Reason {
     Pinned,
     /// The operator asked for it.
     Wished,
-    /// A barrier stands before this one, and the offer leads past it.
+    /// It is the way past a barrier to a newer release.
     Intermediate {
-        /// Where the way leads.
+        /// The newer release.
         to: Version,
     },
 }
@@ -100,21 +100,21 @@ pub enum Why {
     NoWave,
     /// A machine must run this one or a newer one first.
     Barrier(Version),
-    /// On the way down: a release that would be left behind does not allow to go
-    /// below this one in one step.
+    /// A downgrade: a release in between does not allow going below this one in
+    /// one step.
     BarrierDown(Version),
     /// The machine is pinned to this older one.
     Pinned(Version),
-    /// It is older than what runs, and nobody has allowed that.
+    /// It is older than the running release, and a downgrade is not allowed.
     Older(Version),
 }
 
 /// Why nothing is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The operator has put everything off.
+    /// The operator has put updates on hold.
     Held(Hold),
-    /// There are newer releases, but for none of them the machine may go.
+    /// There are newer releases, but the machine may take none of them.
     NoneTakable,
     /// This release was asked for, or is pinned, and the channel does not have it.
     NotOffered(Version),
@@ -152,8 +152,8 @@ pub fn choose<'a>(
     judge.newest(config.mode)
 }
 
-/// Why the release that is staged must not be booted any more, where that is so:
-/// the channel has halted it or does not have it any longer.
+/// Why the staged release must not be booted any more, if so: the channel has
+/// halted it or no longer has it.
 pub fn withdrawn(channel: &Channel, version: &Version) -> Option<String> {
     match channel
         .offers
@@ -296,8 +296,8 @@ impl<'a> Judge<'_, 'a> {
         }
     }
 
-    /// What speaks against the offer. `by_hand`: the operator asked for an
-    /// update. `named`: for this very one.
+    /// What prevents the offer. `by_hand`: the operator asked for an update.
+    /// `named`: for this release.
     fn against(&self, offer: &Offer, by_hand: bool, named: bool) -> Option<Why> {
         let version = &offer.manifest.version;
         let running = &self.standing.running;
@@ -437,7 +437,7 @@ impl fmt::Display for Why {
             Self::Barrier(min) => write!(f, "{min} or a newer release must run first"),
             Self::BarrierDown(min) => write!(
                 f,
-                "a release in between does not allow to go below {min} in one step"
+                "a release in between does not allow going below {min} in one step"
             ),
             Self::Pinned(pin) => write!(
                 f,
@@ -445,7 +445,7 @@ impl fmt::Display for Why {
             ),
             Self::Older(running) => write!(
                 f,
-                "older than {running}, which runs (`--allow-downgrade` takes it all the same)"
+                "older than {running}, which runs (`--allow-downgrade` takes it anyway)"
             ),
         }
     }

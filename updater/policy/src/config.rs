@@ -34,7 +34,7 @@ pub struct Config {
     pub health_limit: Duration,
     /// Bytes a second.
     pub rate_limit: Option<u64>,
-    /// At once, to one server.
+    /// Simultaneous connections to one server.
     pub connections: usize,
     /// `http(s)://`, for the repositories and the FleetLock server.
     pub proxy: Option<String>,
@@ -44,9 +44,9 @@ pub struct Config {
     pub windows: Windows,
     /// Who coordinates the reboots of the fleet.
     pub fleet_lock: Option<LockServer>,
-    /// From the moment a release is staged until the machine reboots, at least.
+    /// The least time from staging a release to the reboot.
     pub reboot_delay: Duration,
-    /// Over which time reboots that could begin together are spread.
+    /// The time over which simultaneous reboots are spread.
     pub reboot_spread: Duration,
 }
 
@@ -58,7 +58,7 @@ pub enum Mode {
     Automatic,
     /// A release is fetched and staged; the operator reboots.
     Download,
-    /// There is only a check for news.
+    /// Only checks are made.
     Manual,
 }
 
@@ -74,7 +74,7 @@ pub struct LockServer {
 }
 
 impl LockServer {
-    /// As whom the machine speaks to it.
+    /// The machine's identity there.
     pub fn client(&self, machine: &MachineId) -> Client {
         Client {
             url: self.url.clone(),
@@ -87,8 +87,8 @@ impl LockServer {
     }
 }
 
-/// Made for this once at random: machines keep their names on their servers as
-/// long as it stays the same.
+/// A random constant: it must not change, or machines change their names on
+/// their servers.
 const LOCK_PURPOSE: [u8; 16] = [
     0x3d, 0x8f, 0x52, 0xb1, 0x0c, 0x6e, 0x4a, 0x97, 0x9a, 0x24, 0xe7, 0x15, 0xcb, 0x60, 0x7f, 0x38,
 ];
@@ -129,7 +129,7 @@ impl fmt::Display for Mode {
 pub struct Key {
     /// With the table that it stands in: `fleet-lock.url`.
     pub name: &'static str,
-    /// As it is written in the file.
+    /// As written in the file.
     pub default: &'static str,
 }
 
@@ -165,8 +165,7 @@ pub const KEYS: &[Key] = keys! {
 };
 
 impl Config {
-    /// Reads a file's text; what it does not say is as by default. The path is
-    /// only for the error.
+    /// Parses a file's text over the defaults. The path is only for the error.
     ///
     /// # Errors
     /// The first mistake in the file.

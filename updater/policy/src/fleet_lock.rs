@@ -14,7 +14,7 @@
 //!
 //! Invariant: whenever the server may hold a slot for this machine, the record on
 //! the disk says so. The record is written before the first request, and erased
-//! once the server has confirmed that it holds none any more. So a machine that
+//! once the server has confirmed that it holds none. So a machine that
 //! crashes at any point, or comes back with its old release, gives its slot back.
 //!
 //! After a boot the slot is kept until the machine has settled: blessed, or back
@@ -29,18 +29,18 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// The header, name and value, that each request must have: a server then knows
-/// that nobody was led to it by a redirection. Redirections are not followed.
+/// that no redirection led here. Redirections are not followed.
 pub const HEADER: (&str, &str) = ("fleet-lock-protocol", "true");
 
-/// After so many attempts a slot on a server that the configuration does not name
-/// any more is given up, where another server is to be asked.
+/// After so many attempts a slot on a server that is no longer configured is
+/// given up, if another server is to be asked.
 const ABANDON: u32 = 5;
 
 /// The first wait after a refusal, and the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(15);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// As whom the machine speaks to which server.
+/// A server, and the machine's identity there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Client {
     /// The server's address without the protocol's paths.
@@ -88,19 +88,19 @@ impl Request {
     }
 }
 
-/// What came back.
+/// The response.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// Status 200: it is done.
     Done,
-    /// Any other: it is not, for this reason.
+    /// Any other: refused, for this reason.
     Refused(String),
     /// The server did not answer in time, or not at all, for this reason.
     None(String),
 }
 
 impl Answer {
-    /// Of a response; the body is looked into for the reason only.
+    /// From a response; the body is only read for the reason.
     pub fn of(status: u16, body: &[u8]) -> Self {
         #[derive(Deserialize)]
         struct Reason {
@@ -110,7 +110,7 @@ impl Answer {
         if status == 200 {
             return Self::Done;
         }
-        // A long one is none that a person would read.
+        // A long text is not meant for people.
         let body = body.get(..4096).unwrap_or(body);
         Self::Refused(match serde_json::from_slice::<Reason>(body) {
             Ok(reason) => {
@@ -137,12 +137,12 @@ pub enum Event {
     /// What runs is good: blessed, or the old release. Said at each start of the
     /// daemon where it is so, and at each blessing.
     Settled,
-    /// All else allows the reboot. `client` is from the configuration, `None`
+    /// Everything else allows the reboot. `client` is from the configuration, `None`
     /// where it names no server. Said again, it changes nothing.
     Wanted {
         /// Who asks, and whom.
         client: Option<Client>,
-        /// The operator's `--reboot now`: the server is told, but cannot prevent it.
+        /// The operator's `--reboot now`: the server is informed, but cannot prevent it.
         force: bool,
     },
     /// The reboot is not wanted any more: the window has closed, the release was
@@ -168,7 +168,7 @@ pub enum Action {
     Reboot,
 }
 
-/// Where the client is.
+/// The client's state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// No server holds a slot for us.
@@ -179,7 +179,7 @@ pub enum Phase {
     Asking,
     /// One is being asked to take the slot back.
     Releasing,
-    /// The slot is ours, the machine is about to reboot.
+    /// We hold the slot; the machine is about to reboot.
     Rebooting,
 }
 
@@ -189,16 +189,16 @@ pub struct FleetLock {
     phase: Phase,
     /// Which server may hold a slot; as on the disk.
     record: Option<Client>,
-    /// The reboot that somebody waits for: whom to ask, or nobody.
+    /// The reboot that is wanted, and which server to ask, if any.
     wanted: Option<Option<Client>>,
-    /// Whether the reboot follows whatever the answer is.
+    /// Whether to reboot regardless of the answer.
     force: bool,
     /// A request is under way: until its answer no other is sent, or the server
     /// could see them in the wrong order.
     under_way: Option<Endpoint>,
     /// Attempts without success.
     attempts: u32,
-    /// What the server last said, for people.
+    /// The server's last reason, for people.
     refusal: Option<String>,
 }
 
@@ -227,7 +227,7 @@ impl FleetLock {
         self.refusal.as_deref()
     }
 
-    /// Takes an event in.
+    /// Handles an event.
     pub fn step(&mut self, event: Event) -> Vec<Action> {
         match event {
             Event::Booted { record } => {
@@ -306,7 +306,7 @@ impl FleetLock {
             (Phase::Asking, _) if self.elsewhere() => self.ask(),
             (Phase::Asking, _) if done => self.reboot(),
             (Phase::Asking, _) => self.wait(),
-            // Meanwhile the reboot was called off.
+            // The reboot was cancelled in the meantime.
             (Phase::Releasing, Endpoint::PreReboot) => self.release(),
             (Phase::Releasing, Endpoint::SteadyState) if done => self.released(),
             (Phase::Releasing, Endpoint::SteadyState) if self.needs_nobody() => self.reboot(),
@@ -383,8 +383,8 @@ impl FleetLock {
         self.elsewhere() && self.attempts + 1 >= ABANDON
     }
 
-    /// Whether the reboot hangs on no server: the operator does not wait for one,
-    /// or none is configured any more. The one of before gets its slot back later.
+    /// Whether the reboot depends on no server: the operator does not wait for one,
+    /// or none is configured any more. The previous one gets its slot back later.
     fn needs_nobody(&self) -> bool {
         self.force || self.wanted == Some(None)
     }
@@ -403,8 +403,8 @@ impl FleetLock {
         vec![Action::Wait(wait * 3 / 4 + self.own_part(wait / 2))]
     }
 
-    /// A part of the time that is this machine's at this attempt, so that a fleet
-    /// that a server has turned away does not come back all at once.
+    /// This machine's part of the time at this attempt, so that a refused fleet does
+    /// not retry all at once.
     fn own_part(&self, whole: Duration) -> Duration {
         let id = self.record.as_ref().map_or("", |client| &client.id);
         let sum = Sha256::new()

@@ -1,8 +1,8 @@
 //! Which release a machine takes, and when it may reboot.
 //!
-//! Pure: no clock, no disk, no network. What is so is an argument, what is to be
-//! done is a result; the daemon does it, and the fleet's simulation runs the same
-//! code a thousandfold.
+//! Pure: no clock, no disk, no network. Facts are arguments, decisions are
+//! results; the daemon carries them out, and the fleet simulation runs the same
+//! code for thousands of machines.
 //!
 //! ```text
 //! Config   what the operator wrote      update.toml

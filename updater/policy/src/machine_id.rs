@@ -7,12 +7,12 @@ use std::time::Duration;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 
-/// The content of `/etc/machine-id`. It is a secret of the machine's: what is
-/// told to a server is derived from it.
+/// The content of `/etc/machine-id`. It is secret: servers get only what is
+/// derived from it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MachineId([u8; 16]);
 
-/// A text that is no machine id.
+/// A text that is not a machine id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MachineIdError;
 
@@ -65,7 +65,7 @@ impl MachineId {
     /// key, cut to 128 bits and marked as a random UUID, as
     /// `sd_id128_get_machine_app_specific` does it.
     pub fn derived(&self, purpose: [u8; 16]) -> String {
-        // A key of any length will do for HMAC.
+        // HMAC takes a key of any length.
         let mut id = match Hmac::<Sha256>::new_from_slice(&self.0) {
             Ok(hmac) => hmac.chain_update(purpose).finalize().into_bytes(),
             Err(_) => Sha256::digest(purpose),

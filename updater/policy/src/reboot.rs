@@ -1,4 +1,4 @@
-//! Whether the machine may reboot into the release that is staged.
+//! Whether the machine may reboot into the staged release.
 //!
 //! Rules, from the strongest:
 //! 1. On hold it does not.
@@ -42,20 +42,20 @@ pub enum Reboot {
     },
 }
 
-/// What stands against a reboot.
+/// What prevents a reboot.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Obstacle {
-    /// The operator has put everything off.
+    /// The operator has put updates on hold.
     Held(Hold),
-    /// Software on the machine has put it off: the lock files' names.
+    /// Software on the machine has deferred it: the lock files' names.
     Locked(Vec<String>),
-    /// In this mode the machine reboots only when it is told to.
+    /// In this mode the machine reboots only on request.
     Mode(Mode),
     /// The release was staged just now.
     Delay,
     /// No window is open.
     Window,
-    /// The machine's own moment has not come.
+    /// The machine's own time within the spread has not come.
     Spread,
 }
 
@@ -88,7 +88,7 @@ fn moment(config: &Config, machine: &MachineId, pending: Pending<'_>, now: Times
     let ready = if pending.since <= now {
         later(pending.since, config.reboot_delay)
     } else {
-        // The clock was put back, which must not put the reboot off for years.
+        // The clock was set back, which must not delay the reboot for years.
         Timestamp::MIN
     };
     let openings = if config.windows.is_any() {
@@ -105,7 +105,7 @@ fn moment(config: &Config, machine: &MachineId, pending: Pending<'_>, now: Times
         if from >= opening.end {
             continue;
         }
-        // In a short rest of a window all machines must find a moment too.
+        // All machines must also fit into the short rest of a window.
         let room = opening.end.duration_since(from) / 2;
         let spread = config
             .reboot_spread
@@ -154,14 +154,11 @@ impl fmt::Display for Obstacle {
             Self::Locked(locks) => {
                 write!(
                     f,
-                    "put off by lock files of this machine: {}",
+                    "deferred by lock files of this machine: {}",
                     locks.join(", ")
                 )
             }
-            Self::Mode(mode) => write!(
-                f,
-                "in mode '{mode}' this machine reboots only when it is told to"
-            ),
+            Self::Mode(mode) => write!(f, "in mode '{mode}' this machine reboots only on request"),
             Self::Delay => f.write_str("the release was staged just now (`reboot-delay`)"),
             Self::Window => f.write_str("no maintenance window is open"),
             Self::Spread => f.write_str("machines do not reboot all at once (`reboot-spread`)"),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use release::Version;
 use serde::{Deserialize, Serialize};
 
-/// All that decides besides the configuration and the channel. It is part of the
+/// What decides besides the configuration and the channel. It is part of the
 /// daemon's record on the disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -42,7 +42,7 @@ pub struct Failure {
     pub again: Option<Timestamp>,
 }
 
-/// The operator's word that nothing is to be done.
+/// The operator's hold: no updates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Hold {
@@ -91,8 +91,7 @@ impl Standing {
             .filter(|hold| hold.until.is_none_or(|until| now < until))
     }
 
-    /// The failure of this release, where it has failed here and is not to be
-    /// tried again. The latest counts.
+    /// This release's latest failure here, if it is not to be retried.
     pub fn failure(&self, version: &Version, now: Timestamp) -> Option<&Failure> {
         self.failed
             .iter()

@@ -12,7 +12,7 @@ use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-/// A span of time that comes again each week.
+/// A weekly time span.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
     /// The days on which it begins.
@@ -58,7 +58,7 @@ impl Windows {
         self.windows.is_empty()
     }
 
-    /// The openings of the next eight days that are not over yet, that of now
+    /// The openings of the next eight days that are not over yet, the current one
     /// first. Each window opens at least once in that time.
     pub fn openings(&self, now: Timestamp) -> Vec<Opening> {
         let today = self.zone.to_datetime(now).date();

@@ -9,7 +9,7 @@ use release::ChannelError;
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why something was not done.
+/// Why something failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or folder could not be read, written, made.
@@ -22,7 +22,7 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
-    /// A key's file is none, or a key is missing.
+    /// A key's file is invalid, or a key is missing.
     #[error("{}: {problem}", path.display())]
     Key {
         /// The file or folder.
@@ -46,7 +46,7 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
-    /// The channel would not be taken by machines.
+    /// Machines would refuse the channel.
     #[error("channel {channel} cannot be published")]
     Channel {
         /// Its name.

@@ -203,7 +203,7 @@ impl KeyFolder {
     /// Reads the keys of a folder.
     ///
     /// # Errors
-    /// There is none, one is unreadable, or others may read it.
+    /// There are none, one is unreadable, or others may read it.
     pub fn open(path: &Path) -> Result<Self> {
         let mut folder = Self {
             path: path.to_owned(),

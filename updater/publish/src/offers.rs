@@ -15,7 +15,7 @@ use crate::repository::Repository;
 use crate::span::Lifetime;
 
 /// An operator is warned this many days before the root expires: its keys are
-/// kept where nobody gets at them in a hurry.
+/// kept offline and take time to fetch.
 const ROOT_WARNING: i32 = 30;
 
 /// A share of the fleet, and when it may take the release: `10%@+6h` (after

@@ -94,7 +94,7 @@ impl Repository {
         })
     }
 
-    /// Opens a repository, once nobody else has it open, and verifies its
+    /// Opens a repository, waiting until it is not open elsewhere, and verifies its
     /// metadata with the root that is pinned beside the keys.
     ///
     /// # Errors
@@ -157,7 +157,7 @@ impl Repository {
     /// A channel.
     ///
     /// # Errors
-    /// There is none of that name.
+    /// There is no channel of that name.
     pub fn channel(&self, name: &str) -> Result<&Channel> {
         self.metadata
             .channels

@@ -1,4 +1,4 @@
-//! Checks a whole repository: as a machine does, and every byte.
+//! Checks a complete repository: as a machine does, and every byte.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,7 +31,7 @@ pub struct Report {
     pub expires: Vec<(Role, u64, Time)>,
     /// What is wrong.
     pub problems: Vec<String>,
-    /// What is not wrong but worth knowing.
+    /// Warnings.
     pub remarks: Vec<String>,
 }
 

@@ -1,8 +1,8 @@
 //! Which blocks a root has, in eight bytes each.
 //!
 //! The first eight bytes of each block's hash are enough to find it among the
-//! blocks that are already here; whether it was the right one the root hash
-//! tells in the end.
+//! blocks that are already here; in the end the root hash shows whether each was
+//! the right one.
 //!
 //! ```text
 //! 0   8  "WHERRYIX"
@@ -90,7 +90,7 @@ impl BlockIndex {
     /// Reads an index.
     ///
     /// # Errors
-    /// It is none, or not one of so many blocks.
+    /// It is not an index, or not of so many blocks.
     pub fn parse(file: &[u8], blocks: u64) -> Result<Self, IndexError> {
         check_header(file, MAGIC)?;
         if file.len() as u64 != Self::length(blocks) {

@@ -8,17 +8,17 @@ use crate::Manifest;
 use crate::bounds::{MAX_CHANNEL, MAX_MIRRORS, MAX_OFFERS, MAX_TEXT, MAX_WAVES};
 
 /// The format's number. A later format has another name of the TUF target, so
-/// that machines that know only this one go on finding it.
+/// that machines that know only this one still find it.
 pub const FORMAT: u32 = 1;
 
-/// A part of the fleet, from a moment on.
+/// A part of the fleet and its start time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wave {
     /// How many of a hundred machines may take the release then, the waves before
     /// included.
     pub percent: u8,
-    /// From when on (RFC 3339).
+    /// When it starts (RFC 3339).
     pub start: String,
 }
 
@@ -28,10 +28,10 @@ pub struct Wave {
 pub struct Offer {
     /// The release.
     pub manifest: Manifest,
-    /// Who may take it when, ascending; empty: everyone at once.
+    /// Who may take it when, ascending; empty: everyone immediately.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waves: Vec<Wave>,
-    /// Why nobody takes it any more, where the operator has stopped it.
+    /// Why it is halted, if the operator has halted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub halted: Option<String>,
 }
@@ -51,7 +51,7 @@ pub struct Channel {
     pub offers: Vec<Offer>,
 }
 
-/// A channel that machines do not take.
+/// A channel that machines refuse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
     /// It is longer than [`MAX_CHANNEL`].
@@ -66,7 +66,7 @@ pub enum ChannelError {
          needed"
     )]
     Format(u32),
-    /// A field is not what it has to be.
+    /// A field is invalid.
     #[error("the channel's {field}: {problem}")]
     Field {
         /// Where it is, such as `offers[0].manifest.root.length`.
@@ -242,7 +242,7 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
         .map_err(|error| format!("'{}' is no time (RFC 3339): {error}", text.escape_debug()))
 }
 
-/// Remembers where it is looking and the first thing that is wrong.
+/// Tracks the current field and the first mistake.
 #[derive(Default)]
 pub(crate) struct Check {
     place: Vec<String>,
@@ -250,14 +250,14 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// Looks at what is below `field`.
+    /// Checks what is below `field`.
     pub(crate) fn within(&mut self, field: &str, look: impl FnOnce(&mut Self)) {
         self.place.push(field.to_owned());
         look(self);
         self.place.pop();
     }
 
-    /// Tells what is wrong with `field`.
+    /// Reports what is wrong with `field`.
     pub(crate) fn wrong(&mut self, field: &str, problem: String) {
         if self.first.is_none() {
             let mut place = self.place.join(".");

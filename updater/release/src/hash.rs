@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct Sha256Sum(pub [u8; 32]);
 
-/// A text that is no sum.
+/// A text that is not a sum.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a SHA-256 sum has 64 lower-case hexadecimal digits")]
 pub struct SumError;

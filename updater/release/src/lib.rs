@@ -11,7 +11,7 @@
 //!
 //! The files below `releases/` are not TUF targets of their own: the signed
 //! channel holds the whole manifest of each release, and the manifest has length
-//! and SHA-256 of each file. So a check for news costs the timestamp alone, and
+//! and SHA-256 of each file. So a check for updates costs only the timestamp, and
 //! the metadata does not grow with the number of releases.
 //!
 //! `docs/repository.md` is the manual page.

@@ -1,4 +1,4 @@
-//! The version of systemd-boot, as it says it itself.
+//! The version of systemd-boot, from its own binary.
 
 use crate::{Version, VersionError};
 
@@ -6,15 +6,15 @@ use crate::{Version, VersionError};
 pub const LOADER_SECTION: &str = ".sdmagic";
 
 /// The version in the text of [`LOADER_SECTION`], such as
-/// `#### LoaderInfo: systemd-boot 257.9-1~deb13u1 ####`. `None`: it is no
+/// `#### LoaderInfo: systemd-boot 257.9-1~deb13u1 ####`. `None`: it is not
 /// systemd-boot.
 ///
-/// What a version cannot have, such as the `+` of Debian's rebuilds, is a dot
-/// here. Publisher and machine must read it alike, or one would go on replacing
-/// what is up to date.
+/// Characters that a version cannot have, such as the `+` of Debian's rebuilds,
+/// become dots. Publisher and machine must read it alike, or the machine would
+/// keep replacing an up-to-date loader.
 ///
 /// # Errors
-/// What it says is no version.
+/// Its text is not a version.
 pub fn loader_version(text: &str) -> Option<Result<Version, VersionError>> {
     let (_, rest) = text.split_once("#### LoaderInfo: systemd-boot ")?;
     let (version, _) = rest.split_once(" ####")?;

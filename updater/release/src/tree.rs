@@ -40,7 +40,7 @@ pub struct TreeBuilder {
     hasher: BlockHasher,
     superblock: Box<[u8; BYTES]>,
     levels: Vec<Open>,
-    /// The hash that nothing is above of.
+    /// The top hash.
     root: [u8; 32],
     /// Data blocks that are still to come.
     missing: u64,
@@ -61,7 +61,7 @@ impl TreeBuilder {
     /// Begins a tree.
     ///
     /// # Errors
-    /// The parameters are not those of a root that could be.
+    /// The parameters are not those of a possible root.
     pub fn new(parameters: &VerityParameters) -> Result<Self, VerityError> {
         parameters.check()?;
         let open = |level: Level| Open {
@@ -103,7 +103,7 @@ impl TreeBuilder {
         Ok(())
     }
 
-    /// Ends the tree: `sink` gets what is left, the superblock last.
+    /// Finishes the tree: `sink` gets the rest, the superblock last.
     ///
     /// # Errors
     /// Those of `sink`.
@@ -143,7 +143,7 @@ impl Open {
 /// The whole tree of these hashes, in memory.
 ///
 /// # Errors
-/// The parameters are not those of a root that could be.
+/// The parameters are not those of a possible root.
 ///
 /// # Panics
 /// There are not as many hashes as data blocks.

@@ -34,9 +34,9 @@ pub(crate) const MAX_CUTS: u64 = 96;
 /// How much of a unified kernel image's begin [`sections`] needs: PE's headers.
 pub const UKI_HEAD: usize = 4096;
 
-/// A file that is no unified kernel image.
+/// A file that is not a unified kernel image.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no unified kernel image: {0}")]
+#[error("not a unified kernel image: {0}")]
 pub struct UkiError(String);
 
 /// A section of a PE file.
@@ -101,10 +101,10 @@ pub struct UkiIndex {
 }
 
 impl UkiIndex {
-    /// The index of a whole image.
+    /// The index of a complete image.
     ///
     /// # Errors
-    /// It is none, or longer than one may be.
+    /// It is not an image, or too long.
     pub fn of(uki: &[u8]) -> Result<Self, UkiError> {
         let length = uki.len() as u64;
         if length > MAX_UKI {
@@ -137,7 +137,7 @@ impl UkiIndex {
     /// Reads the index of an image of `length` bytes.
     ///
     /// # Errors
-    /// It is none, or that of an image of another length.
+    /// It is not an index, or that of an image of another length.
     pub fn parse(file: &[u8], length: u64) -> Result<Self, IndexError> {
         check_header(file, MAGIC)?;
         let (numbers, _) = file[16..].as_chunks::<8>();

@@ -136,7 +136,7 @@ fn a_power_loss_and_an_ordered_end_burn_no_try() {
 }
 
 #[test]
-fn a_blessed_release_whose_slot_went_bad_is_written_anew() {
+fn a_blessed_release_whose_slot_went_bad_is_repaired() {
     let world = World::new(&[("wherry_1.0.efi", 1), ("wherry_2.0+0-7.efi", 2)]);
     world.configure("mode = \"automatic\"\nreboot-delay = \"1h\"\n");
     world.publish(2);

@@ -186,7 +186,7 @@ fn a_kernel_image_that_is_not_the_manifests_is_not_staged() {
     let abc: Sha256Sum = abc.parse().unwrap();
     stage.finish(&abc).unwrap();
     assert_eq!(system.view().unwrap().staged.unwrap().sha256, abc);
-    // Read anew by the next run.
+    // Read again by the next run.
     let again = SystemDisk::open(&device, None).unwrap();
     assert_eq!(again.view().unwrap().staged.unwrap().sha256, abc);
     again.perform(&Action::RemoveStaged).unwrap();
@@ -266,7 +266,7 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
         "{refused:?}"
     );
     assert_eq!(device.now(), full);
-    // The ESP's own word, where nobody has asked before.
+    // What the ESP itself says, if it was not asked before.
     let free = system.view().unwrap().esp_free;
     let error = system.stage_uki(free + 1).unwrap_err().to_string();
     assert!(

@@ -9,7 +9,7 @@ use crate::disk::{Content, disk, drive, state};
 use crate::release::Release;
 
 /// What the loader boots of a disk as a cut has left it, and nothing repaired:
-/// the release whose slot is whole.
+/// the release whose slot is intact.
 fn boots<'a>(
     content: &[u8],
     booted: &Release,
@@ -55,7 +55,7 @@ fn boots<'a>(
         assert!(disk.prove_named(slot, &mut |_| {}).unwrap(), "{point}");
     }
     assert_eq!(read(&disk, "loader/loader.conf"), b"timeout 0\n", "{point}");
-    // Whatever else: the running slot is whole.
+    // In any case the running slot is intact.
     let running = view.booted_slot().expect(point);
     assert!(disk.prove_named(running, &mut |_| {}).unwrap(), "{point}");
     releases
@@ -115,7 +115,7 @@ fn explore(case: &Case<'_>, releases: &[&Release]) -> usize {
         again.esp().repair().unwrap();
         let again = SystemDisk::open(&device, booted).unwrap();
         assert!(again.esp().findings().is_clean(), "{point}");
-        // The power goes once more while it goes on.
+        // A second power cut while the update continues.
         count += 1;
         if count % 150 == 0 {
             let device = Recorder::with_sectors(content.to_vec(), sector_size);

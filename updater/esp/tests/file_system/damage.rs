@@ -26,7 +26,7 @@ fn link(image: &mut [u8], cluster: usize, value: u32) {
     }
 }
 
-/// The paths that are told to be damaged, and what is told.
+/// The paths that are reported as damaged, and the reports.
 fn damaged(image: &[u8]) -> Vec<(String, &'static str)> {
     let system = FileSystem::open(Overlay::new(image)).unwrap();
     let damaged = system.findings().damaged;

@@ -1,4 +1,4 @@
-//! Metadata: what is trusted, and what a wrong one is told as.
+//! Metadata: what is trusted, and how wrong metadata is reported.
 
 use std::fs;
 

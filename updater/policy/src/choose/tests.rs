@@ -187,7 +187,7 @@ fn each_rule_decides_as_the_table_says() {
     let never = "none of its waves reaches this machine yet";
     let barrier = |min: &str| format!("{min} or a newer release must run first");
     let down =
-        |min: &str| format!("a release in between does not allow to go below {min} in one step");
+        |min: &str| format!("a release in between does not allow going below {min} in one step");
     let pinned =
         |pin: &str| format!("this machine is pinned to {pin} (`wherry update unpin` ends that)");
     let none = "nothing: no newer release is for this machine now";
@@ -331,7 +331,7 @@ fn each_rule_decides_as_the_table_says() {
         // Never older, unless the operator says so, and barriers even then.
         (
             row("2.0", "1.0 2.0").wish("1.0"),
-            "nothing: 1.0: older than 2.0, which runs (`--allow-downgrade` takes it all the same)"
+            "nothing: 1.0: older than 2.0, which runs (`--allow-downgrade` takes it anyway)"
                 .to_owned(),
         ),
         (

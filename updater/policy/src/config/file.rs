@@ -56,7 +56,7 @@ const MOST_CONNECTIONS: i64 = 16;
 /// Below this even the metadata takes minutes.
 const SLOWEST: Rate = Rate(1024);
 
-/// The configuration with what the file says instead.
+/// The configuration, with the file's values over it.
 pub fn overlay(mut config: Config, file: File) -> Result<Config, Fault> {
     if let Some(OneOrMany(sources)) = file.repository {
         for (index, Source(source)) in sources.iter().enumerate() {
@@ -75,8 +75,8 @@ pub fn overlay(mut config: Config, file: File) -> Result<Config, Fault> {
             .map(|value| Some(value.0))
             .map_err(|fault| fault.at(key)),
     };
-    // News that comes a month late is no news; more often than each minute the
-    // fleet is a load on the server.
+    // Checking less than monthly is useless; more than once a minute, the fleet
+    // overloads the server.
     let longest = Duration::from_secs(30 * 86400);
     set(
         &mut config.check_interval,

@@ -42,7 +42,7 @@ impl FromStr for Source {
     }
 }
 
-/// An address that is spoken to by HTTP.
+/// An HTTP address.
 #[derive(Clone, Debug)]
 pub struct HttpUrl(pub String);
 
@@ -88,7 +88,7 @@ impl FromStr for ChannelName {
     }
 }
 
-/// A group on a FleetLock server, as its protocol has it.
+/// A group on a FleetLock server, as its protocol defines it.
 #[derive(Clone, Debug)]
 pub struct Group(pub String);
 

@@ -55,7 +55,7 @@ impl World {
     }
 
     fn tell(&mut self, event: Event) {
-        // The shell does what it was told before it tells more.
+        // The shell performs all actions before it sends the next event.
         assert!(self.todo.is_empty());
         self.todo.extend(self.client.step(event));
     }
@@ -114,7 +114,7 @@ impl World {
                 self.timer = true;
             }
             Action::Reboot => {
-                let (server, force) = self.wants.expect("nobody wants this reboot");
+                let (server, force) = self.wants.expect("this reboot is not wanted");
                 let held = server.is_none_or(|server| self.held.contains(&server));
                 assert!(held || force, "rebooted without a slot");
                 self.crash(false);
@@ -128,7 +128,7 @@ impl World {
             // is given up in the end; `abandoned` says when.
             assert!(
                 self.record.as_ref().map(server) == Some(*held),
-                "server {held} holds a slot that nobody remembers"
+                "server {held} holds a slot that is not recorded"
             );
         }
     }

@@ -154,7 +154,7 @@ fn what_puts_a_reboot_off_and_what_the_operator_s_now_overrides() {
     let locked = why(case.ask(noon));
     assert_eq!(
         locked.to_string(),
-        "put off by lock files of this machine: backup"
+        "deferred by lock files of this machine: backup"
     );
 
     case.standing.hold = Some(Hold {

@@ -91,7 +91,7 @@ fn in_the_night_when_the_clock_is_put_forward_a_window_ends_by_the_wall_clock() 
         next(&missing, "2026-03-28T12:00:00Z"),
         "2026-03-29T01:30:00Z..2026-03-29T02:30:00Z"
     );
-    // All of its hours are missing, and it opens all the same.
+    // All of its hours are missing, and it opens anyway.
     let hour = windows("Europe/Berlin", ALL, (2, 0), 1);
     assert_eq!(
         next(&hour, "2026-03-28T12:00:00Z"),

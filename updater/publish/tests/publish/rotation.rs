@@ -114,7 +114,7 @@ fn a_root_that_too_few_have_signed_is_refused() {
     drop(repository);
     assert!(!world.repository().join("metadata/2.root.json").exists());
 
-    // And one that lies there all the same is not followed.
+    // And one that is there anyway is not followed.
     world.open().renew_root().unwrap();
     let path = world.repository().join("metadata/2.root.json");
     let mut root: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -229,7 +229,7 @@ fn keepers_of_the_roots_keys_sign_one_after_the_other() {
     world.publish("1.1", &on("stable")).unwrap();
     assert_eq!(world.versions("stable"), ["1.1", "1.0"]);
     assert!(world.verify().problems.is_empty());
-    // A second time it is none that follows.
+    // The second time it is not the next root.
     let said = world.open().install_draft(&draft).unwrap_err().to_string();
     assert!(said.contains("the next one is 3"), "{said}");
 }
