@@ -13,7 +13,7 @@ use crate::catalog::Reading;
 use crate::kernel_log::log;
 use crate::listening;
 use crate::outputs::Outputs;
-use crate::service::{Id, Service};
+use crate::service::{Id, Service, notify_path};
 use crate::source::{Source, Sources};
 
 /// The services and what is wrong with the others.
@@ -290,6 +290,7 @@ impl Services {
                 }
                 let definition = &service.entry.definition;
                 definition.sockets.iter().for_each(listening::remove);
+                let _ = std::fs::remove_file(notify_path(service.name()));
             }
         }
     }

@@ -89,11 +89,14 @@ pub fn a_service_is_defined_outlives_reload_and_reexecution_and_is_removed() {
         "a reload leaves it alone"
     );
 
+    let socket = pid1.path("/run/wherry/notify/job");
+    assert!(socket.exists());
     ask(&pid1, &remove("job")).unwrap();
     until("it is gone", || {
         let services = pid1.status().services;
         services.iter().all(|line| line.name != "job")
     });
+    until("its socket is gone", || !socket.exists());
     let refusal = ask(&pid1, &remove("job")).unwrap_err();
     assert!(
         matches!(refusal, Refusal::UnknownService { .. }),
