@@ -123,6 +123,7 @@ pub fn sockets_that_linger_do_not_hold_pid_1_up() {
     let mut pid1 = Pid1::boot(&[]);
     // It stays, and does not read what the sockets have sent.
     let steps = [
+        "block SIGUSR1",
         "notify READY=1",
         "until SIGUSR1",
         "send-lingering 5",
@@ -175,6 +176,7 @@ pub fn descriptors_that_may_not_be_stored_are_closed_and_told() {
 pub fn what_follows_a_long_status_is_heard_and_a_longer_one_is_told() {
     let mut pid1 = Pid1::boot(&[]);
     let steps = [
+        "block SIGUSR1",
         "notify-long 5000 READY=1",
         "until SIGUSR1",
         "notify-long 50000 STATUS=unheard",
