@@ -85,8 +85,7 @@ async fn begin(arguments: Run) -> Result<(Daemon, UnboundedReceiver<Event>), Str
         say::event(Level::Warning, "locks", &[], &why);
     }
     let socket = arguments.run.join("updater.sock");
-    let server = Server::<Updater>::listen(&socket)
-        .map_err(|error| format!("cannot listen at {}: {error}", socket.display()))?;
+    let server = Server::<Updater>::listen(&socket).map_err(|error| error.to_string())?;
     // From now on clients get an answer; nothing in the boot waits for the first
     // look at the disk.
     notify.ready();

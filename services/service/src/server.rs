@@ -47,14 +47,12 @@ where
     /// user may connect. To be called within a tokio runtime.
     ///
     /// # Errors
-    /// The socket cannot be made.
+    /// The socket cannot be made; the error names it.
     pub fn listen(path: &Path) -> io::Result<Self> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let listener = UnixListener::bind(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+        let listener = bind(path).map_err(|error| {
+            let what = format!("cannot listen at {}: {error}", path.display());
+            io::Error::new(error.kind(), what)
+        })?;
         Ok(Self {
             listener,
             idle: IDLE,
@@ -63,18 +61,21 @@ where
     }
 
     /// Serves clients for ever: `answer` gets each request that its client may
-    /// make, and where the answers go. It may keep the latter, and answer later.
-    pub async fn serve(self, answer: impl Fn(P::Request, Answers<P>) + Clone + Send + 'static) {
+    /// make, and where the answers go. It may keep the latter, and answer later;
+    /// where it drops them without an answer, the connection ends. It must not
+    /// wait: no other client is served meanwhile on a runtime of one thread.
+    pub async fn serve(self, answer: impl Fn(P::Request, Answers<P>) + Send + Sync + 'static) {
+        let answer = Arc::new(answer);
         let (clients, idle) = (Clients::default(), self.idle);
         for number in 0_u32.. {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let uid = stream.peer_cred().map_or(u32::MAX, |peer| peer.uid());
                     let place = clients.place(number, uid);
-                    let answer = answer.clone();
+                    let answer = Arc::clone(&answer);
                     let task = tokio::spawn(async move {
                         // The client disconnected: there is no one to tell.
-                        let _ = client::<P>(stream, idle, uid, &place, answer).await;
+                        let _ = client::<P>(stream, idle, uid, &place, &*answer).await;
                     });
                     clients.accepted(number, task.abort_handle());
                 }
@@ -83,6 +84,17 @@ where
             }
         }
     }
+}
+
+/// Binds in the place of a socket that is there.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    Ok(listener)
 }
 
 /// All clients, by their numbers.
@@ -171,7 +183,7 @@ async fn client<P: Protocol>(
     idle: Duration,
     uid: u32,
     place: &Place,
-    answer: impl Fn(P::Request, Answers<P>),
+    answer: &impl Fn(P::Request, Answers<P>),
 ) -> io::Result<()> {
     let may_change = uid == 0;
     let (mut end, hello) = ServerEnd::<P>::accept();
@@ -284,6 +296,15 @@ mod tests {
         ask(&path, Request::Status).await.unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o666);
+    }
+
+    #[tokio::test]
+    async fn a_place_where_no_socket_can_be_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("missing/socket");
+        let error = Server::<Init>::listen(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(error.to_string().contains("missing/socket"), "{error}");
     }
 
     #[tokio::test]
