@@ -1,6 +1,6 @@
 //! What the shell tells the supervisor, and what it is told to do.
 
-use crate::{Policy, ServiceName, State};
+use crate::{Exit, Policy, ServiceName, State};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -138,24 +138,6 @@ pub enum Action {
     },
     /// All is stopped or given up: end the machine. The last action ever.
     Finish(Shutdown),
-}
-
-/// How a program ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Exit {
-    /// By itself, with this exit code; 0 is success.
-    Code(i32),
-    /// Killed by this signal.
-    Signal(i32),
-    /// Killed with all of its processes because memory ran out.
-    OutOfMemory,
-}
-
-impl Exit {
-    /// Whether the program ended with success.
-    pub fn is_success(self) -> bool {
-        self == Exit::Code(0)
-    }
 }
 
 /// What a service can say of itself, as in sd_notify(3).

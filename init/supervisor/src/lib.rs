@@ -180,9 +180,9 @@ mod step;
 #[cfg(test)]
 mod explore;
 
-pub use event::{Action, Event, Exit, Notice, Shutdown};
+pub use event::{Action, Event, Notice, Shutdown};
 pub use name::{InvalidName, ServiceName};
 pub use policy::{Health, Limits, Policy, Ready, Restart, RestartLimit, RestartPolicy};
 pub use service::Service;
-pub use state::{Failure, State};
+pub use state::{Exit, Failure, State};
 pub use step::Supervisor;

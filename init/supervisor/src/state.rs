@@ -1,9 +1,27 @@
 //! The state of one service, as others see it.
 
-use crate::{Exit, ServiceName};
+use crate::ServiceName;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Exit {
+    /// By itself, with this exit code; 0 is success.
+    Code(i32),
+    /// Killed by this signal.
+    Signal(i32),
+    /// Killed with all of its processes because memory ran out.
+    OutOfMemory,
+}
+
+impl Exit {
+    /// Whether the program ended with success.
+    pub fn is_success(self) -> bool {
+        self == Exit::Code(0)
+    }
+}
 
 /// What a service is doing. The diagram is in the crate's header.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

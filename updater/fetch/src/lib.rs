@@ -30,7 +30,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 pub use error::FetchError;
 pub use http_client::{Failure, Fault, Patience, Retry};
-pub use repository::{Fetched, MirrorUse, Progress, Repository, Slot};
+pub use mirrors::MirrorUse;
+pub use repository::{Fetched, Progress, Repository, Slot};
 pub use settings::Settings;
 
 /// A number from 0 to 1 that differs from machine to machine and from call to call.

@@ -5,7 +5,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::address::Address;
-use crate::{Failure, Fault, MirrorUse, Retry};
+use crate::{Failure, Fault, Retry};
+
+/// What came from one mirror.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MirrorUse {
+    /// Its address, without secrets.
+    pub address: String,
+    /// Bytes that came and were right.
+    pub bytes: u64,
+    /// Why it was dropped.
+    pub dropped: Option<String>,
+}
 
 #[derive(Debug)]
 struct Mirror {

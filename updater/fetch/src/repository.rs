@@ -9,7 +9,7 @@ use release::{Artifact, Channel};
 use crate::address::Address;
 use crate::datastore::Datastore;
 use crate::metadata::Metadata;
-use crate::mirrors::Mirrors;
+use crate::mirrors::{MirrorUse, Mirrors};
 use crate::source::Source;
 use crate::{FetchError, Settings};
 
@@ -46,17 +46,6 @@ pub struct Fetched {
     pub requests: u64,
     /// Which mirrors gave how much, and which were dropped.
     pub mirrors: Vec<MirrorUse>,
-}
-
-/// What came from one mirror.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MirrorUse {
-    /// Its address, without secrets.
-    pub address: String,
-    /// Bytes that came and were right.
-    pub bytes: u64,
-    /// Why it was dropped.
-    pub dropped: Option<String>,
 }
 
 /// An open repository.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::Manifest;
 use crate::bounds::{MAX_CHANNEL, MAX_MIRRORS, MAX_OFFERS, MAX_TEXT, MAX_WAVES};
+use crate::check::{Check, time};
 
 /// The format's number. A later format has another name of the TUF target, so
 /// that machines that know only this one still find it.
@@ -194,7 +195,10 @@ impl Channel {
                 offer.check(check);
             });
         }
-        check.end()
+        check.end().map_err(|wrong| ChannelError::Field {
+            field: wrong.field,
+            problem: wrong.problem,
+        })
     }
 }
 
@@ -230,48 +234,5 @@ impl Offer {
         if self.halted.as_ref().is_some_and(|why| why.len() > MAX_TEXT) {
             check.wrong("halted", format!("more than {MAX_TEXT} bytes"));
         }
-    }
-}
-
-/// Reads a time.
-pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
-    if text.len() > 64 {
-        return Err("a time has at most 64 bytes".to_owned());
-    }
-    text.parse()
-        .map_err(|error| format!("'{}' is no time (RFC 3339): {error}", text.escape_debug()))
-}
-
-/// Tracks the current field and the first mistake.
-#[derive(Default)]
-pub(crate) struct Check {
-    place: Vec<String>,
-    first: Option<ChannelError>,
-}
-
-impl Check {
-    /// Checks what is below `field`.
-    pub(crate) fn within(&mut self, field: &str, look: impl FnOnce(&mut Self)) {
-        self.place.push(field.to_owned());
-        look(self);
-        self.place.pop();
-    }
-
-    /// Reports what is wrong with `field`.
-    pub(crate) fn wrong(&mut self, field: &str, problem: String) {
-        if self.first.is_none() {
-            let mut place = self.place.join(".");
-            if !place.is_empty() {
-                place.push('.');
-            }
-            self.first = Some(ChannelError::Field {
-                field: place + field,
-                problem,
-            });
-        }
-    }
-
-    fn end(self) -> Result<(), ChannelError> {
-        self.first.map_or(Ok(()), Err)
     }
 }

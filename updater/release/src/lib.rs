@@ -19,6 +19,7 @@
 mod block_index;
 mod bounds;
 mod channel;
+mod check;
 mod hash;
 mod loader;
 mod manifest;

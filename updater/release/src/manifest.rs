@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{MAX_DISK, MAX_LOADER, MAX_NOTES, MAX_SBOM, MAX_TEXT, MAX_UKI};
-use crate::channel::{Check, time};
+use crate::check::{Check, time};
 use crate::{BlockIndex, RootHash, Sha256Sum, UkiIndex, VerityParameters, Version};
 
 /// One file of a release.

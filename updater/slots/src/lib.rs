@@ -36,10 +36,10 @@ mod next;
 mod refusal;
 mod view;
 
-pub use loader::{loader_choice, order};
+pub use loader::loader_choice;
 pub use next::{Action, Goal, Step, Target, check, next};
 pub use refusal::Refusal;
-pub use view::{Entry, Proof, SlotView, Staged, View};
+pub use view::{Entry, Proof, SlotView, Staged, View, order};
 
 // The types of a view.
 pub use layout::entry::{TRIES, Tries};

@@ -1,17 +1,6 @@
 //! Which boot entry systemd-boot chooses.
 
-use std::cmp::Ordering;
-
-use layout::entry;
-
-use crate::Entry;
-
-/// systemd-boot's order of entries, the preferred one first
-/// ([`entry::preference`]). Of two equal ones, the later file name.
-pub fn order(a: &Entry, b: &Entry) -> Ordering {
-    entry::preference((&a.version, a.tries), (&b.version, b.tries))
-        .then_with(|| b.file.cmp(&a.file))
-}
+use crate::{Entry, order};
 
 /// What the loader boots next: an entry without tries left only if there is no
 /// other.

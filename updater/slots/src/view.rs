@@ -1,5 +1,7 @@
 //! The current state of the disk.
 
+use std::cmp::Ordering;
+
 use layout::entry::Tries;
 use layout::partition::{Label, SlotId};
 use release::{RootHash, Sha256Sum, Version};
@@ -89,6 +91,13 @@ pub struct View {
     pub loader: Option<Version>,
 }
 
+/// systemd-boot's order of entries, the preferred one first
+/// ([`layout::entry::preference`]). Of two equal ones, the later file name.
+pub fn order(a: &Entry, b: &Entry) -> Ordering {
+    layout::entry::preference((&a.version, a.tries), (&b.version, b.tries))
+        .then_with(|| b.file.cmp(&a.file))
+}
+
 impl View {
     /// The slot of a release.
     pub fn slot_of(&self, root_hash: &RootHash) -> Option<SlotId> {
@@ -109,7 +118,7 @@ impl View {
         self.entries
             .iter()
             .filter(|entry| entry.root_hash == Some(booted))
-            .min_by(|a, b| crate::order(a, b))
+            .min_by(|a, b| order(a, b))
     }
 
     /// The entries whose root is in a slot and is not the running one.
