@@ -1,15 +1,16 @@
 //! Wherry's PID 1: the thin shell around the `supervisor`.
 //!
 //! ```text
-//! cmdline → mount → machine → trial → catalog → services ─▶ supervisor
+//! mount → cmdline → machine → trial → catalog → services ─▶ supervisor
 //!     container (needs → spec → runtime) → children        ◀─┘  ▲
 //!     notify · state_partition · requests → status           ───┘
 //!                                               shutdown | reexec
 //! ```
 //!
-//! A file owns its part's state and knows the parts below it only. [`init`] holds
-//! the parts and connects them with the supervisor, [`requests`] and [`reexec`]
-//! are what others ask of all of them, [`event_loop`] waits.
+//! This is the order in time; `spec` is of the crate `definition`. A file owns its
+//! part's state; `ARCHITECTURE.md` has the order in which the files can be read.
+//! [`init`] holds the parts and connects them with the supervisor, [`requests`]
+//! and [`reexec`] are what others ask of all of them, [`event_loop`] waits.
 //!
 //! One thread, one epoll loop. What may wait for a disk is done by a child
 //! ([`job`]). After boot nothing exits and nothing unwraps; a failure of PID 1
