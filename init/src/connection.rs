@@ -502,6 +502,7 @@ mod tests {
     use super::*;
     use control::{ClientEnd, Refusal};
     use std::io::Read;
+    use std::time::Instant;
 
     /// A small generator of numbers (xorshift), so that a failure repeats.
     struct Numbers(u64);
@@ -624,11 +625,12 @@ mod tests {
                 assert!(client.outgoing.len() <= MOST_WAITING);
             }
             drop(client);
-            serve(&mut server, number);
-            assert!(
-                server.clients.connections.get_mut(&number).is_none(),
-                "round {round}"
-            );
+            // A child that another test makes may hold a copy for a moment.
+            let end = Instant::now() + Duration::from_secs(60);
+            while server.clients.connections.contains_key(&number) {
+                serve(&mut server, number);
+                assert!(Instant::now() < end, "round {round}");
+            }
         }
         assert!(understood > 100, "{understood} requests");
     }
