@@ -19,6 +19,14 @@ use std::path::{Path, PathBuf};
 /// The programs that go into the guest that tests use.
 pub const TESTED: [&str; 3] = ["guest-agent", "runtime-conformance", "wherry-runtime"];
 
+/// The conformance suite puts a copy of itself into each root file system that it
+/// makes in the guest's memory.
+const SMALL: [&str; 3] = [
+    "profile.dev.opt-level=\"s\"",
+    "profile.dev.debug=false",
+    "profile.dev.strip=true",
+];
+
 /// Those that go into the one that measures.
 const MEASURED: [&str; 3] = ["guest-agent", "runtime-bench", "wherry-runtime"];
 
@@ -46,15 +54,20 @@ impl Guest {
 /// The programs are those of the profile `dev`, which compiles in a fraction of the
 /// time and checks more.
 pub fn make(workspace: &Workspace) -> Result<PathBuf> {
-    make_with(workspace, &TESTED, Profile::Dev)
+    make_with(workspace, &TESTED, Profile::Dev, &SMALL)
 }
 
 /// The same with the programs that measure, optimised as those in the image are.
 pub fn make_to_measure(workspace: &Workspace) -> Result<PathBuf> {
-    make_with(workspace, &MEASURED, Profile::Release)
+    make_with(workspace, &MEASURED, Profile::Release, &[])
 }
 
-fn make_with(workspace: &Workspace, names: &[&str], profile: Profile) -> Result<PathBuf> {
+fn make_with(
+    workspace: &Workspace,
+    names: &[&str],
+    profile: Profile,
+    settings: &[&str],
+) -> Result<PathBuf> {
     let tree = tools::make(workspace)?;
     kernel::make(workspace, &tree)?;
     let guest = debian(workspace, &tree)?;
@@ -62,8 +75,12 @@ fn make_with(workspace: &Workspace, names: &[&str], profile: Profile) -> Result<
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let disk = folder.join("guest.erofs");
     tools::link(&guest.disk(), &disk)?;
+    let settings: Vec<String> = settings
+        .iter()
+        .map(|setting| (*setting).to_owned())
+        .collect();
     let names = names.iter().map(|name| (*name).to_owned()).collect();
-    let programs = crates::build(workspace, &names, profile, &[])?;
+    let programs = crates::build(workspace, &names, profile, &settings)?;
     programs_disk(&programs, &tree, &folder, &workspace.log("guest"))?;
     Ok(disk)
 }
